@@ -1,0 +1,175 @@
+"""The local bus: hands events to consumers of the same process, with the rules of the broker.
+
+Each consumer has a durable queue in its own schema. A failing message is tried again after a delay while the
+others go on, and is parked as a dead letter in the end.
+"""
+
+import threading
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Index, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from libs.common import metrics
+from libs.common.clock import utcnow
+from libs.common.db import CommonBase, Database, Uuid
+from libs.common.inbox import Consumer
+from libs.common.logs import logger
+from libs.common.messages import Message
+
+log = logger(__name__)
+
+
+class QueueRow(CommonBase):
+    """A message that waits for its consumer, or is parked (`parked_at`) after its last attempt."""
+
+    __tablename__ = "bus_queue"
+
+    consumer: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    message: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime]
+    parked_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (Index("ix_bus_queue_due_at", "consumer", "due_at", postgresql_where=text("parked_at IS NULL")),)
+
+
+class LocalQueue:
+    """One consumer's queue and the thread that empties it."""
+
+    def __init__(self, consumer: Consumer, db: Database, *, retry_delays_s: list[float]) -> None:
+        self.consumer = consumer
+        self._db = db
+        self._delays = retry_delays_s
+        self._wake = threading.Event()
+        self._stopping = False
+
+    def put(self, messages: list[Message]) -> None:
+        """Store messages durably; one that is here already is not stored again."""
+        wanted = [message for message in messages if message.type in self.consumer.types]
+        if not wanted:
+            return
+        now = utcnow()
+        with self._db.transaction() as session:
+            session.execute(
+                insert(QueueRow).on_conflict_do_nothing(),
+                [
+                    {
+                        "consumer": self.consumer.name,
+                        "event_id": message.id,
+                        "message": message.model_dump(mode="json"),
+                        "due_at": now,
+                    }
+                    for message in wanted
+                ],
+            )
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Consume until stopped; a lost database is waited for."""
+        while not self._stopping:
+            try:
+                busy = self.consume_once()
+                pause = min(1.0, *self._delays)
+            except DBAPIError as error:
+                log.warning("consumer waits", consumer=self.consumer.name, error=type(error).__name__)
+                busy, pause = False, 1.0
+            if not busy:
+                self._wake.wait(pause)
+                self._wake.clear()
+
+    def consume_once(self) -> bool:
+        """Carry out the next message that is due; return whether there was one."""
+        with self._db.transaction() as session:
+            row = session.scalars(
+                select(QueueRow)
+                .where(
+                    QueueRow.consumer == self.consumer.name,
+                    QueueRow.parked_at.is_(None),
+                    QueueRow.due_at <= utcnow(),
+                )
+                .order_by(QueueRow.due_at)
+                .limit(1)
+            ).first()
+        if row is None:
+            return False
+        self._carry_out(Message.model_validate(row.message), row.event_id, row.attempts)
+        return True
+
+    def _carry_out(self, message: Message, event_id: str, attempts: int) -> None:
+        try:
+            self.consumer.receive(self._db, message)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise  # the database is away: that is nobody's failed attempt
+            self._put_off(event_id, attempts, error)
+        except Exception as error:  # noqa: BLE001  # whatever one message does, the others go on
+            self._put_off(event_id, attempts, error)
+        else:
+            with self._db.transaction() as session:
+                session.execute(delete(QueueRow).where(*self._is(event_id)))
+            metrics.CONSUMED.labels(self.consumer.name.partition(".")[0], self.consumer.name, "done").inc()
+
+    def _put_off(self, event_id: str, attempts: int, error: Exception) -> None:
+        parked = attempts >= len(self._delays)
+        log.warning(
+            "event failed",
+            consumer=self.consumer.name,
+            event_id=event_id,
+            attempts=attempts + 1,
+            parked=parked,
+            exc_info=error,
+        )
+        now = utcnow()
+        values: dict[str, Any] = {"attempts": attempts + 1, "error": f"{type(error).__name__}: {error}"[:2000]}
+        if parked:
+            values["parked_at"] = now
+        else:
+            values["due_at"] = now + timedelta(seconds=self._delays[attempts])
+        with self._db.transaction() as session:
+            session.execute(update(QueueRow).where(*self._is(event_id)).values(**values))
+        result = "parked" if parked else "retried"
+        metrics.CONSUMED.labels(self.consumer.name.partition(".")[0], self.consumer.name, result).inc()
+
+    def _is(self, event_id: str) -> tuple[Any, ...]:
+        return (QueueRow.consumer == self.consumer.name, QueueRow.event_id == event_id)
+
+    def parked(self) -> list[QueueRow]:
+        """Return the dead letters."""
+        with self._db.transaction() as session:
+            return list(
+                session.scalars(
+                    select(QueueRow).where(QueueRow.consumer == self.consumer.name, QueueRow.parked_at.is_not(None))
+                )
+            )
+
+    def waiting(self) -> int:
+        """Return how many messages are not yet carried out (parked ones apart)."""
+        with self._db.transaction() as session:
+            return (
+                session.scalar(
+                    select(func.count()).where(QueueRow.consumer == self.consumer.name, QueueRow.parked_at.is_(None))
+                )
+                or 0
+            )
+
+
+class LocalBus:
+    """Publishes into the queues of every consumer of this process that hears the type."""
+
+    def __init__(self, queues: list[LocalQueue]) -> None:
+        self.queues = queues
+
+    def publish(self, messages: list[Message]) -> list[str]:
+        for queue in self.queues:
+            queue.put(messages)
+        return [message.id for message in messages]

@@ -1,0 +1,31 @@
+"""What travels with a piece of work through HTTP, events and tasks: its request id."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from libs.common.ids import new_id
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+def request_id() -> str:
+    """Return the id of the work at hand, empty outside any."""
+    return _request_id.get()
+
+
+def acceptable(text: str | None) -> str:
+    """Return a caller's request id when it is short and harmless, else a new one."""
+    return text if text and _ACCEPTABLE.fullmatch(text) else new_id()
+
+
+@contextmanager
+def working_on(request_id: str) -> Iterator[None]:
+    """Do the enclosed work under this request id."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)

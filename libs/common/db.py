@@ -1,0 +1,131 @@
+"""The database of one service: engine, transactions, and the tables every service has."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import DateTime, Dialect, MetaData, create_engine, event, text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.types import TypeDecorator
+
+from libs.common.errors import Unavailable
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+_RACED = (pg.DeadlockDetected, pg.SerializationFailure)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: aware going in (naive is a mistake of ours and raises), UTC coming out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive datetime is no instant")
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value is not None else None
+
+
+TYPE_MAP: dict[Any, Any] = {datetime: UtcDateTime(), dict[str, Any]: JSONB, list[Any]: JSONB}
+Uuid = UUID(as_uuid=False)
+
+
+class CommonBase(DeclarativeBase):
+    """Tables that every service keeps in its own schema: outbox, inbox, local queue, ended sign-ins."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = TYPE_MAP
+
+
+class Database:
+    """One service's login to PostgreSQL. The login's search_path names the service's schema, and nothing else."""
+
+    def __init__(self, url: str, *, name: str, pool_size: int = 10) -> None:
+        self.engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,  # a restarted server costs nobody an error
+            connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
+        )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._after_commit: list[Callable[[], None]] = []
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Yield a session whose work is committed at the end, or undone where the block raises.
+
+        Raises Unavailable where PostgreSQL can't be reached or the transaction lost a race it may repeat.
+        """
+        session = self._sessions()
+        try:
+            yield session
+            session.commit()
+        except BaseException:
+            session.rollback() if session.is_active or session.in_transaction() else None
+            raise
+        finally:
+            session.close()
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a transaction, again from the start when PostgreSQL broke a deadlock with it."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with self.transaction() as session:
+                    return work(session)
+            except DBAPIError as error:
+                if not isinstance(error.orig, _RACED) or attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def wake_after_commit(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after each commit that recorded an event (in one process, the relay need not poll)."""
+
+        def woken(session: Session) -> None:
+            if session.info.pop("recorded_event", False):
+                wake()
+
+        event.listen(self._sessions, "after_commit", woken)
+
+    def ping(self) -> None:
+        """Raise where the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def revision(self) -> str | None:
+        """Return the migration this schema is at."""
+        with self.engine.connect() as connection:
+            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return found
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def unavailable(error: DBAPIError) -> Unavailable | None:
+    """Return what to tell a caller when this error says that PostgreSQL is away, restarting or overrun."""
+    orig = error.orig
+    if isinstance(orig, (*_RACED, pg.LockNotAvailable, pg.QueryCanceled)):
+        return Unavailable()
+    if error.connection_invalidated or isinstance(orig, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return Unavailable()
+    return None

@@ -1,0 +1,103 @@
+"""Keyset pagination: a page ends where the next one begins, whatever is inserted meanwhile."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Row, Select, and_, or_
+from sqlalchemy.orm import Session
+
+from libs.common.errors import Invalid, Texts
+from libs.common.ids import parse_id
+
+Item = TypeVar("Item")
+
+Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
+CursorText = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before")]
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class BadCursor(Invalid):
+    code = "bad_cursor"
+    texts = Texts(en="This cursor is not one that the list gave out.", zh="分页参数无效，请从第一页重新加载")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One column of the order: `kind` is int, str, date or datetime, or "id"."""
+
+    column: Any
+    kind: Any
+    descending: bool = False
+
+
+def fetch(
+    session: Session, query: Select[Any], *, keys: Sequence[Key], limit: int, cursor: str | None
+) -> tuple[list[Any], str | None]:
+    """Run an entity query in the order of `keys` and return (entities, next_cursor).
+
+    The keys must be unique together and never null. Raises BadCursor for a cursor that is none of ours.
+    """
+    statement = query
+    if cursor is not None:
+        statement = statement.where(_after(keys, _decode(cursor, keys)))
+    statement = statement.order_by(*(key.column.desc() if key.descending else key.column.asc() for key in keys))
+    statement = statement.add_columns(*(key.column for key in keys)).limit(limit + 1)
+    rows: list[Row[Any]] = list(session.execute(statement).all())
+    page = rows[:limit]
+    next_cursor = _encode(page[-1][-len(keys) :]) if len(rows) > limit else None
+    return [row[0] for row in page], next_cursor
+
+
+def _after(keys: Sequence[Key], values: list[Any]) -> ColumnElement[bool]:
+    alternatives = []
+    for index, key in enumerate(keys):
+        beyond = key.column < values[index] if key.descending else key.column > values[index]
+        same = [keys[earlier].column == values[earlier] for earlier in range(index)]
+        alternatives.append(and_(*same, beyond))
+    return or_(*alternatives)
+
+
+def _encode(values: Sequence[Any]) -> str:
+    plain = [value.isoformat() if isinstance(value, (date, datetime)) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps(plain).encode()).rstrip(b"=").decode()
+
+
+def _decode(cursor: str, keys: Sequence[Key]) -> list[Any]:
+    try:
+        plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(plain, list) or len(plain) != len(keys):
+            raise BadCursor
+        return [_value(key.kind, value) for key, value in zip(keys, plain, strict=True)]
+    except (ValueError, TypeError, binascii.Error, UnicodeError, RecursionError):
+        raise BadCursor from None
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if kind is int and type(value) is int and abs(value) < 2**62:
+        return value
+    if not isinstance(value, str) or "\x00" in value:
+        raise BadCursor
+    if kind == "id":
+        parsed = parse_id(value)
+        if parsed is None:
+            raise BadCursor
+        return parsed
+    if kind is datetime:
+        instant = datetime.fromisoformat(value)
+        if instant.tzinfo is None:
+            raise BadCursor
+        return instant
+    return date.fromisoformat(value) if kind is date else str(value)

@@ -1,0 +1,86 @@
+"""What a service is, and what one process needs to run a part of it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+
+from libs.common.db import Database
+from libs.common.inbox import Consumer
+from libs.common.messages import Fact
+from libs.common.ratelimit import RateLimiter
+from libs.common.settings import Settings
+from libs.common.tokens import TokenKeys
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work inside a service that Celery repeats. `run` takes the runtime, owns its transactions, may be repeated."""
+
+    name: str
+    run: "Callable[[Runtime], object]"
+    every: timedelta | None = None
+    daily_at: tuple[int, int] | None = None  # hour, minute in UTC
+
+
+@dataclass(frozen=True)
+class Service:
+    """A whole service: what it serves, hears, runs in the background, owns and needs.
+
+    `resources` builds what its routes need beside the common parts (available as `runtime.resources`);
+    `on_first_start` runs after migrations, once a process tree; `republish` yields its present state as facts.
+    """
+
+    name: str
+    title: str
+    package: Path
+    settings: type[Settings]
+    routers: tuple[APIRouter, ...]
+    consumers: tuple[Consumer, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    resources: Callable[[Any], Any] = lambda settings: None
+    republish: Callable[[Session], Iterable[Fact]] | None = None
+
+    @property
+    def prefix(self) -> str:
+        """Where the gateway shows the service."""
+        return f"/api/{self.name}"
+
+    @property
+    def migrations(self) -> Path:
+        return self.package / "migrations"
+
+
+@dataclass
+class Runtime:
+    """One process's view of one service: settings, database, limiter, keys and the service's own resources."""
+
+    service: Service
+    settings: Any
+    db: Database
+    limiter: RateLimiter
+    staff_keys: TokenKeys
+    user_keys: TokenKeys
+    resources: Any = field(default=None)
+
+    @classmethod
+    def build(cls, service: Service, settings: Settings) -> "Runtime":
+        redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+        return cls(
+            service=service,
+            settings=settings,
+            db=Database(
+                settings.database_url.get_secret_value(), name=service.name, pool_size=settings.database_pool_size
+            ),
+            limiter=RateLimiter(redis_url, service=service.name),
+            staff_keys=TokenKeys(settings.staff_token_keys, algorithm="Ed25519", audience="staff"),
+            user_keys=TokenKeys(settings.user_token_keys, algorithm="HS256", audience="user"),
+            resources=service.resources(settings),
+        )
+
+    def close(self) -> None:
+        self.db.close()

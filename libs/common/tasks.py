@@ -1,0 +1,70 @@
+"""Background work on Celery: tasks carry no arguments beyond ids, may be repeated, and are found again by a sweep."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+
+from libs.common import context, metrics
+from libs.common.ids import new_id
+from libs.common.logs import logger
+from libs.common.service import Runtime, Task
+
+log = logger(__name__)
+
+
+def celery_app(broker_url: str, runtimes: list[Runtime], *, schedule_url: str | None = None) -> Celery:
+    """Return the Celery app with every task of the given services and their schedule.
+
+    `schedule_url` (Redis) lets several beats share one schedule through a lock; without it the schedule lies
+    with the one worker that has `--beat`.
+    """
+    app = Celery("hallpass", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"visibility_timeout": 3600},
+        task_default_queue="hallpass",
+        timezone="UTC",
+        beat_max_loop_interval=15,
+    )
+    if schedule_url:
+        app.conf.update(beat_scheduler="redbeat.RedBeatScheduler", redbeat_redis_url=schedule_url)
+    schedule: dict[str, Any] = {}
+    for runtime in runtimes:
+        for task in runtime.service.tasks:
+            _register(app, runtime, task)
+            if task.every:
+                # A tick that no worker took in time is of no use: the next one does its work.
+                expires = min(task.every, timedelta(hours=1)).total_seconds()
+                schedule[task.name] = {"task": task.name, "schedule": task.every, "options": {"expires": expires}}
+            elif task.daily_at:
+                hour, minute = task.daily_at
+                schedule[task.name] = {"task": task.name, "schedule": crontab(hour=hour, minute=minute)}
+    app.conf.beat_schedule = schedule
+    return app
+
+
+def _register(app: Celery, runtime: Runtime, task: Task) -> None:
+    def work(request_id: str = "") -> None:
+        perform(runtime, task, request_id=request_id)
+
+    app.task(name=task.name)(work)
+
+
+def perform(runtime: Runtime, task: Task, *, request_id: str = "") -> object:
+    """Do the task here and now; count and log how it ended."""
+    with context.working_on(request_id or new_id()):
+        try:
+            done = task.run(runtime)
+        except Exception:
+            metrics.TASKS.labels(runtime.service.name, task.name, "failed").inc()
+            log.exception("task failed", task=task.name)
+            raise
+        metrics.TASKS.labels(runtime.service.name, task.name, "done").inc()
+        log.info("task done", task=task.name, result=done)
+        return done

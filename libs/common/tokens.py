@@ -1,0 +1,69 @@
+"""Signed tokens (JWT) with key ids, under keys that rotate: the first key signs, each of them verifies."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey, OKPKey
+
+from libs.common.errors import Texts, Unauthenticated
+
+ISSUER = "hallpass"
+
+
+class TokenExpired(Unauthenticated):
+    code = "token_expired"
+    texts = Texts(en="Your sign-in has expired. Sign in again.", zh="登录已过期，请重新登录")
+
+
+class TokenInvalid(Unauthenticated):
+    code = "token_invalid"
+    texts = Texts(en="This token is not valid here.", zh="登录凭证无效，请重新登录")
+
+
+class TokenKeys:
+    """One family of tokens: its algorithm, its audience, its keys."""
+
+    def __init__(self, keys: list[dict[str, Any]], *, algorithm: str, audience: str) -> None:
+        self._set = KeySet.import_key_set({"keys": keys}) if keys else KeySet([])
+        self._algorithm = algorithm
+        self._audience = audience
+
+    def sign(self, claims: dict[str, Any], *, now: datetime, lifetime: timedelta) -> str:
+        """Return a token with these claims that expires `lifetime` after `now`."""
+        key = self._set.keys[0]
+        issued = int(now.timestamp())
+        expires = issued + int(lifetime.total_seconds())
+        registered = {"iss": ISSUER, "aud": self._audience, "iat": issued, "exp": expires}
+        return jwt.encode(
+            {"alg": self._algorithm, "kid": key.kid}, claims | registered, key, algorithms=[self._algorithm]
+        )
+
+    def verify(self, token: str, *, now: datetime) -> dict[str, Any]:
+        """Return the claims of a token of ours, or raise TokenExpired or TokenInvalid."""
+        try:
+            decoded = jwt.decode(token, self._set, algorithms=[self._algorithm])
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+            raise TokenInvalid from None
+        claims: dict[str, Any] = decoded.claims
+        if claims.get("iss") != ISSUER or claims.get("aud") != self._audience or not isinstance(claims.get("exp"), int):
+            raise TokenInvalid
+        if claims["exp"] <= now.timestamp():
+            raise TokenExpired
+        return claims
+
+
+def new_signing_key(kid: str) -> dict[str, Any]:
+    """Return a fresh Ed25519 key as a private JWK."""
+    return dict(OKPKey.generate_key("Ed25519", {"kid": kid}).as_dict(private=True))
+
+
+def public_part(key: dict[str, Any]) -> dict[str, Any]:
+    """Return a JWK without its private part."""
+    return {name: value for name, value in key.items() if name != "d"}
+
+
+def new_shared_key(kid: str) -> dict[str, Any]:
+    """Return a fresh 256-bit HMAC key as a JWK."""
+    return dict(OctKey.generate_key(256, {"kid": kid}).as_dict(private=True))

@@ -1,0 +1,379 @@
+"""The HTTP edge: one app a service, problem documents (RFC 9457), request ids, body limits, health and metrics."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common import context, errors, metrics, migrations
+from libs.common.clock import utcnow
+from libs.common.db import unavailable
+from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
+from libs.common.ids import parse_id
+from libs.common.logs import logger
+from libs.common.service import Runtime, Service
+from libs.common.settings import Settings
+
+log = logger(__name__)
+
+STATUS_OF_KIND: dict[type[HallpassError], int] = {
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Stale: 412,
+    errors.Invalid: 422,
+    errors.Unversioned: 428,
+    errors.TooMany: 429,
+    errors.Unavailable: 503,
+}
+RETRY_AFTER_S = 1
+
+
+class Schema(BaseModel):
+    """The base of what clients send: unknown fields are refused, text is trimmed."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). Branch on `code`; `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    params: dict[str, Any]
+    request_id: str
+
+
+class BadJson(Invalid):
+    code = "bad_json"
+    texts = Texts(en="The body is not valid JSON.", zh="请求内容不是有效的 JSON")
+
+
+class TooLarge(Invalid):
+    code = "too_large"
+    texts = Texts(en="The body is larger than {max_bytes} bytes.", zh="提交的内容过大，最多 {max_bytes} 字节")
+
+
+class MethodNotAllowed(HallpassError):
+    code = "method_not_allowed"
+    texts = Texts(en="This address does not take this method.", zh="不支持的请求方法")
+
+
+class Broken(HallpassError):
+    code = "internal"
+    texts = Texts(en="Something broke on our side. Quote request {request_id}.", zh="系统出错，请提供编号 {request_id}")
+
+
+_STATUS_OF_CODE = {BadJson: 400, TooLarge: 413, MethodNotAllowed: 405, Broken: 500}
+
+
+def status_of(error: HallpassError) -> int:
+    """Return the HTTP status of a kind of error."""
+    if type(error) in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[type(error)]
+    return next((status for kind, status in STATUS_OF_KIND.items() if isinstance(error, kind)), 400)
+
+
+def language_of(header: str) -> Language:
+    """Choose zh or en by an Accept-Language header (RFC 9110, 12.5.4); Chinese where it names neither."""
+    best: tuple[float, Language] = (0.0, "zh")
+    for part in header.split(","):
+        tag, _, parameter = part.strip().partition(";")
+        try:
+            quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        primary = tag.strip().lower().split("-")[0]
+        if primary == "zh" and quality > best[0]:
+            best = (quality, "zh")
+        elif primary == "en" and quality > best[0]:
+            best = (quality, "en")
+    return best[1]
+
+
+def problem(error: HallpassError, accept_language: str, *, service: str) -> JSONResponse:
+    """Render an error as a problem document in the caller's language."""
+    language = language_of(accept_language)
+    status = status_of(error)
+    metrics.PROBLEMS.labels(service, error.code).inc()
+    headers = {"Content-Language": "zh-CN" if language == "zh" else "en"}
+    if isinstance(error, errors.TooMany):
+        headers["Retry-After"] = str(error.params.get("retry_after_s", RETRY_AFTER_S))
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    body = {
+        "type": f"urn:hallpass:problem:{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": status,
+        "detail": error.sentence(language),
+        "code": error.code,
+        "params": error.params,
+        "request_id": context.request_id(),
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+# --- what routes ask for --------------------------------------------------------------------------------------------
+
+
+def _runtime(request: Request) -> Runtime:
+    found: Runtime = request.app.state.runtime
+    return found
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+def _transaction(runtime: RuntimeDep) -> Iterator[Session]:
+    with runtime.db.transaction() as session:
+        yield session
+
+
+# Function scope: the commit happens before the answer is sent, so that a failed commit is never answered with 200.
+Tx = Annotated[Session, Depends(_transaction, scope="function")]
+
+Now = Annotated[datetime, Depends(utcnow)]
+
+
+def client_address(request: Request) -> str:
+    """Return the caller's address, as the gateway passed it on."""
+    return request.client.host if request.client else "unknown"
+
+
+def _canonical(text: str) -> str:
+    found = parse_id(text)
+    if found is None:
+        raise ValueError("this is no id")
+    return found
+
+
+# An id from path, query or body. What is no id names nothing: in a path it is answered with 404, elsewhere with 422.
+Id = Annotated[str, AfterValidator(_canonical)]
+
+
+# --- the app --------------------------------------------------------------------------------------------------------
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """Build the app of one service around its runtime."""
+    service = runtime.service
+    app = FastAPI(
+        title=f"Hallpass {service.title}",
+        version="1",
+        openapi_url=f"{service.prefix}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses={
+            "4XX": {"model": Problem, "description": "Refused"},
+            "503": {"model": Problem, "description": "Busy"},
+        },
+    )
+    app.state.runtime = runtime
+    for router in service.routers:
+        app.include_router(router, prefix=service.prefix)
+    app.include_router(_health)
+    _handle_errors(app, service)
+    app.add_middleware(Edge, service=service.name, settings=runtime.settings)
+    return app
+
+
+def _handle_errors(app: FastAPI, service: Service) -> None:
+    def answer(request: Request, error: HallpassError) -> Response:
+        return problem(error, request.headers.get("accept-language", ""), service=service.name)
+
+    def on_known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HallpassError)  # noqa: S101  # registered for nothing else
+        return answer(request, error)
+
+    def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
+        return answer(request, _from_validation(error))
+
+    def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+        if error.status_code == 405:
+            return answer(request, MethodNotAllowed())
+        if error.status_code == 413:
+            return answer(request, TooLarge(max_bytes=request.app.state.runtime.settings.max_body_bytes))
+        if error.status_code == 400:
+            return answer(request, BadJson())
+        return answer(request, NotFound())
+
+    def on_database(request: Request, error: Exception) -> Response:
+        away = Unavailable() if isinstance(error, PoolTimeout) else unavailable(error)  # type: ignore[arg-type]  # DBAPIError
+        if away is None:
+            raise error
+        return answer(request, away)
+
+    app.add_exception_handler(HallpassError, on_known)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(DBAPIError, on_database)
+    app.add_exception_handler(PoolTimeout, on_database)
+
+
+def _from_validation(error: RequestValidationError) -> HallpassError:
+    found = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in found):
+        return BadJson()
+    if any(fault["loc"][:1] == ("path",) for fault in found):
+        return NotFound()
+    faults = [{"field": ".".join(str(step) for step in fault["loc"]), "reason": fault["msg"]} for fault in found[:50]]
+    return Invalid(faults=faults)
+
+
+class _BodyTooLarge(HTTPException):
+    """An HTTPException, because FastAPI turns anything else raised while it reads a body into a 400."""
+
+    def __init__(self) -> None:
+        super().__init__(413)
+
+
+class Edge:
+    """Pure ASGI around a service: request id, body limit, metrics, and the last resort for what nobody caught."""
+
+    def __init__(self, app: ASGIApp, *, service: str, settings: Settings) -> None:
+        self._app = app
+        self._service = service
+        self._max = settings.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        with context.working_on(context.acceptable(given)):
+            await self._serve(scope, receive, send, headers)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        started = time.perf_counter()
+        status = 0
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max:
+                raise _BodyTooLarge
+            return message
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", context.request_id().encode())]
+            await send(message)
+
+        language = headers.get(b"accept-language", b"").decode("latin-1")
+        length = headers.get(b"content-length", b"0")
+        try:
+            if length.isdigit() and int(length) > self._max:
+                raise _BodyTooLarge
+            await self._app(scope, limited, stamped)
+        except _BodyTooLarge:
+            refusal = problem(TooLarge(max_bytes=self._max), language, service=self._service)
+            await refusal(scope, receive, stamped)
+        except Exception:
+            log.exception("unhandled", path=scope["path"])
+            if status:
+                raise
+            answer = problem(Broken(request_id=context.request_id()), language, service=self._service)
+            await answer(scope, receive, stamped)
+        finally:
+            self._measure(scope, status, time.perf_counter() - started)
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        metrics.REQUESTS.labels(self._service, scope["method"], route, str(status)).inc()
+        metrics.REQUEST_SECONDS.labels(self._service, scope["method"], route).observe(seconds)
+
+
+# --- health ---------------------------------------------------------------------------------------------------------
+
+_health = APIRouter(include_in_schema=False)
+
+
+@_health.get("/livez")
+def livez() -> dict[str, str]:
+    """The process is up; nothing else is asked."""
+    return {"status": "ok"}
+
+
+@_health.get("/readyz")
+def readyz(runtime: RuntimeDep) -> JSONResponse:
+    """Ready to serve: 200 when ok or degraded, 503 when down."""
+    found = readiness(runtime)
+    return JSONResponse(found, 503 if found["status"] == "down" else 200)
+
+
+@_health.get("/metrics")
+def metrics_page() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def readiness(runtime: Runtime) -> dict[str, Any]:
+    """Look at the parts a service needs: {status: ok | degraded | down, parts: {name: {status, detail}}}.
+
+    A database that is away or not migrated means down; a lost Redis or broker is degraded.
+    """
+    parts = {"database": _database_part(runtime), "redis": _redis_part(runtime)}
+    if runtime.settings.broker_url is not None:
+        parts["broker"] = _broker_part(runtime)
+    if parts["database"]["status"] != "ok":
+        status = "down"
+    else:
+        status = "ok" if all(part["status"] == "ok" for part in parts.values()) else "degraded"
+    return {"status": status, "parts": parts}
+
+
+def _database_part(runtime: Runtime) -> dict[str, str]:
+    try:
+        at, wanted = runtime.db.revision(), migrations.head(runtime.service.migrations)
+    except (DBAPIError, PoolTimeout) as error:
+        return {"status": "down", "detail": f"PostgreSQL does not answer ({type(error).__name__})"}
+    if at != wanted:
+        return {"status": "down", "detail": f"migrations are at {at}, this release needs {wanted}: run `make migrate`"}
+    return {"status": "ok", "detail": f"migrated to {at}"}
+
+
+def _redis_part(runtime: Runtime) -> dict[str, str]:
+    try:
+        runtime.limiter.ping()
+    except RedisError as error:
+        return {"status": "degraded", "detail": f"Redis does not answer ({type(error).__name__}); no rate limits"}
+    return {"status": "ok", "detail": "answers"}
+
+
+def _broker_part(runtime: Runtime) -> dict[str, str]:
+    from libs.common import bus_rabbit
+
+    if bus_rabbit.answers(runtime.settings.broker_url.get_secret_value()):
+        return {"status": "ok", "detail": "answers"}
+    return {"status": "degraded", "detail": "RabbitMQ does not answer; events wait in the outbox"}
+
+
+def json_bytes(value: Any) -> bytes:
+    """Serialise compactly, keeping Chinese readable."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

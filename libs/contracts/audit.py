@@ -1,0 +1,41 @@
+"""How a service records what staff did: in the same transaction, for admin's audit trail."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from libs.common import outbox
+from libs.common.clock import utcnow
+from libs.common.ids import new_id
+from libs.contracts.admin import AuditRecorded
+from libs.contracts.principals import Staff
+
+
+def record(
+    session: Session,
+    staff: Staff,
+    action: str,
+    *,
+    object_type: str,
+    object_id: str,
+    hall_id: str | None = None,
+    reason: str = "",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Record that `staff` did `action` (past tense, like "slot.revoked") to an object. No answers, codes or secrets."""
+    fact = AuditRecorded(
+        version=1,
+        audit_id=new_id(),
+        actor_id=staff.id,
+        actor_name=staff.name,
+        action=action,
+        object_type=object_type,
+        object_id=object_id,
+        hall_id=hall_id,
+        reason=reason,
+        before=before,
+        after=after,
+        happened_at=utcnow(),
+    )
+    outbox.record(session, fact)

@@ -1,0 +1,118 @@
+"""What booking publishes: what became of joins."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from libs.contracts.catalog import HourMinute
+from libs.contracts.envelope import Event
+
+
+class JoinStatus(StrEnum):
+    BOOKED = "booked"
+    CANCELLED = "cancelled"
+    REVOKED = "revoked"
+
+
+class SlotTaken(BaseModel):
+    """The inventory of a slot as it was at commit. `version` grows with every change of taken or capacity."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    slot_id: str
+    taken: int
+    capacity: int | None
+    version: int
+
+
+class JoinEvent(Event):
+    """A join as it is after the change; what changed is said by the type.
+
+    One action on several joins (a party booked, a slot revoked) makes one event each, which share `action_id`;
+    `people` is how many joins of this user the action touched. Instants are UTC; `date`, `start`, `end` are in `timezone`.
+    """
+
+    join_id: str
+    party_id: str
+    user_id: str
+    action_id: str
+    people: int
+    hall_id: str
+    hall_name: str
+    item_id: str
+    item_title: str
+    slot_id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+    timezone: str
+    status: JoinStatus
+    reason: str = ""
+    checked_in_at: datetime | None = None
+    missed_at: datetime | None = None
+    booked_at: datetime
+    slot: SlotTaken
+
+    @property
+    def subject(self) -> str:
+        return self.join_id
+
+
+class JoinBooked(JoinEvent):
+    """A place was taken, or (`restored`) given back by staff after a revocation."""
+
+    type: ClassVar[str] = "join.booked"
+    restored: bool = False
+
+
+class JoinCancelled(JoinEvent):
+    """The user gave the place back."""
+
+    type: ClassVar[str] = "join.cancelled"
+
+
+class JoinRevoked(JoinEvent):
+    """Staff took the place back, with a reason for the user."""
+
+    type: ClassVar[str] = "join.revoked"
+
+
+class JoinMoved(JoinEvent):
+    """The join has another slot now; `left` is the inventory of the slot it left, `left_starts_at` when that was to start."""
+
+    type: ClassVar[str] = "join.moved"
+    left: SlotTaken
+    left_starts_at: datetime
+
+
+class JoinCheckedIn(JoinEvent):
+    """The attendee arrived; `checked_in_at` says when."""
+
+    type: ClassVar[str] = "join.checked_in"
+
+
+class JoinCheckInUndone(JoinEvent):
+    """Staff took a check-in back; `checked_in_at` is null again."""
+
+    type: ClassVar[str] = "join.check_in_undone"
+
+
+class JoinMissed(JoinEvent):
+    """The slot ended and the attendee had not come; `missed_at` says when that was noted."""
+
+    type: ClassVar[str] = "join.missed"
+
+
+EVENTS: tuple[type[Event], ...] = (
+    JoinBooked,
+    JoinCancelled,
+    JoinRevoked,
+    JoinMoved,
+    JoinCheckedIn,
+    JoinCheckInUndone,
+    JoinMissed,
+)

@@ -1,0 +1,179 @@
+"""What catalog publishes: halls, items with form and rules, and slots, each as it is now."""
+
+from datetime import date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from libs.contracts.envelope import Event
+
+HourMinute = Annotated[time, PlainSerializer(lambda value: value.strftime("%H:%M"), return_type=str)]
+
+
+class HallStatus(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class ItemStatus(StrEnum):
+    DRAFT = "draft"
+    OPEN = "open"
+    STOPPED = "stopped"
+    CLOSED = "closed"
+
+
+class SlotStatus(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class FieldType(StrEnum):
+    TEXT = "text"
+    TEXTAREA = "textarea"
+    NUMBER = "number"
+    DIGITS = "digits"
+    MOBILE = "mobile"
+    ID_CARD = "id_card"
+    PLATE = "plate"
+    DATE = "date"
+    MONTH = "month"
+    TIME = "time"
+    REGION = "region"
+    SELECT = "select"
+    RADIO = "radio"
+    CHECKBOX = "checkbox"
+    SWITCH = "switch"
+    IMAGE = "image"
+    FILE = "file"
+
+
+ALWAYS_SENSITIVE = frozenset({FieldType.MOBILE, FieldType.ID_CARD})
+
+
+class FormField(BaseModel):
+    """One question of an item's form.
+
+    `min` and `max` bound the length of text, the value of a number, or how many options a checkbox takes.
+    `unique` names the scope in which an answer may be booked once. `pattern` is an RE2 regular expression that the
+    whole of a text answer must match. Mobile numbers and ID cards are sensitive whatever `sensitive` says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    type: FieldType
+    label: str = Field(min_length=1, max_length=60)
+    required: bool = True
+    help: str = Field(default="", max_length=200)
+    min: float | None = None
+    max: float | None = None
+    options: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=[], max_length=100)
+    pattern: str | None = Field(default=None, max_length=200)
+    unique: Literal["slot", "day", "item"] | None = None
+    sensitive: bool = False
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether its answers are encrypted at rest and masked for staff."""
+        return self.sensitive or self.type in ALWAYS_SENSITIVE
+
+
+class Rules(BaseModel):
+    """When, how many and how late: the booking rules of an item. Times of day are in the hall's zone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    opens_days_before: int | None = Field(
+        default=None, ge=0, le=366, description="booking opens this many days before the day; null: at once"
+    )
+    opens_at: HourMinute | None = Field(default=None, description="and at this time of that day (default 00:00)")
+    closes_minutes_before: int = Field(default=0, ge=0, le=60 * 24 * 60)
+    closes_before: Literal["start", "end"] = Field(default="end", description="what closes_minutes_before counts from")
+    party_max: int = Field(default=1, ge=1, le=50)
+    max_per_slot: int | None = Field(default=None, ge=1, le=1000, description="per user; default: party_max")
+    max_per_day: int | None = Field(default=None, ge=1, le=1000, description="per user and day of this item")
+    max_ahead: int | None = Field(
+        default=None, ge=1, le=1000, description="per user, in slots of this item not over yet"
+    )
+    cancel: Literal["never", "anytime", "before_start"] = "before_start"
+    cancel_minutes_before: int = Field(default=0, ge=0, le=60 * 24 * 60, description="with before_start")
+    checkin_opens_minutes: int = Field(default=60, ge=0, le=60 * 24, description="before the start")
+
+    def window_opens(self, day: date, zone: str) -> datetime | None:
+        """Return the instant at which booking for a slot of that day opens, or None where it always was."""
+        if self.opens_days_before is None:
+            return None
+        opening_day = day - timedelta(days=self.opens_days_before)
+        return datetime.combine(opening_day, self.opens_at or time(0), ZoneInfo(zone))
+
+    def window_closes(self, starts_at: datetime, ends_at: datetime) -> datetime:
+        """Return the first instant at which a slot can no longer be booked."""
+        edge = starts_at if self.closes_before == "start" else ends_at
+        return edge - timedelta(minutes=self.closes_minutes_before)
+
+    @property
+    def per_slot(self) -> int:
+        """How many booked people one user may have in one slot."""
+        return self.party_max if self.max_per_slot is None else self.max_per_slot
+
+
+class HallChanged(Event):
+    """A hall was made or edited."""
+
+    type: ClassVar[str] = "hall.changed"
+
+    hall_id: str
+    name: str
+    address: str
+    timezone: str
+    status: HallStatus
+
+    @property
+    def subject(self) -> str:
+        return self.hall_id
+
+
+class ItemChanged(Event):
+    """An item, its form or its rules were made or edited. `form_version` grows when the form changes."""
+
+    type: ClassVar[str] = "item.changed"
+
+    item_id: str
+    hall_id: str
+    title: str
+    cover: str
+    status: ItemStatus
+    form: list[FormField]
+    form_version: int
+    rules: Rules
+
+    @property
+    def subject(self) -> str:
+        return self.item_id
+
+
+class SlotChanged(Event):
+    """A slot was defined, edited or deleted. `capacity` counts people as the operator asked; null: no limit."""
+
+    type: ClassVar[str] = "slot.changed"
+
+    slot_id: str
+    item_id: str
+    hall_id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+    status: SlotStatus
+    capacity: int | None
+    deleted: bool = False
+
+    @property
+    def subject(self) -> str:
+        return self.slot_id
+
+
+EVENTS: tuple[type[Event], ...] = (HallChanged, ItemChanged, SlotChanged)

@@ -1,0 +1,134 @@
+"""Who is asking: the claims of user and staff tokens, and the dependencies by which routes demand them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import ColumnElement, true
+from sqlalchemy.orm import Session
+
+from libs.common import sign_ins
+from libs.common.errors import Forbidden, NotFound, Texts, Unauthenticated
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.common.tokens import TokenInvalid, TokenKeys
+from libs.common.web import Now, RuntimeDep, Tx
+from libs.contracts.admin import StaffSignedOut
+
+STAFF_TOKEN_LIFETIME = timedelta(minutes=15)
+USER_TOKEN_LIFETIME = timedelta(days=1)
+
+
+class Role(StrEnum):
+    SUPER_ADMIN = "super_admin"
+    HALL_ADMIN = "hall_admin"
+    VERIFIER = "verifier"
+
+
+class RoleForbids(Forbidden):
+    code = "role_forbids"
+    texts = Texts(en="Your role ({role}) may not do this.", zh="您的角色无权进行此操作")
+
+
+@dataclass(frozen=True)
+class User:
+    """A signed-in person who books."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Staff:
+    """A signed-in member of staff. `halls` are the halls the account is for; None means all of them."""
+
+    id: str
+    name: str
+    role: Role
+    halls: frozenset[str] | None
+    session_id: str
+
+    def sees(self, hall_id: Any) -> ColumnElement[bool]:
+        """Return the SQL condition that a hall column lies within the scope of this account."""
+        if self.halls is None:
+            return true()
+        condition: ColumnElement[bool] = hall_id.in_(sorted(self.halls))
+        return condition
+
+    def require_hall(self, hall_id: str) -> None:
+        """Raise NotFound where the hall is foreign to this account: it is not to learn that it exists."""
+        if self.halls is not None and hall_id not in self.halls:
+            raise NotFound
+
+
+def hear_sign_outs(consumer: Consumer) -> None:
+    """Let a service's consumer void the tokens that admin says are ended."""
+
+    @consumer.on(StaffSignedOut)
+    def _(session: Session, fact: StaffSignedOut, message: Message) -> None:
+        sign_ins.end(session, fact.staff_id, below=fact.version)
+
+
+def issue_user_token(keys: TokenKeys, user_id: str, *, now: datetime) -> str:
+    return keys.sign({"sub": user_id}, now=now, lifetime=USER_TOKEN_LIFETIME)
+
+
+def issue_staff_token(keys: TokenKeys, staff: Staff, *, version: int, now: datetime) -> str:
+    """Sign a token; `version` is the account's token version, below which tokens can be voided."""
+    claims = {
+        "sub": staff.id,
+        "name": staff.name,
+        "role": staff.role,
+        "halls": None if staff.halls is None else sorted(staff.halls),
+        "sid": staff.session_id,
+        "ver": version,
+    }
+    return keys.sign(claims, now=now, lifetime=STAFF_TOKEN_LIFETIME)
+
+
+_user_bearer = HTTPBearer(auto_error=False, scheme_name="user", description="token of POST booking/sessions")
+_staff_bearer = HTTPBearer(auto_error=False, scheme_name="staff", description="token of POST admin/sessions")
+UserCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]
+StaffCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_staff_bearer)]
+
+
+def _current_user(runtime: RuntimeDep, credentials: UserCredentials, now: Now) -> User:
+    if credentials is None:
+        raise Unauthenticated
+    claims = runtime.user_keys.verify(credentials.credentials, now=now)
+    return User(id=claims["sub"])
+
+
+def _current_staff(runtime: RuntimeDep, session: Tx, credentials: StaffCredentials, now: Now) -> Staff:
+    if credentials is None:
+        raise Unauthenticated
+    claims = runtime.staff_keys.verify(credentials.credentials, now=now)
+    if claims["ver"] < sign_ins.ended_below(session, claims["sub"]):
+        raise TokenInvalid
+    return Staff(
+        id=claims["sub"],
+        name=claims["name"],
+        role=Role(claims["role"]),
+        halls=None if claims["halls"] is None else frozenset(claims["halls"]),
+        session_id=claims["sid"],
+    )
+
+
+CurrentUser = Annotated[User, Depends(_current_user)]
+AnyStaff = Annotated[Staff, Depends(_current_staff)]
+
+
+def _at_least(*roles: Role) -> Callable[..., Staff]:
+    def check(staff: AnyStaff) -> Staff:
+        if staff.role not in roles:
+            raise RoleForbids(role=staff.role)
+        return staff
+
+    return check
+
+
+HallStaff = Annotated[Staff, Depends(_at_least(Role.SUPER_ADMIN, Role.HALL_ADMIN))]
+SuperAdmin = Annotated[Staff, Depends(_at_least(Role.SUPER_ADMIN))]
