@@ -1,0 +1,72 @@
+"""Servers once a test process, a fresh copy of the migrated database for every test."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine, text
+
+from deploy import bootstrap
+from deploy.registry import SERVICES
+from deploy.servers.postgres import Postgres
+from deploy.servers.valkey import Valkey
+from libs.common.ids import new_id
+from tests.world import PASSWORDS, World
+
+TEMPLATE = "hallpass_template"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The servers of this test process."""
+
+    postgres: Postgres
+    valkey: Valkey
+
+    def statement(self, sql: str) -> None:
+        engine = create_engine(self.postgres.superuser_url(), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(sql))
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder: Path = tmp_path_factory.mktemp("servers")
+    with Postgres(folder / "pg", durable=False) as postgres, Valkey(folder / "valkey") as valkey:
+        bootstrap.create(postgres.superuser_url(), PASSWORDS, database=TEMPLATE)
+        urls = {
+            service.name: bootstrap.login_url(
+                postgres.superuser_url(), service.name, PASSWORDS[service.name], database=TEMPLATE
+            )
+            for service in SERVICES
+        }
+        bootstrap.migrate(urls)
+        yield Cluster(postgres, valkey)
+
+
+@pytest.fixture
+def make_world(cluster: Cluster) -> Iterator[Callable[..., World]]:
+    """Build worlds with settings of the test's own, each over its own database."""
+    made: list[tuple[World, str]] = []
+
+    def make(**settings: Any) -> World:
+        database = f"test_{new_id().replace('-', '')}"
+        cluster.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        Redis.from_url(cluster.valkey.url).flushall()  # the rate limits of one test stay out of the next
+        world = World(cluster.postgres.superuser_url(), database, cluster.valkey.url, **settings)
+        made.append((world, database))
+        return world
+
+    yield make
+    for world, database in made:
+        world.close()
+        cluster.statement(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world()

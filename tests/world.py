@@ -1,0 +1,152 @@
+"""The whole product in one test process: four services over a real PostgreSQL and Valkey, and a bus that runs on demand."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.types import ASGIApp
+
+from deploy.bootstrap import login_url
+from deploy.gateway import Gateway
+from deploy.registry import SERVICES
+from libs.common.bus_local import LocalBus, LocalQueue
+from libs.common.clock import utcnow
+from libs.common.crypto import random_key
+from libs.common.ids import new_id
+from libs.common.outbox import Relay
+from libs.common.service import Runtime
+from libs.common.tokens import new_shared_key, new_signing_key
+from libs.common.web import create_app
+from libs.contracts.principals import Role, Staff, issue_staff_token
+
+PASSWORDS = {service.name: f"test-{service.name}" for service in SERVICES}
+KEYS: dict[str, Any] = {
+    "staff_token_keys": [new_signing_key("staff-1")],
+    "user_token_keys": [new_shared_key("user-1")],
+    "data_keys": [{"kid": "data-1", "k": random_key()}],
+    "hash_key": random_key(),
+}
+
+
+class World:
+    """Handles on everything a test may want to do to the product, through its public surface."""
+
+    def __init__(self, superuser_url: str, database: str, redis_url: str, **settings: Any) -> None:
+        self.runtimes: dict[str, Runtime] = {}
+        for service in SERVICES:
+            url = login_url(superuser_url, service.name, PASSWORDS[service.name], database=database)
+            chosen = {"mode": "embedded", "database_url": url, "redis_url": redis_url, "dev_sign_in": True}
+            chosen |= {"retry_delays_s": [0.02, 0.02], "database_pool_size": 10} | KEYS | settings
+            self.runtimes[service.name] = Runtime.build(service, service.settings.load(**chosen))
+        self.queues = [
+            LocalQueue(consumer, runtime.db, retry_delays_s=runtime.settings.retry_delays_s)
+            for runtime in self.runtimes.values()
+            for consumer in runtime.service.consumers
+        ]
+        bus = LocalBus(self.queues)
+        self.relays = [Relay(runtime.db, bus, source=name, poll_s=0.05) for name, runtime in self.runtimes.items()]
+        self.apps: dict[str, FastAPI] = {name: create_app(runtime) for name, runtime in self.runtimes.items()}
+        mounted: dict[str, ASGIApp] = dict(self.apps)
+        self.gateway = Gateway(mounted, FastAPI(openapi_url=None))
+        # An error nobody caught must fail the test as what it is, a 500 that a caller saw.
+        self.client = TestClient(self.gateway, raise_server_exceptions=False)
+
+    def close(self) -> None:
+        self.client.close()
+        for runtime in self.runtimes.values():
+            runtime.close()
+
+    def settle(self) -> None:
+        """Carry every recorded event to its consumers, until nothing moves any more."""
+        while any([relay.relay_once() for relay in self.relays] + [queue.consume_once() for queue in self.queues]):
+            pass
+
+    # --- who is asking ---
+
+    def user(self, name: str) -> dict[str, str]:
+        """Sign a user in and return the headers of their requests."""
+        answer = self.client.post("/api/booking/sessions", json={"provider": "dev", "code": name})
+        assert answer.status_code == 201, answer.text
+        return bearer(answer.json()["token"])
+
+    def staff(
+        self, role: Role = Role.SUPER_ADMIN, halls: list[str] | None = None, name: str = "boss"
+    ) -> dict[str, str]:
+        """Return the headers of a member of staff with this role, for these halls (super admin: all)."""
+        scope = None if role == Role.SUPER_ADMIN else frozenset(halls or [])
+        staff = Staff(id=new_id(), name=name, role=role, halls=scope, session_id=new_id())
+        return bearer(issue_staff_token(self.runtimes["admin"].staff_keys, staff, version=1, now=utcnow()))
+
+    # --- a real server, for what needs real concurrency ---
+
+    @contextmanager
+    def serve(self) -> Iterator[str]:
+        """Serve the gateway on a free port while the block runs; yield its address."""
+        config = uvicorn.Config(
+            self.gateway, port=0, log_level="warning", lifespan="off", loop="uvloop", http="httptools"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        eventually(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+    @contextmanager
+    def running_bus(self) -> Iterator[None]:
+        """Run relays and consumers in threads while the block runs, as the embedded product does."""
+        parts: list[Relay | LocalQueue] = [*self.relays, *self.queues]
+        threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
+        for runtime, relay in zip(self.runtimes.values(), self.relays, strict=True):
+            runtime.db.wake_after_commit(relay.wake)
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.stop()
+            for thread in threads:
+                thread.join(10)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
+
+
+def eventually(probe: Callable[[], Any], *, timeout_s: float = 10) -> Any:
+    """Return what `probe` returns as soon as it is true; fail where it does not become so."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"did not happen within {timeout_s} s")
+        time.sleep(0.01)  # between two looks, never instead of one
+    return found
+
+
+def simultaneously(calls: list[Callable[[], httpx2.Response]]) -> list[httpx2.Response]:
+    """Make all calls at once, each in a thread of its own, released by one barrier; return the answers in order."""
+    barrier = threading.Barrier(len(calls))
+    answers: list[httpx2.Response | None] = [None] * len(calls)
+
+    def one(index: int) -> None:
+        barrier.wait()
+        answers[index] = calls[index]()
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(answer is not None for answer in answers), "a call did not end"
+    return [answer for answer in answers if answer is not None]
