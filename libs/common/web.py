@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -44,10 +44,40 @@ STATUS_OF_KIND: dict[type[HallpassError], int] = {
 RETRY_AFTER_S = 1
 
 
+def _storable(value: str) -> str:
+    # JSON can spell both, PostgreSQL stores neither: as an error of the database they would be a 500.
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("text may not hold NUL or half of a surrogate pair")
+    return value
+
+
+def _all_storable(value: Any) -> None:
+    waiting = [value]  # no recursion: how deep a body nests is the sender's choice
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            _storable(found)
+        elif isinstance(found, dict):
+            waiting.extend(found)
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+
+
+# Text from a query string. What comes in a body is checked by Schema.
+Text = Annotated[str, AfterValidator(_storable)]
+
+
 class Schema(BaseModel):
-    """The base of what clients send: unknown fields are refused, text is trimmed."""
+    """The base of what clients send: unknown fields are refused, text is trimmed and can be stored."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_storable_text(cls, data: Any) -> Any:
+        _all_storable(data)
+        return data
 
 
 class Problem(BaseModel):
