@@ -86,9 +86,19 @@ class Settings(BaseSettings):
         for name in ("redis_url", "broker_url"):
             if getattr(self, name) is None:
                 raise ValueError(f"HALLPASS_{name.upper()} is missing (needed outside embedded mode)")
+        if not self.staff_token_keys:
+            raise ValueError("HALLPASS_STAFF_TOKEN_KEYS is missing; `make secrets` writes it")
+        if any(_is_no_staff_key(key) for key in self.staff_token_keys):
+            raise ValueError("HALLPASS_STAFF_TOKEN_KEYS holds something else than Ed25519 JWKs with a kid")
         for key in self.user_token_keys:
             require_secret("HALLPASS_USER_TOKEN_KEYS", str(key.get("k", "")), shortest=43)
         return self
+
+
+def _is_no_staff_key(key: Any) -> bool:
+    if not isinstance(key, dict) or key.get("kty") != "OKP" or key.get("crv") != "Ed25519":
+        return True
+    return not (key.get("kid") and key.get("x"))
 
 
 def require_secret(name: str, value: str, *, shortest: int = SHORTEST_SECRET) -> None:

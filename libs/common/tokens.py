@@ -1,4 +1,4 @@
-"""Signed tokens (JWT) with key ids, under keys that rotate: the first key signs, each of them verifies."""
+"""Signed tokens (JWT) with key ids, under keys that rotate: the first that can sign does, each of them verifies."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ class TokenKeys:
 
     def sign(self, claims: dict[str, Any], *, now: datetime, lifetime: timedelta) -> str:
         """Return a token with these claims that expires `lifetime` after `now`."""
-        key = self._set.keys[0]
+        key = next(key for key in self._set.keys if key.is_private)
         issued = int(now.timestamp())
         expires = issued + int(lifetime.total_seconds())
         registered = {"iss": ISSUER, "aud": self._audience, "iat": issued, "exp": expires}
