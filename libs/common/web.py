@@ -26,7 +26,6 @@ from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts
 from libs.common.ids import parse_id
 from libs.common.logs import logger
 from libs.common.service import Runtime, Service
-from libs.common.settings import Settings
 
 log = logger(__name__)
 
@@ -223,7 +222,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         app.include_router(router, prefix=service.prefix)
     app.include_router(_health)
     _handle_errors(app, service)
-    app.add_middleware(Edge, service=service.name, settings=runtime.settings)
+    app.add_middleware(Edge, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
     return app
 
 
@@ -282,10 +281,10 @@ class _BodyTooLarge(HTTPException):
 class Edge:
     """Pure ASGI around a service: request id, body limit, metrics, and the last resort for what nobody caught."""
 
-    def __init__(self, app: ASGIApp, *, service: str, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, service: str, max_body_bytes: int) -> None:
         self._app = app
         self._service = service
-        self._max = settings.max_body_bytes
+        self._max = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
