@@ -1,11 +1,111 @@
 """The tables of admin."""
 
-from sqlalchemy import MetaData
-from sqlalchemy.orm import DeclarativeBase
+from datetime import datetime
+from typing import Any
 
-from libs.common.db import NAMING, TYPE_MAP
+from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from libs.common.db import NAMING, TYPE_MAP, Uuid
+from libs.contracts.principals import Role
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = TYPE_MAP
+
+
+class StaffAccount(Base):
+    """A member of staff. `username` is stored in lower case, so that it is unique however it is typed.
+
+    `version` counts all changes (ETag); tokens signed below `token_version` are void.
+    """
+
+    __tablename__ = "staff"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    username: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    must_change_password: Mapped[bool]
+    token_version: Mapped[int] = mapped_column(server_default=text("1"))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("username = lower(username)", name="username_is_lower_case"),
+        CheckConstraint(f"role IN ({', '.join(repr(role.value) for role in Role)})", name="role_is_known"),
+    )
+
+
+class StaffHall(Base):
+    """A hall that a hall admin or verifier is for. Super admins have no rows."""
+
+    __tablename__ = "staff_halls"
+
+    staff_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"), primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+
+
+class StaffSession(Base):
+    """One sign-in on one device. Its refresh token changes with every use; only hashes (SHA-256) are kept.
+
+    `seed` makes the next refresh token out of the one before, so that a repeated request gets the same answer.
+    """
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    staff_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"), index=True)
+    seed: Mapped[bytes]
+    token_hash: Mapped[bytes]
+    previous_hash: Mapped[bytes | None]
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    address: Mapped[str]
+    user_agent: Mapped[str]
+
+
+class FailedSignIn(Base):
+    """How often sign-in failed under a name since it last succeeded, whether or not an account has that name.
+
+    The name is kept as a hash: people type passwords into the wrong field.
+    """
+
+    __tablename__ = "failed_sign_ins"
+
+    name_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(index=True)
+    locked_until: Mapped[datetime | None]
+
+
+class AuditRecord(Base):
+    """What somebody with rights did, in any service. `id` is the record's own id, made where it happened."""
+
+    __tablename__ = "audit_records"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    service: Mapped[str]
+    actor_id: Mapped[str]
+    actor_name: Mapped[str]
+    action: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[str]
+    hall_id: Mapped[str | None]
+    reason: Mapped[str]
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    happened_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_audit_records_newest", "happened_at", "id"),
+        Index("ix_audit_records_hall", "hall_id", "happened_at", "id"),
+        Index("ix_audit_records_actor", "actor_id", "happened_at", "id"),
+        Index("ix_audit_records_object", "object_id", "happened_at", "id"),
+    )

@@ -1,0 +1,146 @@
+"""What admin decides: when a name is locked, what a password must be, how long a session lasts, who may be changed."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from services.admin.errors import (
+    HallsNeeded,
+    HallsNotTaken,
+    LastSuperAdmin,
+    OwnAccount,
+    PasswordIsName,
+    PasswordTooCommon,
+    PasswordTooShort,
+)
+
+FAILURES_TO_LOCK = 5
+FIRST_LOCK = timedelta(minutes=15)
+LONGEST_LOCK = timedelta(hours=2)
+FAILURES_FORGOTTEN_AFTER = timedelta(days=1)
+
+SHORTEST_PASSWORD = 10
+# Those of ten characters and more that lists of leaked passwords begin with; shorter ones are refused anyway.
+COMMON_PASSWORDS = frozenset(
+    [
+        "0123456789",
+        "0987654321",
+        "1234567890",
+        "12345678910",
+        "123456789a",
+        "123456789q",
+        "1234567891",
+        "1q2w3e4r5t",
+        "1q2w3e4r5t6y",
+        "1qaz2wsx3edc",
+        "a123456789",
+        "aa123456789",
+        "abc123456789",
+        "abcd123456",
+        "abcd1234567",
+        "abcdefghij",
+        "admin12345",
+        "admin123456",
+        "administrator",
+        "asdfghjkl1",
+        "asdfghjkl;",
+        "changeme123",
+        "football123",
+        "iloveyou123",
+        "iloveyou520",
+        "letmein123",
+        "password01",
+        "password12",
+        "password123",
+        "password1234",
+        "passw0rd123",
+        "q1w2e3r4t5",
+        "q1w2e3r4t5y6",
+        "qq123456789",
+        "qwe123456789",
+        "qwer123456",
+        "qwerty1234",
+        "qwerty12345",
+        "qwerty123456",
+        "qwertyuiop",
+        "qwertyuiop123",
+        "superadmin",
+        "welcome123",
+        "welcome1234",
+        "woaini1314",
+        "woaini1314520",
+        "woaini520",
+        "wangyut2",
+        "zxcvbnm123",
+        "zxcvbnm,./",
+        "5201314520",
+        "1314520520",
+        "147258369a",
+        "1472583690",
+        "9876543210",
+        "hallpass123",
+        "hallpass1234",
+    ]
+)
+
+SESSION_RESTS_AT_MOST = timedelta(days=7)
+SESSION_LASTS_AT_MOST = timedelta(days=30)
+LOST_ANSWER_WINDOW = timedelta(seconds=10)
+
+
+def locked_until(failures: int, *, now: datetime) -> datetime | None:
+    """Return until when the latest failure locks a name: every fifth does, each time for twice as long."""
+    locks, rest = divmod(failures, FAILURES_TO_LOCK)
+    if rest or not locks:
+        return None
+    return now + min(FIRST_LOCK * (1 << min(locks - 1, 10)), LONGEST_LOCK)
+
+
+def check_password(password: str, *, username: str) -> None:
+    """Raise the reason why a password is not good enough."""
+    if len(password) < SHORTEST_PASSWORD:
+        raise PasswordTooShort(least=SHORTEST_PASSWORD)
+    if password.casefold() == username.casefold():
+        raise PasswordIsName
+    if password.casefold() in COMMON_PASSWORDS or len(set(password)) <= 2:
+        raise PasswordTooCommon
+
+
+def session_ends(began: datetime, *, now: datetime) -> datetime:
+    """Return when a session that is used now ends unless it is used again: after a week's rest, or a month in all."""
+    return min(now + SESSION_RESTS_AT_MOST, began + SESSION_LASTS_AT_MOST)
+
+
+def judge_refresh(
+    given: bytes, *, current: bytes, previous: bytes | None, rotated_at: datetime, now: datetime
+) -> Literal["rotate", "repeat", "stolen"]:
+    """Decide what a refresh token means, by hashes.
+
+    The one before the current one is asked for again when an answer was lost or two tabs refresh together; some
+    seconds later, or for any older one, somebody else has a copy.
+    """
+    if given == current:
+        return "rotate"
+    if given == previous and now - rotated_at <= LOST_ANSWER_WINDOW:
+        return "repeat"
+    return "stolen"
+
+
+def check_halls(halls: Sequence[str], *, for_all: bool) -> None:
+    """Raise where the halls do not suit the role: a super admin is for all and names none, the others name theirs."""
+    if for_all and halls:
+        raise HallsNotTaken
+    if not for_all and not halls:
+        raise HallsNeeded
+
+
+def check_own_account(*, own: bool, changes_role: bool, disables: bool) -> None:
+    """Raise where somebody would take rights from, or give rights to, themselves."""
+    if own and (changes_role or disables):
+        raise OwnAccount
+
+
+def check_super_admin_remains(*, loses_one: bool, others: int) -> None:
+    """Raise where a change would leave no enabled super admin."""
+    if loses_one and others == 0:
+        raise LastSuperAdmin

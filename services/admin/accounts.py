@@ -1,0 +1,53 @@
+"""Staff accounts as the other modules read and lock them."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from libs.contracts.principals import Role, Staff
+from services.admin.models import StaffAccount, StaffHall, StaffSession
+
+
+def locked_by_id(session: Session, staff_id: str) -> StaffAccount | None:
+    """Return the account under its row lock, or None."""
+    return _locked(session, select(StaffAccount).where(StaffAccount.id == staff_id))
+
+
+def locked_by_username(session: Session, username: str) -> StaffAccount | None:
+    """Return the account of that name under its row lock, or None."""
+    return _locked(session, select(StaffAccount).where(StaffAccount.username == username.lower()))
+
+
+def locked_by_session(session: Session, session_id: str) -> StaffAccount | None:
+    """Return the account that a session belongs to under its row lock, or None."""
+    owner = select(StaffSession.staff_id).where(StaffSession.id == session_id).scalar_subquery()
+    return _locked(session, select(StaffAccount).where(StaffAccount.id == owner))
+
+
+def _locked(session: Session, query: Select[StaffAccount]) -> StaffAccount | None:
+    # Everything locks the account first, then its sessions, then the failures under its name.
+    return session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
+
+
+def password_hash_of(session: Session, username: str) -> str | None:
+    """Return the stored hash of that account, or None where there is none."""
+    return session.scalar(select(StaffAccount.password_hash).where(StaffAccount.username == username.lower()))
+
+
+def halls_of(session: Session, staff_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the halls of each of these accounts, sorted."""
+    halls: dict[str, list[str]] = {staff_id: [] for staff_id in staff_ids}
+    rows = session.execute(
+        select(StaffHall.staff_id, StaffHall.hall_id).where(StaffHall.staff_id.in_(halls)).order_by(StaffHall.hall_id)
+    )
+    for row in rows:
+        halls[row.staff_id].append(row.hall_id)
+    return halls
+
+
+def principal(session: Session, account: StaffAccount, *, session_id: str) -> Staff:
+    """Return the account as its tokens name it, with its present role and halls."""
+    role = Role(account.role)
+    halls = None if role == Role.SUPER_ADMIN else frozenset(halls_of(session, [account.id])[account.id])
+    return Staff(id=account.id, name=account.name, role=role, halls=halls, session_id=session_id)

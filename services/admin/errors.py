@@ -1,0 +1,90 @@
+"""What admin refuses, and how it says so."""
+
+from libs.common.errors import Conflict, Forbidden, Invalid, Texts, TooMany, Unauthenticated
+
+
+class SignInFailed(Unauthenticated):
+    """Unknown name or wrong password: which of them is nobody's business."""
+
+    code = "sign_in_failed"
+    texts = Texts(en="The name or the password is wrong.", zh="账号或密码错误")
+
+
+class AccountLocked(TooMany):
+    """Raised with `retry_after_s` and `minutes`. Names that no account has are locked just the same."""
+
+    code = "account_locked"
+    texts = Texts(
+        en="Too many failed sign-ins under this name. Try again in {minutes} min.",
+        zh="该账号登录失败次数过多，请{minutes}分钟后再试",
+    )
+
+
+class AccountDisabled(Forbidden):
+    """Told only to those who know the password."""
+
+    code = "account_disabled"
+    texts = Texts(
+        en="This account is disabled. Ask an administrator to enable it.", zh="该账号已停用，请联系管理员启用"
+    )
+
+
+class SessionEnded(Unauthenticated):
+    code = "session_ended"
+    texts = Texts(en="Your sign-in has ended. Sign in again.", zh="登录已失效，请重新登录")
+
+
+class WrongPassword(Invalid):
+    code = "wrong_password"
+    texts = Texts(en="The current password is wrong.", zh="当前密码错误")
+
+
+class PasswordTooShort(Invalid):
+    code = "password_too_short"
+    texts = Texts(en="A password has at least {least} characters.", zh="密码至少需要{least}个字符")
+
+
+class PasswordIsName(Invalid):
+    code = "password_is_name"
+    texts = Texts(en="The password may not be the account's name.", zh="密码不能与账号相同")
+
+
+class PasswordTooCommon(Invalid):
+    code = "password_too_common"
+    texts = Texts(en="This password is among the first that are guessed. Choose another.", zh="密码过于常见，请换一个")
+
+
+class PasswordUnchanged(Invalid):
+    code = "password_unchanged"
+    texts = Texts(en="The new password is the present one. Choose another.", zh="新密码不能与当前密码相同")
+
+
+class UsernameTaken(Conflict):
+    code = "username_taken"
+    texts = Texts(en="There is an account with the name {username} already.", zh="账号名 {username} 已被使用")
+
+
+class HallsNeeded(Invalid):
+    code = "halls_needed"
+    texts = Texts(en="Name at least one hall that this account is for.", zh="请至少选择一个服务厅")
+
+
+class HallsNotTaken(Invalid):
+    code = "halls_not_taken"
+    texts = Texts(en="A super admin is for all halls; do not name any.", zh="超级管理员管理全部服务厅，无需选择服务厅")
+
+
+class LastSuperAdmin(Conflict):
+    code = "last_super_admin"
+    texts = Texts(
+        en="This is the last enabled super admin. Make another one first.",
+        zh="这是最后一个启用的超级管理员，请先添加另一个",
+    )
+
+
+class OwnAccount(Forbidden):
+    code = "own_account"
+    texts = Texts(
+        en="You can't change your own role or disable your own account. Another super admin can.",
+        zh="不能修改自己的角色或停用自己的账号，请由其他超级管理员操作",
+    )

@@ -1,0 +1,17 @@
+"""What admin does about the events of all services, its own included."""
+
+from sqlalchemy.orm import Session
+
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.contracts.admin import AuditRecorded
+from libs.contracts.principals import hear_sign_outs
+from services.admin import trail
+
+consumer = Consumer("admin.events")
+hear_sign_outs(consumer)
+
+
+@consumer.on(AuditRecorded)
+def _(session: Session, fact: AuditRecorded, message: Message) -> None:
+    trail.add(session, fact, service=message.source)

@@ -1,0 +1,115 @@
+"""What staff do about themselves: sign in, stay signed in, sign out, change their password."""
+
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlalchemy.orm import Session
+
+from libs.common.errors import HallpassError
+from libs.common.web import Now, RuntimeDep, Tx, client_address
+from libs.contracts.principals import STAFF_TOKEN_LIFETIME, AnyStaff, Role, Staff, issue_staff_token
+from services.admin import accounts, lockouts, passwords, sessions, staff
+from services.admin.models import StaffAccount
+from services.admin.schemas import Me, PasswordChange, Refresh, SignedIn, SignIn, TokenOut
+from services.admin.sessions import Caller
+
+T = TypeVar("T")
+
+router = APIRouter(tags=["sessions"])
+
+
+def _caller(request: Request) -> Caller:
+    agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))
+    return Caller(address=client_address(request), user_agent=agent[:120])
+
+
+def _not_stored(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+NotStored = Depends(_not_stored)
+
+
+@router.post("/sessions", status_code=201, dependencies=[NotStored])
+def sign_in(body: SignIn, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep) -> SignedIn:
+    """Sign in with name and password. Five failures lock the name for a while, whether or not it has an account."""
+    runtime.limiter.hit(runtime.settings.sign_in_rate, "staff-sign-in", caller.address)
+    lockouts.check(session, body.username, now=now)
+    stored = accounts.password_hash_of(session, body.username)
+    session.rollback()  # gives the connection back: hashing takes its time and needs none
+    proven = stored if passwords.matches(stored, body.password) else None
+    outcome = sessions.sign_in(session, body.username, proven=proven, caller=caller, now=now)
+    return _signed_in(runtime, _settled(session, outcome), now)
+
+
+@router.post("/sessions/refresh", dependencies=[NotStored])
+def refresh(body: Refresh, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep) -> SignedIn:
+    """Exchange a refresh token for a new token, with the present role and halls, and the next refresh token.
+
+    Each refresh token works once. When an earlier one comes again the session ends; only a repetition within
+    10 seconds is answered as the first time.
+    """
+    outcome = sessions.refresh(session, body.refresh_token, caller=caller, now=now)
+    return _signed_in(runtime, _settled(session, outcome), now)
+
+
+@router.delete("/sessions/current", status_code=204)
+def sign_out(me: AnyStaff, session: Tx, now: Now) -> None:
+    """Sign out on this device. The token itself runs out within 15 minutes; to void it at once, sign out everywhere."""
+    sessions.sign_out(session, me, now=now)
+
+
+@router.post("/sessions/sign-out-everywhere", status_code=204)
+def sign_out_everywhere(me: AnyStaff, session: Tx, now: Now) -> None:
+    """End all sessions of this account and void its tokens in every service."""
+    sessions.sign_out_everywhere(session, me, now=now)
+
+
+@router.get("/me")
+def get_me(me: AnyStaff, session: Tx) -> Me:
+    """Show the signed-in account as it is now."""
+    account = staff.own(session, me)
+    return _me(account, accounts.principal(session, account, session_id=me.session_id))
+
+
+@router.post("/me/password", dependencies=[NotStored])
+def change_password(body: PasswordChange, me: AnyStaff, session: Tx, now: Now, runtime: RuntimeDep) -> TokenOut:
+    """Change one's own password. Ends the other sessions; this one goes on with the token in the answer."""
+    outcome = staff.change_password(session, me, current=body.current, new=body.new, now=now)
+    account, version = _settled(session, outcome)
+    principal = accounts.principal(session, account, session_id=me.session_id)
+    token = issue_staff_token(runtime.staff_keys, principal, version=version, now=now)
+    return TokenOut(token=token, expires_in=_LIFETIME_S, staff=_me(account, principal))
+
+
+_LIFETIME_S = int(STAFF_TOKEN_LIFETIME.total_seconds())
+
+
+def _settled(session: Session, outcome: T | HallpassError) -> T:
+    """Return the outcome. A refusal is raised after what was noted about it is committed: an error undoes the rest."""
+    if isinstance(outcome, HallpassError):
+        session.commit()
+        raise outcome
+    return outcome
+
+
+def _signed_in(runtime: RuntimeDep, opened: sessions.Opened, now: Now) -> SignedIn:
+    version = opened.account.token_version
+    return SignedIn(
+        token=issue_staff_token(runtime.staff_keys, opened.staff, version=version, now=now),
+        expires_in=_LIFETIME_S,
+        refresh_token=opened.refresh_token,
+        staff=_me(opened.account, opened.staff),
+    )
+
+
+def _me(account: StaffAccount, principal: Staff) -> Me:
+    return Me(
+        id=account.id,
+        username=account.username,
+        name=account.name,
+        role=Role(account.role),
+        halls=None if principal.halls is None else sorted(principal.halls),
+        must_change_password=account.must_change_password,
+    )

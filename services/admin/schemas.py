@@ -1,0 +1,127 @@
+"""What goes in and out of admin over HTTP."""
+
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+
+from libs.common.web import Id, Schema
+from libs.contracts.principals import Role
+
+
+def _without_controls(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("text may not hold control characters")
+    return text
+
+
+Username = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"),
+    Field(description="letters, digits and . _ @ -; capitals make no difference"),
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60), AfterValidator(_without_controls)]
+# Spaces at the ends belong to a password; 200 characters bound the work of hashing it.
+Password = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=False)]
+# A token names its halls, and tokens travel in a header of 8 kB.
+Halls = Annotated[
+    list[Id],
+    Field(max_length=100, description="ids from catalog; admin checks their form only, for it does not know the halls"),
+]
+
+
+class SignIn(Schema):
+    username: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    password: Password
+
+
+class Refresh(Schema):
+    refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class PasswordChange(Schema):
+    current: Password
+    new: Password
+
+
+class Me(BaseModel):
+    """The signed-in account. `halls` is null for a super admin: all of them."""
+
+    id: str
+    username: str
+    name: str
+    role: Role
+    halls: list[str] | None
+    must_change_password: bool
+
+
+class TokenOut(BaseModel):
+    """A token for the Authorization header; it expires after `expires_in` seconds."""
+
+    token: str
+    expires_in: int
+    staff: Me
+
+
+class SignedIn(TokenOut):
+    """`refresh_token` gets the next pair from `/sessions/refresh`, once."""
+
+    refresh_token: str
+
+
+class StaffCreate(Schema):
+    username: Username
+    name: Name
+    role: Role
+    halls: Halls = Field(default=[])
+    password: Password | None = Field(default=None, description="without it a random one is made and returned once")
+
+
+class StaffChange(Schema):
+    """What is left out stays as it is."""
+
+    name: Name | None = None
+    role: Role | None = None
+    halls: Halls | None = None
+    disabled: bool | None = None
+    reset_password: bool = Field(default=False, description="make a random password, return it once, lift a lock-out")
+
+
+class StaffOut(BaseModel):
+    """An account. `locked_until` is set while too many failed sign-ins lock it; `version` is also its ETag."""
+
+    id: str
+    username: str
+    name: str
+    role: Role
+    halls: list[str] | None
+    disabled: bool
+    disabled_at: datetime | None
+    locked_until: datetime | None
+    must_change_password: bool
+    version: int
+    created_at: datetime
+
+
+class StaffWithPassword(StaffOut):
+    """`password` is the random one just made; nobody can see it again. Null where none was made."""
+
+    password: str | None
+
+
+class AuditOut(BaseModel):
+    """Who did what, where and when. `before` and `after` hold what changed."""
+
+    id: str
+    service: str
+    actor_id: str
+    actor_name: str
+    action: str
+    object_type: str
+    object_id: str
+    hall_id: str | None
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    happened_at: datetime

@@ -1,0 +1,206 @@
+"""Sessions of staff: signed in, refreshed, ended."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from libs.common import outbox, sign_ins
+from libs.common.errors import HallpassError
+from libs.common.ids import new_id, parse_id
+from libs.contracts import audit
+from libs.contracts.admin import StaffSignedOut
+from libs.contracts.principals import Staff
+from services.admin import accounts, lockouts, policy
+from services.admin.errors import AccountDisabled, SessionEnded, SignInFailed
+from services.admin.models import StaffAccount, StaffSession
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Where a request came from, as far as we are told."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A live session: whose it is, as what, and the only sight of its refresh token."""
+
+    account: StaffAccount
+    staff: Staff
+    refresh_token: str
+
+
+def sign_in(
+    session: Session, username: str, *, proven: str | None, caller: Caller, now: datetime
+) -> Opened | HallpassError:
+    """Open a session for the account, or return the refusal: what is noted about it is to be committed all the same.
+
+    `proven` is the stored hash that the given password matched, None where it matched none.
+    """
+    account = accounts.locked_by_username(session, username)
+    right = account is not None and account.password_hash == proven
+    guess = lockouts.settle(session, username, right=right, now=now)
+    if guess.refusal is not None:
+        return guess.refusal
+    if account is None:
+        return SignInFailed()
+    if not right:
+        _note_failure(session, account, guess, caller)
+        return SignInFailed()
+    if account.disabled_at is not None:
+        return AccountDisabled()
+    opened = _open(session, account, caller=caller, now=now)
+    _note(session, opened.staff, "staff.signed_in", after={"address": caller.address})
+    return opened
+
+
+def _note_failure(session: Session, account: StaffAccount, guess: lockouts.Guess, caller: Caller) -> None:
+    staff = accounts.principal(session, account, session_id="")
+    _note(session, staff, "staff.sign_in_failed", after={"address": caller.address, "failures": guess.failures})
+    if guess.locked_until is not None:
+        until = guess.locked_until.isoformat()
+        _note(session, staff, "staff.locked_out", after={"address": caller.address, "locked_until": until})
+
+
+def _note(session: Session, staff: Staff, action: str, *, after: dict[str, object] | None = None) -> None:
+    audit.record(session, staff, action, object_type="staff", object_id=staff.id, after=after)
+
+
+def _open(session: Session, account: StaffAccount, *, caller: Caller, now: datetime) -> Opened:
+    session_id = new_id()
+    token = f"{session_id}.{secrets.token_urlsafe(32)}"
+    session.execute(
+        insert(StaffSession).values(
+            id=session_id,
+            staff_id=account.id,
+            seed=secrets.token_bytes(32),
+            token_hash=_hash(token),
+            created_at=now,
+            used_at=now,
+            expires_at=policy.session_ends(now, now=now),
+            address=caller.address,
+            user_agent=caller.user_agent,
+        )
+    )
+    return Opened(account, accounts.principal(session, account, session_id=session_id), token)
+
+
+def refresh(session: Session, token: str, *, caller: Caller, now: datetime) -> Opened | HallpassError:
+    """Exchange a refresh token for its successor, or return the refusal, to be committed all the same.
+
+    A token that was exchanged before ends the session, and voids the account's tokens: two hold the same secret and
+    one of them is a thief. Only right after the exchange it gets the same successor again.
+    """
+    session_id = parse_id(token.partition(".")[0])
+    account = accounts.locked_by_session(session, session_id) if session_id else None
+    if session_id is None or account is None:
+        return SessionEnded()
+    row = session.scalars(select(StaffSession).where(StaffSession.id == session_id).with_for_update()).one_or_none()
+    if row is None or row.ended_at is not None or row.expires_at <= now or account.disabled_at is not None:
+        return SessionEnded()
+    staff = accounts.principal(session, account, session_id=session_id)
+    verdict = policy.judge_refresh(
+        _hash(token), current=row.token_hash, previous=row.previous_hash, rotated_at=row.used_at, now=now
+    )
+    if verdict == "stolen":
+        end(session, account.id, only=session_id, now=now)
+        void_tokens(session, account.id)
+        _note(session, staff, "staff.token_reused", after={"address": caller.address})
+        return SessionEnded()
+    successor = _successor(row.seed, token, session_id)
+    if verdict == "rotate":
+        session.execute(
+            update(StaffSession)
+            .where(StaffSession.id == session_id)
+            .values(
+                token_hash=_hash(successor),
+                previous_hash=row.token_hash,
+                used_at=now,
+                expires_at=policy.session_ends(row.created_at, now=now),
+                address=caller.address,
+                user_agent=caller.user_agent,
+            )
+        )
+    return Opened(account, staff, successor)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _successor(seed: bytes, token: str, session_id: str) -> str:
+    secret = base64.urlsafe_b64encode(hmac.digest(seed, token.encode(), "sha256"))
+    return f"{session_id}.{secret.decode().rstrip('=')}"
+
+
+def sign_out(session: Session, staff: Staff, *, now: datetime) -> None:
+    """End the session of this token; ending it twice changes nothing."""
+    if end(session, staff.id, only=staff.session_id, now=now):
+        _note(session, staff, "staff.signed_out")
+
+
+def sign_out_everywhere(session: Session, staff: Staff, *, now: datetime) -> None:
+    """End every session of the account and void all its tokens, in every service."""
+    if accounts.locked_by_id(session, staff.id) is None:
+        raise SessionEnded
+    end(session, staff.id, now=now)
+    void_tokens(session, staff.id)
+    _note(session, staff, "staff.signed_out_everywhere")
+
+
+def is_live(session: Session, staff: Staff, *, now: datetime) -> bool:
+    """Whether the session behind a token still goes on."""
+    found = session.scalar(
+        select(StaffSession.id)
+        .where(StaffSession.id == staff.session_id)
+        .where(StaffSession.staff_id == staff.id)
+        .where(StaffSession.ended_at.is_(None))
+        .where(StaffSession.expires_at > now)
+    )
+    return found is not None
+
+
+def end(session: Session, staff_id: str, *, now: datetime, only: str | None = None, but: str | None = None) -> int:
+    """End the account's sessions (`only` one of them, or all `but` one); return how many that were."""
+    statement = (
+        update(StaffSession)
+        .where(StaffSession.staff_id == staff_id)
+        .where(StaffSession.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+    if only is not None:
+        statement = statement.where(StaffSession.id == only)
+    if but is not None:
+        statement = statement.where(StaffSession.id != but)
+    return int(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def void_tokens(session: Session, staff_id: str) -> int:
+    """Void the account's tokens: here in this transaction, in the other services as soon as they hear of it.
+
+    The caller holds the account's lock. Returns the version that new tokens need.
+    """
+    version = session.execute(
+        update(StaffAccount)
+        .where(StaffAccount.id == staff_id)
+        .values(token_version=StaffAccount.token_version + 1)
+        .returning(StaffAccount.token_version)
+    ).scalar_one()
+    sign_ins.end(session, staff_id, below=version)
+    outbox.record(session, StaffSignedOut(version=version, staff_id=staff_id))
+    return version
+
+
+def sweep(session: Session, *, now: datetime) -> int:
+    """Delete sessions that have ended or expired; return how many."""
+    over = or_(StaffSession.ended_at <= now, StaffSession.expires_at <= now)
+    gone = session.execute(delete(StaffSession).where(over))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount

@@ -1,0 +1,273 @@
+"""Staff accounts: made, changed, and their passwords."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from libs.common.errors import HallpassError, NotFound, Stale
+from libs.common.ids import new_id
+from libs.common.tokens import TokenInvalid
+from libs.contracts import audit
+from libs.contracts.admin import StaffSignedOut
+from libs.contracts.principals import Role, Staff
+from services.admin import accounts, lockouts, passwords, policy, sessions
+from services.admin.errors import PasswordUnchanged, UsernameTaken, WrongPassword
+from services.admin.models import StaffAccount, StaffHall
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an account is to be; None leaves a thing as it is."""
+
+    name: str | None = None
+    role: Role | None = None
+    halls: Sequence[str] | None = None
+    disabled: bool | None = None
+    reset_password: bool = False
+
+
+def matching(*, q: str | None, role: Role | None, hall_id: str | None, disabled: bool | None) -> Select[Any]:
+    """Return the query for accounts by part of a name, role, hall and whether they are disabled."""
+    query = select(StaffAccount)
+    if q:
+        query = query.where(
+            or_(
+                StaffAccount.username.contains(q.lower(), autoescape=True),
+                StaffAccount.name.icontains(q, autoescape=True),
+            )
+        )
+    if role is not None:
+        query = query.where(StaffAccount.role == role)
+    if hall_id is not None:
+        query = query.where(StaffAccount.id.in_(select(StaffHall.staff_id).where(StaffHall.hall_id == hall_id)))
+    if disabled is not None:
+        query = query.where(StaffAccount.disabled_at.is_not(None) if disabled else StaffAccount.disabled_at.is_(None))
+    return query
+
+
+def one(session: Session, staff_id: str) -> StaffAccount:
+    """Return the account, or raise NotFound."""
+    account = session.get(StaffAccount, staff_id, populate_existing=True)
+    if account is None:
+        raise NotFound
+    return account
+
+
+def create(
+    session: Session,
+    actor: Staff,
+    *,
+    username: str,
+    name: str,
+    role: Role,
+    halls: Sequence[str],
+    password: str,
+    now: datetime,
+) -> StaffAccount:
+    """Make an account that has to change its password, or raise UsernameTaken."""
+    username = username.lower()
+    policy.check_halls(halls, for_all=role == Role.SUPER_ADMIN)
+    policy.check_password(password, username=username)
+    made = session.execute(
+        postgresql.insert(StaffAccount)
+        .values(
+            id=new_id(),
+            username=username,
+            name=name,
+            password_hash=passwords.hashed(password),
+            role=role,
+            must_change_password=True,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["username"])
+        .returning(StaffAccount.id)
+    ).scalar()
+    if made is None:
+        raise UsernameTaken(username=username)
+    _put_halls(session, made, halls)
+    lockouts.clear(session, username)  # strangers may have guessed at the name before it was anybody's
+    after = {"username": username, "name": name, "role": role, "halls": sorted(set(halls))}
+    audit.record(session, actor, "staff.created", object_type="staff", object_id=made, after=after)
+    return one(session, made)
+
+
+def _put_halls(session: Session, staff_id: str, halls: Sequence[str]) -> None:
+    session.execute(delete(StaffHall).where(StaffHall.staff_id == staff_id))
+    if halls:
+        session.execute(insert(StaffHall), [{"staff_id": staff_id, "hall_id": hall} for hall in sorted(set(halls))])
+
+
+def change(
+    session: Session, actor: Staff, staff_id: str, wish: Wish, *, expected: int | None, now: datetime
+) -> tuple[StaffAccount, str | None]:
+    """Change an account and return it, with the new password where one was asked for.
+
+    Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer at
+    the `expected` version.
+    """
+    account, other_super_admins = _locked_beside_super_admins(session, staff_id)
+    if expected is not None and account.version != expected:
+        raise Stale
+    before = _rights(session, account)
+    after = _wanted(before, wish)
+    _check(actor, account, before, after, other_super_admins)
+    password = passwords.readable() if wish.reset_password else None
+    if after != before:
+        _write(session, account, before, after, now=now)
+        changed = [key for key in after if after[key] != before[key]]
+        audit.record(
+            session,
+            actor,
+            "staff.changed",
+            object_type="staff",
+            object_id=staff_id,
+            before={key: before[key] for key in changed},
+            after={key: after[key] for key in changed},
+        )
+    if password is not None:
+        _set_password(session, account, password, must_change=True)
+        lockouts.clear(session, account.username)
+        audit.record(session, actor, "staff.password_reset", object_type="staff", object_id=staff_id)
+    if after["disabled"] or password is not None:
+        sessions.end(session, staff_id, now=now)
+    if password is not None or any(after[key] != before[key] for key in ("role", "halls", "disabled")):
+        sessions.void_tokens(session, staff_id)
+    return one(session, staff_id), password
+
+
+def _locked_beside_super_admins(session: Session, staff_id: str) -> tuple[StaffAccount, int]:
+    """Lock the account together with all enabled super admins, in one order; return it and how many others these are.
+
+    Two who disable each other wait here for one another, and the second finds out what the first has done.
+    """
+    rows = session.scalars(
+        select(StaffAccount)
+        .where(
+            or_(
+                StaffAccount.id == staff_id,
+                and_(StaffAccount.role == Role.SUPER_ADMIN, StaffAccount.disabled_at.is_(None)),
+            )
+        )
+        .order_by(StaffAccount.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    account = next((row for row in rows if row.id == staff_id), None)
+    if account is None:
+        raise NotFound
+    return account, len(rows) - 1
+
+
+def _rights(session: Session, account: StaffAccount) -> dict[str, Any]:
+    return {
+        "name": account.name,
+        "role": account.role,
+        "halls": accounts.halls_of(session, [account.id])[account.id],
+        "disabled": account.disabled_at is not None,
+    }
+
+
+def _wanted(before: dict[str, Any], wish: Wish) -> dict[str, Any]:
+    role = wish.role.value if wish.role is not None else before["role"]
+    halls = sorted(set(wish.halls)) if wish.halls is not None else before["halls"]
+    if wish.halls is None and role == Role.SUPER_ADMIN:
+        halls = []  # who becomes super admin leaves their halls behind
+    return {
+        "name": wish.name if wish.name is not None else before["name"],
+        "role": role,
+        "halls": halls,
+        "disabled": wish.disabled if wish.disabled is not None else before["disabled"],
+    }
+
+
+def _check(
+    actor: Staff, account: StaffAccount, before: dict[str, Any], after: dict[str, Any], other_super_admins: int
+) -> None:
+    policy.check_own_account(
+        own=actor.id == account.id,
+        changes_role=after["role"] != before["role"],
+        disables=after["disabled"] and not before["disabled"],
+    )
+    policy.check_halls(after["halls"], for_all=after["role"] == Role.SUPER_ADMIN)
+    policy.check_super_admin_remains(
+        loses_one=_is_enabled_super_admin(before) and not _is_enabled_super_admin(after), others=other_super_admins
+    )
+
+
+def _is_enabled_super_admin(rights: dict[str, Any]) -> bool:
+    return rights["role"] == Role.SUPER_ADMIN and not rights["disabled"]
+
+
+def _write(
+    session: Session, account: StaffAccount, before: dict[str, Any], after: dict[str, Any], *, now: datetime
+) -> None:
+    session.execute(
+        update(StaffAccount)
+        .where(StaffAccount.id == account.id)
+        .values(
+            name=after["name"],
+            role=after["role"],
+            disabled_at=(account.disabled_at or now) if after["disabled"] else None,
+            version=StaffAccount.version + 1,
+        )
+    )
+    if after["halls"] != before["halls"]:
+        _put_halls(session, account.id, after["halls"])
+
+
+def _set_password(session: Session, account: StaffAccount, password: str, *, must_change: bool) -> None:
+    session.execute(
+        update(StaffAccount)
+        .where(StaffAccount.id == account.id)
+        .values(
+            password_hash=passwords.hashed(password),
+            must_change_password=must_change,
+            version=StaffAccount.version + 1,
+        )
+    )
+
+
+def own(session: Session, staff: Staff) -> StaffAccount:
+    """Return the account behind a token, or raise TokenInvalid where there is none."""
+    account = session.get(StaffAccount, staff.id, populate_existing=True)
+    if account is None:
+        raise TokenInvalid
+    return account
+
+
+def change_password(
+    session: Session, staff: Staff, *, current: str, new: str, now: datetime
+) -> tuple[StaffAccount, int] | HallpassError:
+    """Change one's own password, end one's other sessions and void all tokens.
+
+    Returns the account and the version that a new token needs; or the refusal of a wrong current password, which
+    counts as a failed sign-in and is to be committed.
+    """
+    account = accounts.locked_by_id(session, staff.id)
+    if account is None or not sessions.is_live(session, staff, now=now):
+        raise TokenInvalid
+    policy.check_password(new, username=account.username)
+    lockouts.check(session, account.username, now=now)
+    guess = lockouts.settle(session, account.username, right=passwords.matches(account.password_hash, current), now=now)
+    if guess.refusal is not None:
+        return guess.refusal
+    if guess.failures:
+        return WrongPassword()
+    if new == current:
+        raise PasswordUnchanged
+    _set_password(session, account, new, must_change=False)
+    sessions.end(session, staff.id, but=staff.session_id, now=now)
+    version = sessions.void_tokens(session, staff.id)
+    audit.record(session, staff, "staff.password_changed", object_type="staff", object_id=staff.id)
+    return own(session, staff), version
+
+
+def facts(session: Session) -> Iterator[StaffSignedOut]:
+    """Yield which tokens are void, for a service that lost what it had heard of it."""
+    for row in session.execute(select(StaffAccount.id, StaffAccount.token_version)):
+        yield StaffSignedOut(version=row.token_version, staff_id=row.id)

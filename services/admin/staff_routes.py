@@ -1,0 +1,173 @@
+"""What administrators do: staff accounts (super admin) and the audit trail (super admin, hall admin)."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import AwareDatetime
+from sqlalchemy.orm import Session
+
+from libs.common import pages
+from libs.common.pages import CursorText, Key, Limit, Page
+from libs.common.web import Id, Now, Text, Tx
+from libs.contracts.principals import HallStaff, Role, SuperAdmin
+from services.admin import accounts, lockouts, passwords, staff, trail
+from services.admin.models import AuditRecord, StaffAccount
+from services.admin.routes import NotStored
+from services.admin.schemas import AuditOut, StaffChange, StaffCreate, StaffOut, StaffWithPassword
+
+router = APIRouter()
+
+_BY_NAME = (Key(StaffAccount.username, str),)
+Words = Annotated[Text | None, Query(max_length=100)]
+IfMatch = Annotated[str | None, Header(max_length=40, description="the ETag that was loaded; refused when outdated")]
+
+
+@router.get("/staff", tags=["staff"])
+def list_staff(
+    _: SuperAdmin,
+    session: Tx,
+    now: Now,
+    q: Words = None,
+    role: Role | None = None,
+    hall_id: Id | None = None,
+    disabled: bool | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[StaffOut]:
+    """List accounts in the order of their names; `q` is a part of either name."""
+    query = staff.matching(q=q, role=role, hall_id=hall_id, disabled=disabled)
+    found, next_cursor = pages.fetch(session, query, keys=_BY_NAME, limit=limit, cursor=cursor)
+    return Page(items=_shown(session, found, now), next_cursor=next_cursor)
+
+
+@router.post("/staff", status_code=201, tags=["staff"], dependencies=[NotStored])
+def create_staff(body: StaffCreate, actor: SuperAdmin, session: Tx, now: Now, response: Response) -> StaffWithPassword:
+    """Make an account. It is told to change the password, given or random, at its first sign-in."""
+    password = body.password if body.password is not None else passwords.readable()
+    account = staff.create(
+        session,
+        actor,
+        username=body.username,
+        name=body.name,
+        role=body.role,
+        halls=body.halls,
+        password=password,
+        now=now,
+    )
+    made = None if body.password is not None else password
+    return _with_password(session, account, made, now, response)
+
+
+@router.get("/staff/{staff_id}", tags=["staff"])
+def get_staff(staff_id: Id, _: SuperAdmin, session: Tx, now: Now, response: Response) -> StaffOut:
+    """Show one account."""
+    account = staff.one(session, staff_id)
+    response.headers["ETag"] = _etag(account)
+    return _shown(session, [account], now)[0]
+
+
+@router.patch("/staff/{staff_id}", tags=["staff"], dependencies=[NotStored])
+def change_staff(
+    staff_id: Id,
+    body: StaffChange,
+    actor: SuperAdmin,
+    session: Tx,
+    now: Now,
+    response: Response,
+    if_match: IfMatch = None,
+) -> StaffWithPassword:
+    """Change name, role, halls, whether it is disabled, or reset the password.
+
+    All but the name void the account's tokens; disabling and a new password end its sessions. The last enabled super
+    admin stays one, and nobody changes their own role.
+    """
+    wish = staff.Wish(
+        name=body.name, role=body.role, halls=body.halls, disabled=body.disabled, reset_password=body.reset_password
+    )
+    account, password = staff.change(session, actor, staff_id, wish, expected=_version(if_match), now=now)
+    return _with_password(session, account, password, now, response)
+
+
+def _etag(account: StaffAccount) -> str:
+    return f'"{account.version}"'
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    digits = if_match.strip().removeprefix("W/").strip('"')
+    return int(digits) if digits.isdecimal() and digits.isascii() else 0  # what we never gave out matches nothing
+
+
+def _with_password(
+    session: Session, account: StaffAccount, password: str | None, now: datetime, response: Response
+) -> StaffWithPassword:
+    response.headers["ETag"] = _etag(account)
+    shown = _shown(session, [account], now)[0]
+    return StaffWithPassword(**shown.model_dump(), password=password)
+
+
+def _shown(session: Session, found: list[StaffAccount], now: datetime) -> list[StaffOut]:
+    halls = accounts.halls_of(session, [account.id for account in found])
+    locks = lockouts.locks(session, [account.username for account in found], now=now)
+    return [
+        StaffOut(
+            id=account.id,
+            username=account.username,
+            name=account.name,
+            role=Role(account.role),
+            halls=None if account.role == Role.SUPER_ADMIN else halls[account.id],
+            disabled=account.disabled_at is not None,
+            disabled_at=account.disabled_at,
+            locked_until=locks.get(account.username),
+            must_change_password=account.must_change_password,
+            version=account.version,
+            created_at=account.created_at,
+        )
+        for account in found
+    ]
+
+
+class AuditFilter:
+    """The query of the audit trail, gathered once."""
+
+    def __init__(
+        self,
+        actor: Annotated[Text | None, Query(max_length=100, description="id, or part of the name")] = None,
+        action: Annotated[
+            Text | None, Query(max_length=100, description="an action or how it begins, like `slot.`")
+        ] = None,
+        object_type: Words = None,
+        object_id: Words = None,
+        hall_id: Id | None = None,
+        since: Annotated[AwareDatetime | None, Query(alias="from", description="included")] = None,
+        until: Annotated[AwareDatetime | None, Query(alias="to", description="not included")] = None,
+    ) -> None:
+        self.wanted = trail.Filter(
+            actor=actor,
+            action=action,
+            object_type=object_type,
+            object_id=object_id,
+            hall_id=hall_id,
+            since=since,
+            until=until,
+        )
+
+
+@router.get("/audit", tags=["audit"])
+def list_audit(
+    me: HallStaff,
+    session: Tx,
+    asked: Annotated[AuditFilter, Depends()],
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[AuditOut]:
+    """List what staff did, newest first. A hall admin sees what was done in their own halls."""
+    query = trail.matching(me, asked.wanted)
+    found, next_cursor = pages.fetch(session, query, keys=trail.NEWEST_FIRST, limit=limit, cursor=cursor)
+    return Page(items=[_record(row) for row in found], next_cursor=next_cursor)
+
+
+def _record(row: AuditRecord) -> AuditOut:
+    return AuditOut.model_validate(row, from_attributes=True)

@@ -1,0 +1,76 @@
+"""The audit trail: one record for everything that staff did, in any service."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common.pages import Key
+from libs.contracts.admin import AuditRecorded
+from libs.contracts.principals import Staff
+from services.admin.models import AuditRecord
+
+NEWEST_FIRST = (
+    Key(AuditRecord.happened_at, datetime, descending=True),
+    Key(AuditRecord.id, "id", descending=True),
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to look for; None where it does not matter. `since` is included, `until` is not."""
+
+    actor: str | None = None
+    action: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    hall_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def add(session: Session, fact: AuditRecorded, *, service: str) -> None:
+    """Keep a record; one that is here already stays as it is."""
+    session.execute(
+        insert(AuditRecord)
+        .values(
+            id=fact.audit_id,
+            service=service,
+            actor_id=fact.actor_id,
+            actor_name=fact.actor_name,
+            action=fact.action,
+            object_type=fact.object_type,
+            object_id=fact.object_id,
+            hall_id=fact.hall_id,
+            reason=fact.reason,
+            before=fact.before,
+            after=fact.after,
+            happened_at=fact.happened_at,
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
+    )
+
+
+def matching(staff: Staff, wanted: Filter) -> Select[Any]:
+    """Return the query for the records that this account may see and that the filter asks for."""
+    query = select(AuditRecord).where(staff.sees(AuditRecord.hall_id))
+    if wanted.actor is not None:
+        query = query.where(
+            or_(AuditRecord.actor_id == wanted.actor, AuditRecord.actor_name.icontains(wanted.actor, autoescape=True))
+        )
+    if wanted.action is not None:
+        query = query.where(AuditRecord.action.startswith(wanted.action, autoescape=True))
+    if wanted.object_type is not None:
+        query = query.where(AuditRecord.object_type == wanted.object_type)
+    if wanted.object_id is not None:
+        query = query.where(AuditRecord.object_id == wanted.object_id)
+    if wanted.hall_id is not None:
+        query = query.where(AuditRecord.hall_id == wanted.hall_id)
+    if wanted.since is not None:
+        query = query.where(AuditRecord.happened_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditRecord.happened_at < wanted.until)
+    return query
