@@ -46,11 +46,13 @@ class Key:
 def fetch(
     session: Session, query: Select[Any], *, keys: Sequence[Key], limit: int, cursor: str | None
 ) -> tuple[list[Any], str | None]:
-    """Run an entity query in the order of `keys` and return (entities, next_cursor).
+    """Run a query in the order of `keys` and return (results, next_cursor).
 
+    A result is the entity, or the row of entities where the query selects several.
     The keys must be unique together and never null. Raises BadCursor for a cursor that is none of ours.
     """
     statement = query
+    width = len(query.column_descriptions)
     if cursor is not None:
         statement = statement.where(_after(keys, _decode(cursor, keys)))
     statement = statement.order_by(*(key.column.desc() if key.descending else key.column.asc() for key in keys))
@@ -58,7 +60,7 @@ def fetch(
     rows: list[Row[Any]] = list(session.execute(statement).all())
     page = rows[:limit]
     next_cursor = _encode(page[-1][-len(keys) :]) if len(rows) > limit else None
-    return [row[0] for row in page], next_cursor
+    return [row[0] if width == 1 else row[:width] for row in page], next_cursor
 
 
 def _after(keys: Sequence[Key], values: list[Any]) -> ColumnElement[bool]:

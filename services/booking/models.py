@@ -1,11 +1,154 @@
-"""The tables of booking."""
+"""The tables of booking: what it knows of catalog, the inventory, users and their joins."""
 
-from sqlalchemy import MetaData
-from sqlalchemy.orm import DeclarativeBase
+from datetime import date, datetime, time
+from typing import Any
 
-from libs.common.db import NAMING, TYPE_MAP
+from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from libs.common.db import NAMING, TYPE_MAP, Uuid
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = TYPE_MAP
+
+
+class Hall(Base):
+    """What booking must know of a hall, as catalog last said (at `version`)."""
+
+    __tablename__ = "halls"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str]
+    address: Mapped[str]
+    timezone: Mapped[str]
+    status: Mapped[str]
+    version: Mapped[int]
+
+
+class Item(Base):
+    """What booking must know of an item, as catalog last said (at `version`)."""
+
+    __tablename__ = "items"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    title: Mapped[str]
+    cover: Mapped[str]
+    status: Mapped[str]
+    form: Mapped[list[Any]]
+    form_version: Mapped[int]
+    rules: Mapped[dict[str, Any]]
+    version: Mapped[int]
+
+
+class Slot(Base):
+    """The inventory row of a slot: the one place where places are counted.
+
+    `asked` is the capacity the operator wants, `capacity` the one in force: max(asked, taken). `version` grows with
+    every change of taken or capacity; `definition_version` is catalog's.
+    """
+
+    __tablename__ = "slots"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    date: Mapped[date]
+    start: Mapped[time]
+    end: Mapped[time]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    status: Mapped[str]
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+    asked: Mapped[int | None]
+    capacity: Mapped[int | None]
+    taken: Mapped[int] = mapped_column(server_default=text("0"))
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    definition_version: Mapped[int]
+
+    __table_args__ = (
+        CheckConstraint("taken >= 0", name="taken_not_negative"),
+        CheckConstraint("capacity IS NULL OR taken <= capacity", name="not_oversold"),
+        CheckConstraint("(asked IS NULL) = (capacity IS NULL)", name="limited_or_not"),
+        Index("ix_slots_item_date", "item_id", "date"),
+        Index("ix_slots_ends_at", "ends_at"),
+    )
+
+
+class User(Base):
+    """A person who books. The row's lock is also the quota lock: one user's claims are decided one after another."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    provider: Mapped[str]
+    openid: Mapped[str]
+    name: Mapped[str] = mapped_column(server_default="")
+    phone_sealed: Mapped[bytes | None]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("uq_users_provider_openid", "provider", "openid", unique=True),)
+
+
+class Join(Base):
+    """One attendee's place in a slot. `answers` holds what is not sensitive, `sealed` the encrypted rest."""
+
+    __tablename__ = "joins"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    party_id: Mapped[str] = mapped_column(Uuid)
+    user_id: Mapped[str] = mapped_column(Uuid, ForeignKey("users.id"))
+    slot_id: Mapped[str] = mapped_column(Uuid, ForeignKey("slots.id"))
+    item_id: Mapped[str] = mapped_column(Uuid)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    code: Mapped[str]
+    status: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    answers: Mapped[dict[str, Any]]
+    sealed: Mapped[bytes | None]
+    form_version: Mapped[int]
+    checked_in_at: Mapped[datetime | None]
+    missed_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('booked', 'cancelled', 'revoked')", name="known_status"),
+        CheckConstraint("checked_in_at IS NULL OR status = 'booked'", name="only_booked_checked_in"),
+        Index("uq_joins_code", "code", unique=True),
+        Index("ix_joins_user", "user_id", "id"),
+        Index("ix_joins_user_item_booked", "user_id", "item_id", postgresql_where=text("status = 'booked'")),
+        Index("ix_joins_slot", "slot_id", "id"),
+        Index("ix_joins_party", "party_id"),
+        Index("ix_joins_hall", "hall_id", "id"),
+        Index("ix_joins_item", "item_id", "id"),
+    )
+
+
+class Claim(Base):
+    """An answer that may be booked once in its scope: the booked join that holds it."""
+
+    __tablename__ = "claims"
+
+    item_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    join_id: Mapped[str] = mapped_column(Uuid, index=True)
+
+
+class Success(Base):
+    """The first success under an Idempotency-Key: what was asked (a digest) and what was answered (encrypted)."""
+
+    __tablename__ = "successes"
+
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[bytes]
+    answer_sealed: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,142 @@
+"""The booking rules, as pure decisions: who may take, give back, or use a place, and when."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from libs.contracts.booking import JoinStatus
+from libs.contracts.catalog import HallStatus, ItemStatus, Rules, SlotStatus
+from services.booking import errors
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A slot as booking knows it, with what its item and hall say about it. Instants are UTC."""
+
+    slot_status: SlotStatus
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+    capacity: int | None
+    taken: int
+    item_status: ItemStatus
+    rules: Rules
+    hall_status: HallStatus
+    timezone: str
+
+    @property
+    def left(self) -> int | None:
+        """How many places are free; None where there is no limit."""
+        return None if self.capacity is None else max(0, self.capacity - self.taken)
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many booked people the user has already: in the slot, on its day, and in slots not over yet (same item)."""
+
+    in_slot: int = 0
+    on_day: int = 0
+    ahead: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """One join as the rules see it."""
+
+    status: JoinStatus
+    checked_in_at: datetime | None
+
+
+def local(instant: datetime, timezone: str) -> str:
+    """Return an instant as people at the hall read it."""
+    return instant.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M")
+
+
+def may_book(offer: Offer, held: Held, *, people: int, user_is_disabled: bool, now: datetime) -> None:
+    """Raise the first broken rule of booking, in the order that users are promised (all but the form's)."""
+    if offer.item_status in (ItemStatus.DRAFT, ItemStatus.CLOSED):
+        raise errors.SlotNotFound
+    if user_is_disabled:
+        raise errors.UserDisabled
+    if offer.item_status != ItemStatus.OPEN or offer.hall_status != HallStatus.OPEN:
+        raise errors.ItemNotOpen
+    if offer.slot_status != SlotStatus.OPEN:
+        raise errors.SlotClosed
+    _within_window(offer, now)
+    _within_limits(offer.rules, held, people)
+    if offer.left is not None and people > offer.left:
+        raise errors.SlotFull(left=offer.left, people=people)
+
+
+def _within_window(offer: Offer, now: datetime) -> None:
+    opens = offer.rules.window_opens(offer.day, offer.timezone)
+    if opens is not None and now < opens:
+        raise errors.TooEarly(opens_at=local(opens, offer.timezone), opens=opens.isoformat())
+    if now >= offer.rules.window_closes(offer.starts_at, offer.ends_at):
+        raise errors.SlotEnded
+
+
+def _within_limits(rules: Rules, held: Held, people: int) -> None:
+    if not 1 <= people <= rules.party_max:
+        raise errors.PartyTooLarge(party_max=rules.party_max, people=people)
+    limits = (
+        ("max_per_slot", rules.per_slot, held.in_slot),
+        ("max_per_day", rules.max_per_day, held.on_day),
+        ("max_ahead", rules.max_ahead, held.ahead),
+    )
+    for name, allowed, has in limits:
+        if allowed is not None and has + people > allowed:
+            raise errors.AlreadyJoined(limit=name, held=has, allowed=allowed)
+
+
+def may_give_back(place: Place, offer: Offer, *, now: datetime) -> None:
+    """Raise where the user can't cancel (or move away) this join now."""
+    if place.status != JoinStatus.BOOKED:
+        raise errors.JoinNotBooked(status=place.status)
+    _not_checked_in(place, offer)
+    rules = offer.rules
+    if rules.cancel == "never":
+        raise errors.CancelNever
+    if rules.cancel == "anytime":
+        until = offer.ends_at
+    else:
+        until = offer.starts_at - timedelta(minutes=rules.cancel_minutes_before)
+    if now >= until:
+        raise errors.CancelTooLate(until=local(until, offer.timezone))
+
+
+def may_revoke(place: Place, offer: Offer) -> None:
+    """Raise where staff can't take this place back."""
+    if place.status != JoinStatus.BOOKED:
+        raise errors.JoinNotBooked(status=place.status)
+    _not_checked_in(place, offer)
+
+
+def may_restore(place: Place, offer: Offer, *, now: datetime) -> None:
+    """Raise where a revoked join can't be given its place again; whether there is one is decided by the claim."""
+    if place.status != JoinStatus.REVOKED:
+        raise errors.NotRevoked
+    if now >= offer.ends_at:
+        raise errors.SlotEnded
+
+
+def check_in_window(offer: Offer) -> tuple[datetime, datetime]:
+    """Return from when until when attendees are checked in: on the slot's day, until the slot's end."""
+    midnight = datetime.combine(offer.day, datetime.min.time(), ZoneInfo(offer.timezone))
+    opens = max(midnight, offer.starts_at - timedelta(minutes=offer.rules.checkin_opens_minutes))
+    return opens, offer.ends_at
+
+
+def may_check_in(place: Place, offer: Offer, *, now: datetime, override: bool = False) -> None:
+    """Raise where this attendee can't be checked in now. `override` leaves the time out of it."""
+    if place.status != JoinStatus.BOOKED:
+        raise errors.JoinNotBooked(status=place.status)
+    _not_checked_in(place, offer)
+    opens, closes = check_in_window(offer)
+    if not override and not opens <= now < closes:
+        raise errors.NotCheckInTime(opens_at=local(opens, offer.timezone), closes_at=local(closes, offer.timezone))
+
+
+def _not_checked_in(place: Place, offer: Offer) -> None:
+    if place.checked_in_at is not None:
+        raise errors.CheckedInAlready(checked_in_at=local(place.checked_in_at, offer.timezone))

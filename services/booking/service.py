@@ -1,20 +1,22 @@
-"""The booking service on one screen: what it serves, hears, publishes and runs in the background."""
+"""The booking service on one screen: it owns users, joins and the inventory, and decides who gets a place.
+
+Hears    hall.changed, item.changed, slot.changed (catalog); staff.signed_out (admin)
+Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undone, .missed; audit.recorded
+"""
 
 from pathlib import Path
-from typing import ClassVar
 
 from libs.common.service import Service
-from libs.common.settings import Settings
-
-
-class BookingSettings(Settings):
-    service_name: ClassVar[str] = "booking"
-
+from services.booking import handlers, resources, routes, staff_routes, tasks
 
 service = Service(
     name="booking",
-    title="booking",
+    title="booking: users and their joins",
     package=Path(__file__).parent,
-    settings=BookingSettings,
-    routers=(),
+    settings=resources.BookingSettings,
+    resources=resources.build,
+    routers=(routes.router, staff_routes.router),
+    consumers=(handlers.consumer,),
+    tasks=tasks.TASKS,
+    republish=tasks.republish,
 )

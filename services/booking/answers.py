@@ -1,0 +1,33 @@
+"""How the answers of a join are kept: what is sensitive is encrypted, bound to its join."""
+
+import json
+from typing import Any
+
+from libs.common.crypto import Sealer
+from services.booking import forms
+from services.booking.forms import Answers
+from services.booking.models import Join
+
+
+def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
+    """Return the encrypted sensitive answers of a join, None where there are none."""
+    if not answers.sensitive:
+        return None
+    return sealer.seal(json.dumps(answers.sensitive, ensure_ascii=False).encode(), about=f"join:{join_id}")
+
+
+def opened(sealer: Sealer, join: Join) -> dict[str, Any]:
+    """Return all answers of a join, for its user."""
+    return join.answers | _sensitive(sealer, join)
+
+
+def masked(sealer: Sealer, join: Join) -> dict[str, Any]:
+    """Return all answers of a join with the sensitive ones masked, for staff."""
+    return join.answers | {key: forms.masked(value) for key, value in _sensitive(sealer, join).items()}
+
+
+def _sensitive(sealer: Sealer, join: Join) -> dict[str, Any]:
+    if join.sealed is None:
+        return {}
+    found: dict[str, Any] = json.loads(sealer.open(join.sealed, about=f"join:{join.id}"))
+    return found

@@ -1,0 +1,234 @@
+"""Every refusal of booking, by the situation it names."""
+
+from libs.common.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Language,
+    NotFound,
+    Texts,
+    Unauthenticated,
+    Unavailable,
+)
+
+# --- joining, in the order in which the rules are asked ---
+
+
+class SlotNotFound(NotFound):
+    code = "slot_not_found"
+    texts = Texts(en="There is no such time slot. Choose another.", zh="预约时段选择错误，请重新选择")
+
+
+class UserDisabled(Forbidden):
+    code = "user_disabled"
+    texts = Texts(en="Your account may not book. Ask the service desk.", zh="您的账号已被停用，如有疑问请联系服务厅")
+
+
+class ItemNotOpen(Conflict):
+    code = "item_not_open"
+    texts = Texts(en="This is not open for booking at present.", zh="该预约项目当前未开放预约")
+
+
+class SlotClosed(Conflict):
+    code = "slot_closed"
+    texts = Texts(en="This time slot has been closed. Choose another.", zh="该时段预约已经关闭，请选择其他")
+
+
+class TooEarly(Conflict):
+    code = "too_early"
+    texts = Texts(en="Booking for this time slot opens at {opens_at}.", zh="该时段尚未开放预约，开放时间：{opens_at}")
+
+
+class SlotEnded(Conflict):
+    code = "slot_ended"
+    texts = Texts(en="Booking for this time slot is over. Choose another.", zh="该时段已结束，无法预约，请选择其他")
+
+
+class PartyTooLarge(Invalid):
+    code = "party_too_large"
+    texts = Texts(
+        en="One booking is for 1 to {party_max} people; you asked for {people}.",
+        zh="每次可预约1至{party_max}人，您提交了{people}人",
+    )
+
+
+class AlreadyJoined(Conflict):
+    """`limit` says which: max_per_slot, max_per_day or max_ahead."""
+
+    code = "already_joined"
+    texts = Texts(
+        en="You hold {held} places already and may hold {allowed} here.",
+        zh="您已预约{held}人，最多可预约{allowed}人，不能继续预约",
+    )
+
+
+class SlotFull(Conflict):
+    code = "slot_full"
+    texts = Texts(
+        en="Only {left} places are left in this time slot; you asked for {people}.",
+        zh="本时段最多还可以预约{left}人，您当前提交了{people}人，请调整后再提交",
+    )
+    _none_left = Texts(en="This time slot is full. Choose another.", zh="该时段预约人员已满，请选择其他")
+
+    def sentence(self, language: Language) -> str:
+        texts = self.texts if self.params.get("left") else self._none_left
+        return texts.render(language, self.params)
+
+
+FAULTS: dict[str, Texts] = {
+    "required": Texts(en="is required", zh="必须填写"),
+    "unknown_field": Texts(en="is not asked for", zh="不是本表单的内容"),
+    "wrong_type": Texts(en="has the wrong kind of value", zh="内容类型不正确"),
+    "too_short": Texts(en="is too short", zh="内容太短"),
+    "too_long": Texts(en="is too long", zh="内容太长"),
+    "too_small": Texts(en="is too small", zh="数值太小"),
+    "too_large": Texts(en="is too large", zh="数值太大"),
+    "too_few": Texts(en="has too few choices", zh="选择的数量太少"),
+    "too_many": Texts(en="has too many choices", zh="选择的数量太多"),
+    "not_an_option": Texts(en="is not one of the options", zh="不在可选范围内"),
+    "bad_format": Texts(en="does not have the right form", zh="格式不正确"),
+    "bad_checksum": Texts(en="has a wrong digit", zh="号码校验不通过，请核对"),
+    "bad_characters": Texts(en="holds characters that can't be used", zh="含有无法使用的字符"),
+    "unsupported": Texts(en="can't be answered yet", zh="暂不支持填写"),
+}
+
+
+class FormInvalid(Invalid):
+    """`faults` lists {attendee, field, label, reason}; attendee counts from 1, reason is a key of FAULTS."""
+
+    code = "form_invalid"
+    _one = Texts(en="Attendee {attendee}: {label} {what}.", zh="第{attendee}位：{label}{what}")
+
+    def sentence(self, language: Language) -> str:
+        sentences = []
+        for fault in self.params["faults"][:5]:
+            what = FAULTS[fault["reason"]].render(language, {})
+            sentences.append(self._one.render(language, fault | {"what": what}))
+        return (" " if language == "en" else "；").join(sentences)
+
+
+class PersonAlreadyJoined(Conflict):
+    """`attendee` counts from 1; `field` names the answer that is booked already; `scope` is slot, day or item."""
+
+    code = "person_already_joined"
+    texts = Texts(
+        en="Attendee {attendee}: this {label} is booked already.", zh="第{attendee}位的{label}已经预约过，不能重复预约"
+    )
+
+
+class KeyRequired(Invalid):
+    code = "idempotency_key_required"
+    texts = Texts(
+        en="Send an Idempotency-Key header of 1 to 200 visible characters, new for each booking.",
+        zh="缺少 Idempotency-Key 请求头（1至200个可见字符，每次预约使用新的值）",
+    )
+
+
+class KeyReused(Conflict):
+    code = "idempotency_key_reused"
+    texts = Texts(
+        en="This Idempotency-Key was used for another booking. Send a new one.",
+        zh="该 Idempotency-Key 已用于另一次预约，请使用新的值",
+    )
+
+
+# --- cancelling and moving ---
+
+
+class JoinNotBooked(Conflict):
+    code = "join_not_booked"
+    texts = Texts(en="This booking is no longer valid (it is {status}).", zh="该预约已失效，无法进行此操作")
+
+
+class CheckedInAlready(Conflict):
+    """The join was checked in, at `checked_in_at`."""
+
+    code = "already_checked_in"
+    texts = Texts(en="Checked in already at {checked_in_at}.", zh="该预约已签到，签到时间：{checked_in_at}")
+
+
+class CancelNever(Conflict):
+    code = "cancel_never"
+    texts = Texts(en="Bookings of this kind can't be cancelled.", zh="该预约不能取消")
+
+
+class CancelTooLate(Conflict):
+    code = "cancel_too_late"
+    texts = Texts(en="It could be cancelled until {until}.", zh="已超过可取消时间（{until}），无法取消")
+
+
+class MoveElsewhere(Conflict):
+    code = "move_to_other_item"
+    texts = Texts(en="A booking can be moved within the same item only.", zh="只能改约到同一预约项目的其他时段")
+
+
+class SameSlot(Conflict):
+    code = "same_slot"
+    texts = Texts(en="The booking is for this time slot already.", zh="该预约已在此时段，无需改约")
+
+
+# --- at the door and at the desk ---
+
+
+class JoinNotFound(NotFound):
+    code = "join_not_found"
+    texts = Texts(en="There is no booking with this code here.", zh="没有找到该预约记录")
+
+
+class NotCheckInTime(Conflict):
+    code = "not_check_in_time"
+    texts = Texts(
+        en="Check-in is from {opens_at} to {closes_at}.", zh="当前不在签到时间内，签到时间：{opens_at} 至 {closes_at}"
+    )
+
+
+class OverrideForbidden(Forbidden):
+    code = "override_forbidden"
+    texts = Texts(en="Your role may not check in outside the time for it.", zh="您无权在签到时间外办理签到")
+
+
+class NotCheckedIn(Conflict):
+    code = "not_checked_in"
+    texts = Texts(en="This booking is not checked in.", zh="该预约尚未签到")
+
+
+class NotRevoked(Conflict):
+    code = "not_revoked"
+    texts = Texts(en="Only a revoked booking can be restored.", zh="只有后台取消的预约才能恢复")
+
+
+class DoorCodeInvalid(Invalid):
+    code = "door_code_invalid"
+    texts = Texts(
+        en="This code is not valid any more. Scan the one on the screen.", zh="签到码无效或已过期，请重新扫描现场屏幕"
+    )
+
+
+class NothingToCheckIn(Conflict):
+    code = "nothing_to_check_in"
+    texts = Texts(en="You have no booking here that can be checked in now.", zh="您当前在此服务厅没有可签到的预约")
+
+
+# --- signing in ---
+
+
+class ProviderUnknown(Invalid):
+    code = "provider_unknown"
+    texts = Texts(en="This way of signing in is not offered here.", zh="不支持该登录方式")
+
+
+class SignInRefused(Unauthenticated):
+    code = "sign_in_refused"
+    texts = Texts(
+        en="The sign-in code is wrong, used or expired. Start the sign-in again.", zh="登录凭证无效或已使用，请重新登录"
+    )
+
+
+class SignInBlocked(Forbidden):
+    code = "sign_in_blocked"
+    texts = Texts(en="WeChat has blocked this account.", zh="该微信账号存在风险，无法登录")
+
+
+class ProviderDown(Unavailable):
+    code = "provider_unavailable"
+    texts = Texts(en="WeChat does not answer. Try again in a moment.", zh="微信登录服务繁忙，请稍后再试")

@@ -1,0 +1,39 @@
+"""The events of booking: a join, its slot, and the inventory as one fact."""
+
+from typing import Any, TypeVar
+
+from libs.contracts.booking import JoinEvent, JoinStatus, SlotTaken
+from services.booking.models import Join
+from services.booking.offers import Offered
+
+E = TypeVar("E", bound=JoinEvent)
+
+
+def of(kind: type[E], join: Join, offered: Offered, taken: SlotTaken, *, action_id: str, people: int, **more: Any) -> E:
+    """Describe what became of a join, as it is now, with the inventory as it is at commit."""
+    return kind(
+        version=join.version,
+        join_id=join.id,
+        party_id=join.party_id,
+        user_id=join.user_id,
+        action_id=action_id,
+        people=people,
+        hall_id=join.hall_id,
+        hall_name=offered.hall.name,
+        item_id=join.item_id,
+        item_title=offered.item.title,
+        slot_id=join.slot_id,
+        date=offered.slot.date,
+        start=offered.slot.start,
+        end=offered.slot.end,
+        starts_at=offered.slot.starts_at,
+        ends_at=offered.slot.ends_at,
+        timezone=offered.hall.timezone,
+        status=JoinStatus(join.status),
+        reason=join.reason,
+        checked_in_at=join.checked_in_at,
+        missed_at=join.missed_at,
+        booked_at=join.created_at,
+        slot=taken,
+        **more,
+    )

@@ -1,0 +1,57 @@
+"""What booking does about facts of others: it keeps its own copy of halls, items and slots, and hears of ended sign-ins."""
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
+from libs.contracts.principals import hear_sign_outs
+from services.booking import inventory
+from services.booking.models import Hall, Item
+
+consumer = Consumer("booking.events")
+hear_sign_outs(consumer)
+
+
+@consumer.on(HallChanged)
+def keep_hall(session: Session, fact: HallChanged, message: Message) -> None:
+    values = {
+        "name": fact.name,
+        "address": fact.address,
+        "timezone": fact.timezone,
+        "status": fact.status,
+        "version": fact.version,
+    }
+    _keep(session, Hall, fact.hall_id, values)
+
+
+@consumer.on(ItemChanged)
+def keep_item(session: Session, fact: ItemChanged, message: Message) -> None:
+    values = {
+        "hall_id": fact.hall_id,
+        "title": fact.title,
+        "cover": fact.cover,
+        "status": fact.status,
+        "form": [field.model_dump(mode="json") for field in fact.form],
+        "form_version": fact.form_version,
+        "rules": fact.rules.model_dump(mode="json"),
+        "version": fact.version,
+    }
+    _keep(session, Item, fact.item_id, values)
+
+
+@consumer.on(SlotChanged)
+def keep_slot(session: Session, fact: SlotChanged, message: Message) -> None:
+    inventory.define(session, fact)
+
+
+def _keep(session: Session, model: Any, key: str, values: dict[str, Any]) -> None:
+    """Insert or overwrite a copy, unless a newer one is here."""
+    session.execute(
+        insert(model)
+        .values(id=key, **values)
+        .on_conflict_do_update(index_elements=["id"], set_=values, where=model.version <= values["version"])
+    )

@@ -1,0 +1,64 @@
+"""A slot together with its item and hall: what is on offer, loaded in one query."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from libs.common.ids import parse_id
+from libs.contracts.catalog import FormField, HallStatus, ItemStatus, Rules, SlotStatus
+from services.booking.errors import SlotNotFound
+from services.booking.models import Hall, Item, Slot
+from services.booking.policy import Offer
+
+
+@dataclass(frozen=True)
+class Offered:
+    """The three rows, and how the rules see them."""
+
+    slot: Slot
+    item: Item
+    hall: Hall
+
+    @property
+    def offer(self) -> Offer:
+        return Offer(
+            slot_status=SlotStatus(self.slot.status),
+            day=self.slot.date,
+            starts_at=self.slot.starts_at,
+            ends_at=self.slot.ends_at,
+            capacity=self.slot.capacity,
+            taken=self.slot.taken,
+            item_status=ItemStatus(self.item.status),
+            rules=self.rules,
+            hall_status=HallStatus(self.hall.status),
+            timezone=self.hall.timezone,
+        )
+
+    @property
+    def rules(self) -> Rules:
+        return Rules.model_validate(self.item.rules)
+
+    @property
+    def form(self) -> list[FormField]:
+        return [FormField.model_validate(field) for field in self.item.form]
+
+
+def rows() -> Select[Slot, Item, Hall]:
+    """Select slots with item and hall."""
+    return select(Slot, Item, Hall).join(Item, Item.id == Slot.item_id).join(Hall, Hall.id == Slot.hall_id)
+
+
+def find(session: Session, slot_id: str) -> Offered:
+    """Load what is on offer under this id, or raise SlotNotFound; text that is no id names nothing."""
+    known = parse_id(slot_id)
+    row = session.execute(rows().where(Slot.id == known, Slot.deleted.is_(False))).first() if known else None
+    if row is None:
+        raise SlotNotFound
+    return Offered(*row)
+
+
+def of_joins(session: Session, slot_ids: set[str]) -> dict[str, Offered]:
+    """Load what joins are for, by slot id (also slots that are closed or gone from catalog)."""
+    found = session.execute(rows().where(Slot.id.in_(slot_ids)).execution_options(populate_existing=True))
+    return {row[0].id: Offered(*row) for row in found}

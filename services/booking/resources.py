@@ -1,0 +1,87 @@
+"""Booking's settings, and what its routes need beside the common parts."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+from fastapi import Depends, Header
+from pydantic import Field, SecretStr, model_validator
+
+from libs.common.crypto import Sealer
+from libs.common.settings import Json, Settings, require_secret
+from libs.common.web import RuntimeDep
+from libs.contracts.principals import CurrentUser
+from services.booking import sign_in
+from services.booking.errors import KeyRequired
+from services.booking.wechat import WeChat
+
+
+class BookingSettings(Settings):
+    service_name: ClassVar[str] = "booking"
+
+    data_keys: Annotated[list[dict[str, Any]], Json] = Field(
+        description="[{kid, k}], k 32 random bytes as base64url; the first encrypts, all decrypt"
+    )
+    hash_key: SecretStr = Field(description="32 random bytes as base64url, for finding what is encrypted")
+    dev_sign_in: bool = Field(default=False, description="lets anybody sign in under any name: never in production")
+    wechat_appid: str = ""
+    wechat_secret: SecretStr = SecretStr("")
+    wechat_base_url: str = "https://api.weixin.qq.com"
+
+    @model_validator(mode="after")
+    def _keys_are_fit(self) -> Self:
+        if not self.data_keys:
+            raise ValueError("HALLPASS_DATA_KEYS is missing; `make secrets` writes it")
+        if self.mode == "embedded":
+            return self
+        for key in self.data_keys:
+            require_secret("HALLPASS_DATA_KEYS", str(key.get("k", "")), shortest=43)
+        require_secret("HALLPASS_HASH_KEY", self.hash_key.get_secret_value(), shortest=43)
+        if self.wechat_appid:
+            require_secret("HALLPASS_WECHAT_SECRET", self.wechat_secret.get_secret_value())
+        return self
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The key to personal data, and the ways to sign in."""
+
+    sealer: Sealer
+    providers: sign_in.Providers
+
+
+def build(settings: BookingSettings) -> Resources:
+    wechat = None
+    if settings.wechat_appid:
+        secret = settings.wechat_secret.get_secret_value()
+        wechat = WeChat(settings.wechat_appid, secret, base_url=settings.wechat_base_url)
+    return Resources(
+        sealer=Sealer(settings.data_keys, hash_key=settings.hash_key.get_secret_value()),
+        providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
+    )
+
+
+def _sealer(runtime: RuntimeDep) -> Sealer:
+    resources: Resources = runtime.resources
+    return resources.sealer
+
+
+def _providers(runtime: RuntimeDep) -> sign_in.Providers:
+    resources: Resources = runtime.resources
+    return resources.providers
+
+
+def _limited(runtime: RuntimeDep, user: CurrentUser) -> None:
+    runtime.limiter.hit(runtime.settings.user_rate, "user", user.id)
+
+
+def _key(idempotency_key: Annotated[str | None, Header(description="new for each booking")] = None) -> str:
+    key = idempotency_key or ""
+    if not 1 <= len(key) <= 200 or not all("!" <= char <= "~" for char in key):
+        raise KeyRequired
+    return key
+
+
+SealerDep = Annotated[Sealer, Depends(_sealer)]
+ProvidersDep = Annotated[sign_in.Providers, Depends(_providers)]
+IdempotencyKey = Annotated[str, Depends(_key)]
+Limited = Depends(_limited)

@@ -1,0 +1,194 @@
+"""What users ask of booking."""
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from sqlalchemy.orm import Session
+
+from libs.common.crypto import Sealer
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
+from libs.contracts.principals import USER_TOKEN_LIFETIME, CurrentUser, issue_user_token
+from services.booking import answers, check_ins, joins, lists, offers, sign_in, users, views
+from services.booking.errors import JoinNotFound
+from services.booking.lists import MyFilter
+from services.booking.models import User
+from services.booking.offers import Offered
+from services.booking.resources import IdempotencyKey, Limited, ProvidersDep, SealerDep
+from services.booking.schemas import (
+    BookIn,
+    CheckIn,
+    CheckOut,
+    DoorCheckIn,
+    FormOut,
+    JoinOut,
+    JoinsOut,
+    MeIn,
+    MoveIn,
+    PartyOut,
+    SessionIn,
+    SessionOut,
+    UserOut,
+)
+
+router = APIRouter(tags=["users"])
+
+
+@router.post("/sessions", status_code=201)
+def sign_in_user(
+    body: SessionIn, request: Request, runtime: RuntimeDep, providers: ProvidersDep, sealer: SealerDep, now: Now
+) -> SessionOut:
+    """Sign a user in by a provider's code; who is new is registered."""
+    runtime.limiter.hit(runtime.settings.user_sign_in_rate, "address", client_address(request))
+    # The provider is asked before the transaction begins: no connection is held while a stranger answers.
+    openid = sign_in.provider(providers, body.provider).openid_of(body.code)
+    with runtime.db.transaction() as session:
+        user = users.sign_in(session, body.provider, openid, now=now)
+        shown = _user(user, sealer)
+    token = issue_user_token(runtime.user_keys, user.id, now=now)
+    return SessionOut(token=token, expires_in=int(USER_TOKEN_LIFETIME.total_seconds()), user=shown)
+
+
+@router.get("/me")
+def me(user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
+    return _user(users.get(session, user.id), sealer)
+
+
+@router.patch("/me")
+def edit_me(body: MeIn, user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
+    return _user(users.edit(session, sealer, user.id, name=body.name, phone=body.phone), sealer)
+
+
+@router.get("/slots/{slot_id}/form")
+def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> FormOut:
+    """The form of a slot's item, with the user's own last answers for the same item."""
+    offered = offers.find(session, slot_id)
+    last = lists.last_of_item(session, user.id, offered.item.id)
+    asked = {field.key for field in offered.form}
+    said = answers.opened(sealer, last) if last else {}
+    return FormOut(
+        slot=views.slot(offered),
+        item=views.item(offered),
+        hall=views.hall(offered),
+        form=offered.form,
+        prefill={key: value for key, value in said.items() if key in asked},
+        party_max=offered.rules.party_max,
+        remaining=offered.offer.left,
+    )
+
+
+@router.post("/slots/{slot_id}/check", dependencies=[Limited])
+def check(slot_id: Id, body: CheckIn, user: CurrentUser, session: Tx, now: Now) -> CheckOut:
+    """Ask the rules before the form is filled in. It promises nothing."""
+    offered = joins.may_book(session, users.get(session, user.id), slot_id, people=body.people, now=now)
+    return CheckOut(remaining=offered.offer.left)
+
+
+@router.post("/joins", status_code=201, dependencies=[Limited])
+def book(
+    body: BookIn, key: IdempotencyKey, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now
+) -> PartyOut:
+    """Take places in a slot for everybody named, or for nobody. The same key and body give the first success again."""
+    request = joins.Request(body.slot_id, [attendee.answers for attendee in body.attendees])
+
+    def work(session: Session) -> PartyOut:
+        locked = users.lock(session, user.id)
+        first = joins.first_success(session, sealer, user_id=user.id, key=key, request=request)
+        if first is not None:
+            return PartyOut.model_validate_json(first)
+        offered, made = joins.book(session, sealer, user=locked, request=request, now=now)
+        shown = [views.join(sealer, join, offered, now=now) for join in made]
+        party = PartyOut(party_id=made[0].party_id, joins=shown)
+        answer = party.model_dump_json().encode()
+        joins.remember(session, sealer, user_id=user.id, key=key, request=request, answer=answer, now=now)
+        return party
+
+    return runtime.db.run(work)
+
+
+@router.get("/joins")
+def my_joins(
+    user: CurrentUser,
+    session: Tx,
+    sealer: SealerDep,
+    now: Now,
+    filter: MyFilter = MyFilter.ALL,
+    q: Annotated[str | None, Query(max_length=50, pattern=r"^[^\x00]*$", description="part of the title")] = None,
+    day: date | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[JoinOut]:
+    """The user's own joins, newest first; those of one day by their start."""
+    found, next_cursor = lists.mine(session, user.id, chosen=filter, q=q, day=day, now=now, limit=limit, cursor=cursor)
+    shown = [views.join(sealer, join, Offered(*place), now=now) for join, *place in found]
+    return Page(items=shown, next_cursor=next_cursor)
+
+
+@router.get("/joins/{join_id}.ics", response_class=Response, responses={200: {"content": {"text/calendar": {}}}})
+def my_calendar(join_id: Id, user: CurrentUser, session: Tx, now: Now) -> Response:
+    """The join as an entry for the user's calendar."""
+    join, offered = _mine(session, user, join_id)
+    return Response(views.calendar(join, offered, now=now), media_type="text/calendar; charset=utf-8")
+
+
+@router.get("/joins/{join_id}")
+def my_join(join_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep, now: Now) -> JoinOut:
+    join, offered = _mine(session, user, join_id)
+    return views.join(sealer, join, offered, now=now)
+
+
+@router.get("/joins/{join_id}/qr.svg", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+def my_qr(join_id: Id, user: CurrentUser, session: Tx) -> Response:
+    """The code for the door, as a QR code."""
+    join, _ = _mine(session, user, join_id)
+    return Response(views.qr_svg(join), media_type="image/svg+xml", headers={"Cache-Control": "private, no-store"})
+
+
+@router.post("/joins/{join_id}/cancel", dependencies=[Limited])
+def cancel(join_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> JoinOut:
+    """Give the place back."""
+
+    def work(session: Session) -> JoinOut:
+        offered, join = joins.cancel(session, user_id=user.id, join_id=join_id, now=now)
+        return views.join(sealer, join, offered, now=now)
+
+    return runtime.db.run(work)
+
+
+@router.post("/joins/{join_id}/move", dependencies=[Limited])
+def move(join_id: Id, body: MoveIn, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> JoinOut:
+    """Exchange the place for one in another slot of the same item: both happen, or neither."""
+
+    def work(session: Session) -> JoinOut:
+        locked = users.lock(session, user.id)
+        offered, join = joins.move(session, sealer, user=locked, join_id=join_id, slot_id=body.slot_id, now=now)
+        return views.join(sealer, join, offered, now=now)
+
+    return runtime.db.run(work)
+
+
+@router.post("/check-ins", dependencies=[Limited])
+def check_in(body: DoorCheckIn, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> JoinsOut:
+    """Check in by the code that the hall's screen shows: everybody whom the user booked for now and here."""
+
+    def work(session: Session) -> JoinsOut:
+        done = check_ins.at_the_door(session, sealer, user_id=user.id, code=body.code, now=now)
+        return JoinsOut(joins=[views.join(sealer, join, offered, now=now) for offered, join in done])
+
+    return runtime.db.run(work)
+
+
+def _mine(session: Session, user: CurrentUser, join_id: str) -> tuple[Any, Offered]:
+    row = lists.one_of_mine(session, user.id, join_id)
+    if row is None:
+        raise JoinNotFound
+    join, *place = row
+    return join, Offered(*place)
+
+
+def _user(user: User, sealer: Sealer) -> UserOut:
+    return UserOut(
+        id=user.id, name=user.name, phone=users.phone_of(sealer, user), disabled=user.disabled_at is not None
+    )

@@ -1,0 +1,198 @@
+"""What goes in and out of booking's routes."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from libs.common.web import Id, Schema
+from libs.contracts.booking import JoinStatus
+from libs.contracts.catalog import FormField, HourMinute
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Reason = Annotated[str, StringConstraints(min_length=2, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class SessionIn(Schema):
+    provider: str = Field(max_length=40, description="`wechat`, or `dev` where the installation allows it")
+    code: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class UserOut(BaseModel):
+    id: str
+    name: str
+    phone: str
+    disabled: bool
+
+
+class SessionOut(BaseModel):
+    token: str
+    expires_in: int
+    user: UserOut
+
+
+class MeIn(Schema):
+    name: Annotated[str, StringConstraints(max_length=30, pattern=r"^[^\x00]*$")] | None = None
+    phone: Annotated[str, StringConstraints(max_length=30, pattern=r"^[^\x00]*$")] | None = None
+
+
+class HallRef(BaseModel):
+    id: str
+    name: str
+    address: str
+
+
+class ItemRef(BaseModel):
+    id: str
+    title: str
+    cover: str
+
+
+class SlotRef(BaseModel):
+    """Instants carry the offset of the hall's zone."""
+
+    id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+
+
+class FormOut(BaseModel):
+    """What a user needs to fill the form in. `prefill` are their own last answers for this item."""
+
+    slot: SlotRef
+    item: ItemRef
+    hall: HallRef
+    form: list[FormField]
+    prefill: dict[str, Any]
+    party_max: int
+    remaining: int | None
+
+
+class CheckIn(Schema):
+    people: int = Field(default=1, ge=-(2**31), lt=2**31)
+
+
+class CheckOut(BaseModel):
+    ok: Literal[True] = True
+    remaining: int | None
+
+
+class Attendee(Schema):
+    answers: dict[Annotated[str, StringConstraints(max_length=100)], Any] = Field(max_length=200)
+
+
+class BookIn(Schema):
+    slot_id: str = Field(max_length=100)
+    attendees: list[Attendee] = Field(max_length=1000)
+
+
+class JoinOut(BaseModel):
+    """A join as its user sees it. `missed`: the slot is over and the attendee did not come."""
+
+    id: str
+    party_id: str
+    code: str
+    status: JoinStatus
+    reason: str
+    hall: HallRef
+    item: ItemRef
+    slot: SlotRef
+    answers: dict[str, Any]
+    checked_in_at: datetime | None
+    missed: bool
+    created_at: datetime
+
+
+class PartyOut(BaseModel):
+    party_id: str
+    joins: list[JoinOut]
+
+
+class MoveIn(Schema):
+    slot_id: str = Field(max_length=100)
+
+
+class DoorCheckIn(Schema):
+    code: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class JoinsOut(BaseModel):
+    joins: list[JoinOut]
+
+
+# --- staff ---
+
+
+class StaffJoinOut(JoinOut):
+    """A join as staff see it: sensitive answers are masked."""
+
+    user_id: str
+    user_name: str
+
+
+class RevokeIn(Schema):
+    reason: Reason
+
+
+class RevokedOut(BaseModel):
+    revoked: int
+    kept_checked_in: int
+
+
+class StaffCheckIn(Schema):
+    """By `code` (15 digits, from the QR) or `join_id`; `party`: everybody of the same booking and slot who can be."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^\d{15}$")] | None = None
+    join_id: Id | None = None
+    party: bool = False
+    override: bool = False
+    reason: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] = ""
+
+
+class UndoIn(Schema):
+    join_id: Id
+    reason: Reason
+
+
+class StaffJoinsOut(BaseModel):
+    joins: list[StaffJoinOut]
+
+
+class InventoryOut(BaseModel):
+    """A slot's inventory: `asked` by the operator, `capacity` in force (never below `taken`)."""
+
+    slot: SlotRef
+    item: ItemRef
+    hall: HallRef
+    status: str
+    asked: int | None
+    capacity: int | None
+    taken: int
+    remaining: int | None
+    version: int
+
+
+class DoorCodeOut(BaseModel):
+    """What a hall's screen shows as a QR code. It changes every `period_s` seconds."""
+
+    code: str
+    period_s: int
+    valid_until: datetime
+
+
+class StaffUserOut(BaseModel):
+    id: str
+    provider: str
+    name: str
+    phone: str
+    disabled: bool
+    disabled_reason: str
+    created_at: datetime
+
+
+class StaffUserIn(Schema):
+    disabled: bool
+    reason: Reason

@@ -1,0 +1,84 @@
+"""The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common.crypto import Sealer
+from libs.common.errors import NotFound, Unauthenticated
+from libs.common.ids import new_id
+from services.booking.errors import FormInvalid
+from services.booking.forms import mobile
+from services.booking.models import Join, User
+
+Scope = Callable[..., object]
+
+
+def sign_in(session: Session, provider: str, openid: str, *, now: datetime) -> User:
+    """Return the user whom the provider knows under this id, made where they are new."""
+    session.execute(
+        insert(User)
+        .values(id=new_id(), provider=provider, openid=openid, created_at=now)
+        .on_conflict_do_nothing(index_elements=["provider", "openid"])
+    )
+    return session.scalars(select(User).where(User.provider == provider, User.openid == openid)).one()
+
+
+def get(session: Session, user_id: str) -> User:
+    """Return the signed-in user; one who is gone must sign in again."""
+    user = session.get(User, user_id)
+    if user is None:
+        raise Unauthenticated
+    return user
+
+
+def lock(session: Session, user_id: str) -> User:
+    """Lock the user's quota: their claims are decided one after another until this transaction ends."""
+    user = session.scalar(
+        select(User).where(User.id == user_id).with_for_update(key_share=True).execution_options(populate_existing=True)
+    )
+    if user is None:
+        raise Unauthenticated
+    return user
+
+
+def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, phone: str | None) -> User:
+    """Change name or phone number (empty removes it); None leaves it."""
+    user = get(session, user_id)
+    if name is not None:
+        user.name = name
+    if phone == "":
+        user.phone_sealed = None
+    elif phone is not None:
+        normal = mobile(phone)
+        if normal is None:
+            raise FormInvalid(faults=[{"attendee": 1, "field": "phone", "label": "phone", "reason": "bad_format"}])
+        user.phone_sealed = sealer.seal(normal.encode(), about=f"user:{user.id}")
+    return user
+
+
+def phone_of(sealer: Sealer, user: User) -> str:
+    """Return the user's phone number, empty where there is none."""
+    return sealer.open(user.phone_sealed, about=f"user:{user.id}").decode() if user.phone_sealed else ""
+
+
+def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str, now: datetime) -> tuple[User, bool]:
+    """Disable or enable a user; return them and whether they were disabled before."""
+    user = session.scalar(select(User).where(User.id == user_id).with_for_update(key_share=True))
+    if user is None:
+        raise NotFound
+    before = user.disabled_at is not None
+    session.execute(
+        update(User).where(User.id == user_id).values(disabled_at=now if disabled else None, disabled_reason=reason)
+    )
+    session.refresh(user)
+    return user, before
+
+
+def has_joined(session: Session, user_id: str, halls: frozenset[str]) -> bool:
+    """Tell whether a user has any join in these halls."""
+    found = session.scalar(select(Join.id).where(Join.user_id == user_id, Join.hall_id.in_(sorted(halls))).limit(1))
+    return found is not None

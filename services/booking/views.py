@@ -1,0 +1,110 @@
+"""How joins and slots are shown: to their user, to staff, as QR code, and as calendar entry."""
+
+import io
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import segno
+from icalendar import Calendar, Event
+
+from libs.common.crypto import Sealer
+from libs.contracts.booking import JoinStatus
+from services.booking import answers
+from services.booking.models import Join, User
+from services.booking.offers import Offered
+from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, SlotRef, StaffJoinOut
+
+
+def slot(offered: Offered) -> SlotRef:
+    zone = ZoneInfo(offered.hall.timezone)
+    return SlotRef(
+        id=offered.slot.id,
+        date=offered.slot.date,
+        start=offered.slot.start,
+        end=offered.slot.end,
+        starts_at=offered.slot.starts_at.astimezone(zone),
+        ends_at=offered.slot.ends_at.astimezone(zone),
+    )
+
+
+def item(offered: Offered) -> ItemRef:
+    return ItemRef(id=offered.item.id, title=offered.item.title, cover=offered.item.cover)
+
+
+def hall(offered: Offered) -> HallRef:
+    return HallRef(id=offered.hall.id, name=offered.hall.name, address=offered.hall.address)
+
+
+def join(sealer: Sealer, found: Join, offered: Offered, *, now: datetime) -> JoinOut:
+    """Show a join to its user, all answers readable."""
+    return JoinOut(**_common(found, offered, now), answers=answers.opened(sealer, found))
+
+
+def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now: datetime) -> StaffJoinOut:
+    """Show a join to staff, sensitive answers masked."""
+    return StaffJoinOut(
+        **_common(found, offered, now),
+        answers=answers.masked(sealer, found),
+        user_id=user.id,
+        user_name=user.name,
+    )
+
+
+def _common(found: Join, offered: Offered, now: datetime) -> dict[str, Any]:
+    zone = ZoneInfo(offered.hall.timezone)
+    is_missed = found.status == JoinStatus.BOOKED and found.checked_in_at is None and offered.slot.ends_at <= now
+    return {
+        "id": found.id,
+        "party_id": found.party_id,
+        "code": found.code,
+        "status": found.status,
+        "reason": found.reason,
+        "hall": hall(offered),
+        "item": item(offered),
+        "slot": slot(offered),
+        "checked_in_at": found.checked_in_at.astimezone(zone) if found.checked_in_at else None,
+        "missed": is_missed,
+        "created_at": found.created_at.astimezone(zone),
+    }
+
+
+def inventory(offered: Offered) -> InventoryOut:
+    return InventoryOut(
+        slot=slot(offered),
+        item=item(offered),
+        hall=hall(offered),
+        status=offered.slot.status,
+        asked=offered.slot.asked,
+        capacity=offered.slot.capacity,
+        taken=offered.slot.taken,
+        remaining=offered.offer.left,
+        version=offered.slot.version,
+    )
+
+
+def qr_svg(found: Join) -> bytes:
+    """Draw the join's code as a QR code (ISO/IEC 18004) in SVG."""
+    out = io.BytesIO()
+    segno.make(found.code, error="m").save(out, kind="svg", scale=6, border=4, xmldecl=False)
+    return out.getvalue()
+
+
+def calendar(found: Join, offered: Offered, *, now: datetime) -> bytes:
+    """Write the join as an iCalendar file (RFC 5545)."""
+    zone = ZoneInfo(offered.hall.timezone)
+    entry = Event()
+    entry.add("uid", f"{found.id}@hallpass")
+    entry.add("dtstamp", now)
+    entry.add("dtstart", offered.slot.starts_at.astimezone(zone))
+    entry.add("dtend", offered.slot.ends_at.astimezone(zone))
+    entry.add("summary", offered.item.title)
+    entry.add("location", f"{offered.hall.name} {offered.hall.address}".strip())
+    entry.add("status", "CONFIRMED" if found.status == JoinStatus.BOOKED else "CANCELLED")
+    entry.add("sequence", found.version)
+    found_calendar = Calendar()
+    found_calendar.add("prodid", "-//Hallpass//EN")
+    found_calendar.add("version", "2.0")
+    found_calendar.add_component(entry)
+    found_calendar.add_missing_timezones()
+    return bytes(found_calendar.to_ical())
