@@ -23,6 +23,7 @@ class PrivateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._lock: int | None = None
+        self._elsewhere: Path | None = None
 
     def take(self, *, also_owned_by: int | None = None) -> None:
         """Make the folder if need be and hold it until `release`, or say why that cannot be.
@@ -56,6 +57,9 @@ class PrivateFolder:
 
     def release(self) -> None:
         if self._lock is not None:
+            if self._elsewhere is not None:
+                with contextlib.suppress(OSError):
+                    self._elsewhere.rmdir()
             os.close(self._lock)
             self._lock = None
 
@@ -83,14 +87,20 @@ class PrivateFolder:
         fresh.replace(path)
         return path
 
-    def socket_folder(self, socket_name: str, *, owner: int | None = None) -> Path:
-        """A private folder for a unix socket: inside this one, or below the temporary folder if our path is too long or odd."""
+    def socket_folder(self, socket_name: str) -> Path:
+        """Where a unix socket goes: inside this folder, or below the temporary one if our path is too long or too odd."""
         near = self.path / "run"
         if _fits(near / socket_name):
-            return _private(near, owner)
+            return near
         short = f"hallpass-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}-{os.geteuid()}"
-        candidates = [Path(tempfile.gettempdir()) / short, Path("/tmp") / short]  # noqa: S108  # made with 0700 and checked
-        return _private(next((path for path in candidates if _fits(path / socket_name)), candidates[-1]), owner)
+        temporary = Path(tempfile.gettempdir()) / short
+        return temporary if _fits(temporary / socket_name) else Path("/tmp") / short  # noqa: S108  # made 0700, checked
+
+    def make_socket_folder(self, socket_name: str, *, owner: int | None = None) -> Path:
+        """Make it, for us or for the account the server runs under; `release` removes one that lies elsewhere."""
+        folder = _private(self.socket_folder(socket_name), owner)
+        self._elsewhere = folder if folder.parent != self.path else None
+        return folder
 
     def _check_owner(self, allowed: set[int | None]) -> None:
         owner = self.path.stat().st_uid

@@ -104,7 +104,7 @@ class Postgres(Server):
         login = f"postgresql+psycopg://postgres:{self.folder.secret('superuser-password')}"
         if self.port is not None:
             return f"{login}@127.0.0.1:{self.port}/{database}"
-        return f"{login}@/{database}?host={self._sockets()}&port={SOCKET_PORT}"
+        return f"{login}@/{database}?host={self.folder.socket_folder(self._socket_name)}&port={SOCKET_PORT}"
 
     @cached_property
     def _account(self) -> Account:
@@ -118,13 +118,14 @@ class Postgres(Server):
         if not (self.cluster / "PG_VERSION").exists():
             self._make_cluster()
         self._check_cluster()
-        self._forget_stale_locks()
+        sockets = self.folder.make_socket_folder(self._socket_name, owner=self._account.owner)
+        self._forget_stale_locks(sockets)
         if self.port is not None and port_is_taken(self.port):
             raise ServerError(f"Port {self.port} of 127.0.0.1 is taken: choose another for PostgreSQL or free it.")
         settings = {
             "listen_addresses": "" if self.port is None else "127.0.0.1",
             "port": str(self._port_number()),
-            "unix_socket_directories": str(self._sockets()),
+            "unix_socket_directories": str(sockets),
             "unix_socket_permissions": "0700",
             **self._settings,
         }
@@ -202,10 +203,9 @@ class Postgres(Server):
         if not (self.data / "superuser-password").exists():
             raise ServerError(f"The password of the data is missing: put {self.data / 'superuser-password'} back.")
 
-    def _forget_stale_locks(self) -> None:
+    def _forget_stale_locks(self, sockets: Path) -> None:
         """PostgreSQL trusts the bare pid in its lock files, which may be another program's by now: we look closer."""
-        sockets = self._sockets()
-        for lock in (self.cluster / "postmaster.pid", sockets / f".s.PGSQL.{self._port_number()}.lock"):
+        for lock in (self.cluster / "postmaster.pid", sockets / f"{self._socket_name}.lock"):
             with contextlib.suppress(FileNotFoundError, ValueError):
                 pid = int(lock.read_text().partition("\n")[0])
                 if not may_work_in(self.data, pid, self.programs):
@@ -214,8 +214,9 @@ class Postgres(Server):
     def _port_number(self) -> int:
         return self.port if self.port is not None else SOCKET_PORT
 
-    def _sockets(self) -> Path:
-        return self.folder.socket_folder(f".s.PGSQL.{self._port_number()}", owner=self._account.owner)
+    @property
+    def _socket_name(self) -> str:
+        return f".s.PGSQL.{self._port_number()}"
 
     def _hand_over(self) -> None:
         """Where root runs the server under another account, what lies in the folder becomes that account's."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.02
@@ -23,6 +24,10 @@ SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"]
 
 class ServerError(Exception):
     """A server cannot be had; the text is one sentence a person can act on, and the log's last lines if there are any."""
+
+
+class TimedOut(ServerError):
+    """What was waited for did not come."""
 
 
 class Child:
@@ -43,6 +48,9 @@ class Child:
     ) -> None:
         self.args = [str(arg) for arg in args]
         self.log = log
+        # setpriv stands between us and the program, and would only say it in the log.
+        if shutil.which(self.args[0]) is None:
+            raise ServerError(f"The program {self.args[0]} cannot be started: it is not there or not executable.")
         with _open_log(log) as fd:
             self._log_start = os.lseek(fd, 0, os.SEEK_END)
             command = [*_dying_with_us(death_signal), *self.args]
@@ -118,11 +126,11 @@ def port_is_taken(port: int) -> bool:
 
 
 def wait_until(probe: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return as soon as the probe is true; `what` completes the sentence "Waited 5 s for ..."."""
+    """Return as soon as the probe is true; `what` completes the sentence "Waited 5 s for ..." of TimedOut."""
     deadline = time.monotonic() + timeout_s
     while not probe():
         if time.monotonic() > deadline:
-            raise ServerError(f"Waited {timeout_s:g} s for {what}, in vain.")
+            raise TimedOut(f"Waited {timeout_s:g} s for {what}, in vain.")
         time.sleep(POLL_S)
 
 
@@ -134,7 +142,7 @@ def wait_until_ready(child: Child, probe: Callable[[], bool], timeout_s: float, 
 
     try:
         wait_until(ready_or_dead, timeout_s, f"{name} to answer")
-    except ServerError as silent:
+    except TimedOut as silent:
         child.stop(signal.SIGKILL)
         raise ServerError(with_log(f"{name} did not answer within {timeout_s:g} s.", child)) from silent
     except BaseException:
@@ -163,42 +171,62 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {"PATH": os.defpath, **kept, "LC_ALL": "C", **more}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What /proc tells about a process that lives; the working folder is None where we may not see it."""
+
+    name: str
+    parent: int
+    folder: Path | None
+
+    def works_in(self, folder: Path) -> bool | None:
+        if self.folder is None:
+            return None
+        return self.folder == folder or folder in self.folder.parents
+
+
 def processes_in(folder: Path, programs: frozenset[str]) -> dict[int, int]:
     """Living processes of these programs that work in the folder or below it, as {pid: parent's pid}.
 
     The working folder is asked for instead of a pid file, because pids are used again. Only Linux can tell.
     """
     home = folder.resolve()
-    found: dict[int, int] = {}
-    if not PROC.is_dir():
-        return found
-    for entry in PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to someone else
-            if (entry / "comm").read_text(errors="replace").strip() not in programs:
-                continue
-            where = (entry / "cwd").readlink()
-            if where == home or home in where.parents:
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if fields[0] not in "ZX":
-                    found[int(entry.name)] = int(fields[1])
-    return found
+    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()] if PROC.is_dir() else []
+    living = {pid: seen for pid in pids if (seen := _see(pid))}
+    return {pid: seen.parent for pid, seen in living.items() if seen.name in programs and seen.works_in(home)}
 
 
 def may_work_in(folder: Path, pid: int, programs: frozenset[str]) -> bool:
     """Whether the process could be one of the programs in the folder, as far as we are allowed to see."""
+    if not PROC.is_dir():
+        return _exists(pid)
+    seen = _see(pid)
+    if seen is None:
+        return False
+    return seen.name in programs and seen.works_in(folder.resolve()) is not False
+
+
+def _see(pid: int) -> Seen | None:
+    try:
+        name, _, rest = (PROC / str(pid) / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+    except OSError:
+        return None
+    state, parent = rest.split()[:2]
+    if state in "ZX":
+        return None  # it has ended and only waits for its parent to notice
+    try:
+        return Seen(name, int(parent), (PROC / str(pid) / "cwd").readlink())
+    except OSError:
+        return Seen(name, int(parent), None)
+
+
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    with contextlib.suppress(OSError):
-        if (PROC / str(pid) / "comm").read_text(errors="replace").strip() not in programs:
-            return False
-        where, home = (PROC / str(pid) / "cwd").readlink(), folder.resolve()
-        return where == home or home in where.parents
+        return True
     return True
 
 
@@ -213,7 +241,7 @@ def end_processes_in(folder: Path, programs: frozenset[str], signum: signal.Sign
             _signal(pid, signum)
     try:
         wait_until(lambda: not processes_in(folder, programs), timeout_s if found else 0, "leftovers to end")
-    except ServerError:
+    except TimedOut:
 
         def killed() -> bool:
             left = processes_in(folder, programs)

@@ -1,12 +1,13 @@
 """What every server has in common: it is started, stopped or killed, in a private folder that one launcher holds."""
 
+import os
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from deploy.servers.folders import PrivateFolder
+from deploy.servers.folders import PrivateFolder, user_name
 from deploy.servers.process import Child, ServerError, end_processes_in, processes_in
 
 
@@ -40,6 +41,16 @@ class Server(ABC):
         try:
             self._clear_leftovers()
             self._child = self._launch()
+        except PermissionError as error:
+            self._clear_up()
+            us = user_name(os.geteuid())
+            raise ServerError(
+                f"{self.name} cannot use {error.filename} ({error.strerror}): what lies in {self.data} has to belong to "
+                f"{us}; `chown -R {us} {self.data}` hands it over."
+            ) from error
+        except OSError as error:
+            self._clear_up()
+            raise ServerError(f"{self.name} cannot be started in {self.data}: {error}.") from error
         except BaseException:
             self._clear_up()
             raise

@@ -54,6 +54,7 @@ class Valkey(Server):
         program = find_server()
         if self.port is not None and port_is_taken(self.port):
             raise ServerError(f"Port {self.port} of 127.0.0.1 is taken: choose another for Valkey or free it.")
+        self.folder.make_socket_folder(SOCKET)
         self.folder.write("valkey.conf", self._config())
         child = Child([program, "valkey.conf"], log=self.log, env=clean_environment(), cwd=self.data)
         with redis.Redis.from_url(self.url, socket_timeout=5, retry=None) as client:
