@@ -44,7 +44,7 @@ class Key:
 
 
 def fetch(
-    session: Session, query: Select[Any], *, keys: Sequence[Key], limit: int, cursor: str | None
+    session: Session, query: Select[*tuple[Any, ...]], *, keys: Sequence[Key], limit: int, cursor: str | None
 ) -> tuple[list[Any], str | None]:
     """Run a query in the order of `keys` and return (results, next_cursor).
 

@@ -36,7 +36,7 @@ def _condition(chosen: MyFilter, now: datetime) -> ColumnElement[bool]:
     }[chosen]
 
 
-def _with_places(*more: Any) -> Select[Any]:
+def _with_places(*more: Any) -> Select[*tuple[Any, ...]]:
     return (
         select(Join, Slot, Item, Hall, *more)
         .join(Slot, Slot.id == Join.slot_id)

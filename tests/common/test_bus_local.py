@@ -1,0 +1,143 @@
+"""The local bus keeps the broker's promises: once each, retried with delay, parked in the end."""
+
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from libs.common import outbox
+from libs.common.bus_local import LocalBus, LocalQueue, QueueRow
+from libs.common.db import Database
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.common.outbox import Relay
+from libs.contracts.envelope import Event
+from tests.world import World, eventually
+
+
+class Rang(Event):
+    """Something happened, for these tests."""
+
+    type: ClassVar[str] = "bell.rang"
+    bell: str
+
+    @property
+    def subject(self) -> str:
+        return self.bell
+
+
+class Ring:
+    """A relay, a local queue and a consumer that writes down what it hears."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.heard: list[str] = []
+        self.failing: set[str] = set()
+        self.consumer = Consumer("booking.test")
+        self.consumer.on(Rang)(self._hear)
+        self.queue = LocalQueue(self.consumer, db, retry_delays_s=[0.01, 0.01])
+        self.relay = Relay(db, LocalBus([self.queue]), source="booking", poll_s=0.05)
+
+    def _hear(self, session: Session, fact: Any, message: Message) -> None:
+        if fact.bell in self.failing:
+            raise RuntimeError(f"{fact.bell} can't be heard")
+        self.heard.append(fact.bell)
+
+    def ring(self, *bells: str) -> None:
+        with self.db.transaction() as session:
+            outbox.record(session, *(Rang(version=1, bell=bell) for bell in bells))
+
+    def pending(self) -> int:
+        with self.db.transaction() as session:
+            return outbox.pending(session)
+
+
+@pytest.fixture
+def ring(world: World) -> Ring:
+    return Ring(world.runtimes["booking"].db)
+
+
+def test_an_event_of_a_transaction_that_failed_is_never_heard(ring: Ring) -> None:
+    def fail(session: Session) -> None:
+        outbox.record(session, Rang(version=1, bell="undone"))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        ring.db.run(fail)
+    ring.relay.relay_once()
+
+    assert not ring.queue.consume_once()
+
+
+def test_a_message_put_twice_has_its_effect_once(ring: Ring) -> None:
+    ring.ring("a")
+    ring.relay.relay_once()
+    with ring.db.transaction() as session:
+        message = Message.model_validate(session.scalars(select(QueueRow)).one().message)
+    ring.queue.consume_once()
+
+    ring.queue.put([message])
+    while ring.queue.consume_once():
+        pass
+
+    assert ring.heard == ["a"]
+
+
+def test_a_failing_message_is_tried_again_and_then_parked_while_others_go_on(ring: Ring) -> None:
+    ring.failing = {"bad"}
+    ring.ring("before", "bad", "after")
+    ring.relay.relay_once()
+
+    eventually(lambda: not ring.queue.consume_once() and ring.queue.parked())
+
+    [parked] = ring.queue.parked()
+    assert sorted(ring.heard) == ["after", "before"]
+    assert parked.attempts == 3
+    assert "can't be heard" in (parked.error or "")
+    assert ring.queue.waiting() == 0
+
+
+def test_a_message_that_fails_for_a_while_is_heard_in_the_end(ring: Ring) -> None:
+    ring.failing = {"late"}
+    ring.ring("late")
+    ring.relay.relay_once()
+    ring.queue.consume_once()
+
+    ring.failing = set()
+
+    eventually(lambda: not ring.queue.consume_once() and ring.heard)
+    assert ring.heard == ["late"]
+    assert ring.queue.parked() == []
+
+
+def test_a_relay_that_dies_before_it_marks_publishes_again(ring: Ring) -> None:
+    class Dying:
+        def publish(self, messages: list[Message]) -> list[str]:
+            ring.queue.put(messages)
+            raise OSError("died after handing over")
+
+    ring.ring("a")
+    with pytest.raises(OSError, match="died"):
+        Relay(ring.db, Dying(), source="booking", poll_s=0.05).relay_once()
+    assert ring.pending() == 1
+
+    ring.relay.relay_once()
+    while ring.queue.consume_once():
+        pass
+
+    assert ring.pending() == 0
+    assert ring.heard == ["a"]
+
+
+def test_what_the_bus_did_not_store_stays_in_the_outbox(ring: Ring) -> None:
+    class Half:
+        def publish(self, messages: list[Message]) -> list[str]:
+            return [message.id for message in messages if message.subject != "b"]
+
+    ring.ring("a", "b", "c")
+
+    stored = Relay(ring.db, Half(), source="booking", poll_s=0.05).relay_once()
+
+    assert stored == 2
+    assert ring.pending() == 1

@@ -1,0 +1,169 @@
+"""The bus over a real RabbitMQ: nothing lost, nothing twice, one bad message stops no other."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import pika
+import pytest
+from sqlalchemy.orm import Session
+
+from deploy.servers.rabbitmq import RabbitMQ
+from libs.common import outbox
+from libs.common.bus_rabbit import EXCHANGE, RabbitConsumer, RabbitPublisher
+from libs.common.db import Database
+from libs.common.ids import new_id
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.common.outbox import Relay
+from libs.contracts.envelope import Event
+from tests.world import World, eventually
+
+
+class Rang(Event):
+    """Something happened, for these tests."""
+
+    type: ClassVar[str] = "bell.rang"
+    bell: str
+
+    @property
+    def subject(self) -> str:
+        return self.bell
+
+
+class Ring:
+    """A relay and a consumer over the broker, each in a thread, as an events process runs them."""
+
+    def __init__(self, db: Database, rabbit: RabbitMQ) -> None:
+        self.db = db
+        self.rabbit = rabbit
+        self.heard: Counter[str] = Counter()
+        self.failing: set[str] = set()
+        self.consumer = Consumer(f"booking.test-{new_id()}")
+        self.consumer.on(self._fact())(self._hear)
+        self._bus: list[Any] = []
+
+    def _fact(self) -> type[Rang]:
+        # A type of its own, so that the queues of other tests on the same broker take nothing of it.
+        self.fact: type[Rang] = type("Rang", (Rang,), {"type": f"bell.rang.{new_id()}", "__module__": __name__})
+        return self.fact
+
+    def _hear(self, session: Session, fact: Any, message: Message) -> None:
+        if fact.bell in self.failing:
+            raise RuntimeError(f"{fact.bell} can't be heard")
+        self.heard[fact.bell] += 1
+
+    def ring(self, *bells: str) -> None:
+        with self.db.transaction() as session:
+            outbox.record(session, *(self.fact(version=1, bell=bell) for bell in bells))
+
+    def pending(self) -> int:
+        with self.db.transaction() as session:
+            return outbox.pending(session)
+
+    @contextmanager
+    def running(self, *, relays: int = 1) -> Iterator[RabbitConsumer]:
+        consumer = RabbitConsumer(self.rabbit.url, self.consumer, self.db, retry_delays_s=[0.05, 0.05])
+        publishers = [RabbitPublisher(self.rabbit.url, name="test relay") for _ in range(relays)]
+        moving = [Relay(self.db, publisher, source="booking", poll_s=0.02) for publisher in publishers]
+        parts: list[RabbitConsumer | Relay] = [consumer, *moving]
+        threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
+        for thread in threads:
+            thread.start()
+        try:
+            yield consumer
+        finally:
+            for relay in moving:
+                relay.stop()
+            consumer.stop()
+            for thread in threads:
+                thread.join(20)
+            for publisher in publishers:
+                publisher.close()
+
+    def channel(self) -> Any:
+        """A plain connection of the test's own, to look from outside."""
+        return pika.BlockingConnection(pika.URLParameters(self.rabbit.url)).channel()
+
+
+@pytest.fixture
+def ring(world: World, rabbit: RabbitMQ) -> Ring:
+    return Ring(world.runtimes["booking"].db, rabbit)
+
+
+def test_every_event_is_heard_once(ring: Ring) -> None:
+    bells = [f"bell {number}" for number in range(500)]
+    with ring.running(relays=2):
+        for start in range(0, 500, 50):
+            ring.ring(*bells[start : start + 50])
+
+        eventually(lambda: len(ring.heard) == 500 and ring.pending() == 0, timeout_s=30)
+
+    assert set(ring.heard.values()) == {1}
+
+
+def test_events_wait_while_the_broker_is_away_and_arrive_when_it_is_back(ring: Ring) -> None:
+    with ring.running():
+        ring.ring("before")
+        eventually(lambda: ring.heard["before"])
+        ring.rabbit.stop()
+        ring.ring(*[f"meanwhile {number}" for number in range(200)])
+        waiting = ring.pending()
+        ring.rabbit.start()
+
+        eventually(lambda: len(ring.heard) == 201 and ring.pending() == 0, timeout_s=60)
+
+    assert waiting == 200
+    assert set(ring.heard.values()) == {1}
+
+
+def test_an_event_without_any_queue_is_not_taken_for_published(ring: Ring) -> None:
+    publisher = RabbitPublisher(ring.rabbit.url, name="test relay")
+    ring.ring("nobody listens")
+
+    moved = Relay(ring.db, publisher, source="booking", poll_s=0.02).relay_once()
+    publisher.close()
+
+    assert moved == 0
+    assert ring.pending() == 1
+
+
+def test_a_message_that_always_fails_is_parked_and_the_others_go_on(ring: Ring) -> None:
+    ring.failing = {"bad"}
+    with ring.running() as consumer:
+        ring.ring("one", "bad", "two")
+        eventually(lambda: ring.heard["one"] and ring.heard["two"])
+        channel = ring.channel()
+        parked = eventually(lambda: channel.basic_get(consumer.dead_queue, auto_ack=True)[2])
+        channel.connection.close()
+
+    assert Message.model_validate_json(parked).subject == "bad"
+    assert ring.heard == {"one": 1, "two": 1}
+
+
+def test_nonsense_on_the_queue_is_parked_at_once(ring: Ring) -> None:
+    with ring.running() as consumer:
+        ring.ring("one")
+        eventually(lambda: ring.heard["one"])
+        channel = ring.channel()
+        channel.basic_publish(EXCHANGE, ring.fact.type, b"{nonsense")
+        parked = eventually(lambda: channel.basic_get(consumer.dead_queue, auto_ack=True)[2])
+        channel.connection.close()
+
+    assert parked == b"{nonsense"
+
+
+def test_a_message_delivered_twice_has_its_effect_once(ring: Ring) -> None:
+    with ring.running():
+        ring.ring("one")
+        eventually(lambda: ring.heard["one"])
+        with ring.db.transaction() as session:
+            row = session.query(outbox.OutboxRow).one()
+            row.published_at = None
+        eventually(lambda: ring.pending() == 0)
+        ring.ring("two")
+        eventually(lambda: ring.heard["two"])
+
+    assert ring.heard == {"one": 1, "two": 1}
