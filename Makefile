@@ -1,0 +1,59 @@
+# Every command of the project. Those that need Python packages make .venv from requirements.lock first.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-fast lint migrate revision lock secrets up-native down-native bench clean venv
+
+PY := .venv/bin/python
+WORKERS ?= 2
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: venv ## run everything on this machine (HALLPASS_PORT, HALLPASS_HOST, HALLPASS_DATA); Ctrl-C stops it
+	@exec $(PY) -m deploy run
+
+demo: venv ## play a day through a running installation and tell it as a story
+	@$(PY) -m deploy.demo
+
+test: venv ## run all tests
+	$(PY) -m pytest -n $(WORKERS)
+
+test-fast: venv ## run the tests that need no broker and start no whole installation
+	$(PY) -m pytest -n $(WORKERS) --ignore=tests/journeys --ignore=tests/faults --ignore=tests/deploy --ignore=tests/distributed
+
+lint: venv ## check style, types, the direction of imports, and that no file names a package registry
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	.ci/no_registry_hosts
+
+migrate: venv ## prepare the database that the environment names (distributed run)
+	@$(PY) -m deploy migrate
+
+revision: venv ## write a migration from the models: make revision SERVICE=booking MESSAGE="add a column"
+	@test -n "$(SERVICE)" && test -n "$(MESSAGE)" || { echo 'Say which and what: make revision SERVICE=booking MESSAGE="add a column"' >&2; exit 2; }
+	@$(PY) -m deploy.revision "$(SERVICE)" "$(MESSAGE)"
+
+lock: venv ## write requirements.lock anew from pyproject.toml
+	.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+
+secrets: venv ## write the secrets of the distributed run to secrets/, never over existing ones
+	@$(PY) -m deploy secrets
+
+up-native: venv ## start the distributed run on this machine, without containers
+	@$(PY) -m deploy.native up
+
+down-native: venv ## stop what up-native started
+	@$(PY) -m deploy.native down
+
+bench: venv ## measure speed, side by side with its limits
+	@$(PY) -m bench
+
+clean: ## remove the virtual environment and caches; data and secrets stay
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+venv:
+	@sh deploy/venv.sh
