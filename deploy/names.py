@@ -1,0 +1,7 @@
+"""What processes need to know about the services before any of their code is loaded."""
+
+SERVICE_NAMES = ("catalog", "booking", "notify", "admin")  # the same, and in the same order, as registry.SERVICES
+
+
+class Refusal(Exception):
+    """A command can't be carried out here; the text is one sentence that a person can act on."""
