@@ -1,0 +1,104 @@
+"""What operators ask a process directly, and nobody through the gateway: /livez, /readyz and /metrics."""
+
+import math
+import os
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from libs.common import metrics, outbox
+from libs.common.errors import NotFound
+from libs.common.service import Runtime
+from libs.common.web import create_app, problem
+
+PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Ops:
+    """Passes only the operators' paths on to the service's app."""
+
+    def __init__(self, app: ASGIApp, *, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in PATHS:
+            await problem(NotFound(), "", service=self._service)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class OpsOfAll:
+    """The operators' paths of several services under `/<service>/...`."""
+
+    def __init__(self, apps: dict[str, FastAPI]) -> None:
+        self._apps = {name: Ops(app, service=name) for name, app in apps.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return
+        name, _, rest = scope["path"].removeprefix("/").partition("/")
+        app = self._apps.get(name)
+        if app is None:
+            await problem(NotFound(), "", service="ops")(scope, receive, send)
+            return
+        await app({**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}, receive, send)
+
+
+def ops_app(runtime: Runtime) -> ASGIApp:
+    """The operators' paths of a process that serves nobody else."""
+    return Ops(create_app(runtime), service=runtime.service.name)
+
+
+def process_app(redis_url: str) -> ASGIApp:
+    """The operators' paths of a worker or a beat, which live by Redis."""
+
+    def livez(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    def readyz(_: Request) -> Response:
+        try:
+            with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+                client.ping()
+        except RedisError as error:
+            part = {"status": "down", "detail": f"Redis does not answer ({type(error).__name__}); no tasks come"}
+            return JSONResponse({"status": "down", "parts": {"redis": part}}, 503)
+        return JSONResponse({"status": "ok", "parts": {"redis": {"status": "ok", "detail": "answers"}}})
+
+    def metrics_page(_: Request) -> Response:
+        registry = CollectorRegistry()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client types it not
+        else:
+            registry = REGISTRY
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics_page)],
+    )
+
+
+def count_outbox(runtime: Runtime) -> None:
+    """Let /metrics tell how many events of the service wait to be published."""
+    metrics.OUTBOX_PENDING.labels(runtime.service.name).set_function(_pending(runtime))
+
+
+def _pending(runtime: Runtime) -> Callable[[], float]:
+    def read() -> float:
+        try:
+            return float(runtime.db.run(outbox.pending))
+        except (DBAPIError, PoolTimeout):
+            return math.nan  # PostgreSQL is away: nobody knows
+
+    return read
