@@ -1,11 +1,116 @@
 """The tables of notify."""
 
-from sqlalchemy import MetaData
-from sqlalchemy.orm import DeclarativeBase
+from datetime import date, datetime
+from typing import Any
 
-from libs.common.db import NAMING, TYPE_MAP
+from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from libs.common.db import NAMING, TYPE_MAP, Uuid
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = TYPE_MAP
+
+
+class JoinRecord(Base):
+    """Notify's own record of one join, as the newest event about it says. `day` is in the hall's zone."""
+
+    __tablename__ = "join_records"
+
+    join_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    party_id: Mapped[str] = mapped_column(Uuid)
+    user_id: Mapped[str] = mapped_column(Uuid)
+    slot_id: Mapped[str] = mapped_column(Uuid)
+    item_id: Mapped[str] = mapped_column(Uuid)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    day: Mapped[date]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    status: Mapped[str]
+    booked_at: Mapped[datetime]
+    checked_in_at: Mapped[datetime | None]
+    missed_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("status IN ('booked', 'cancelled', 'revoked')", name="status"),
+        Index("ix_join_records_slot_id", "slot_id"),
+    )
+
+
+class SlotStat(Base):
+    """How many joins of a slot are in which state, with the newest inventory heard of (`slot_version`).
+
+    Item, hall and day are null while a slot is only known as the one that somebody left.
+    """
+
+    __tablename__ = "slot_stats"
+
+    slot_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str | None] = mapped_column(Uuid)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
+    day: Mapped[date | None]
+    booked: Mapped[int]
+    cancelled: Mapped[int]
+    revoked: Mapped[int]
+    checked_in: Mapped[int]
+    missed: Mapped[int]
+    taken: Mapped[int]
+    capacity: Mapped[int | None]
+    slot_version: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("num_nulls(item_id, hall_id, day) IN (0, 3)", name="place"),
+        Index("ix_slot_stats_hall_id_day", "hall_id", "day"),
+        Index("ix_slot_stats_item_id_day", "item_id", "day"),
+    )
+
+
+class Notice(Base):
+    """A message to one user about one action on their joins: a kind and its facts, rendered when it is read."""
+
+    __tablename__ = "notices"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Uuid)
+    kind: Mapped[str]
+    action_id: Mapped[str]
+    join_id: Mapped[str] = mapped_column(Uuid)
+    party_id: Mapped[str] = mapped_column(Uuid)
+    people: Mapped[int]
+    params: Mapped[dict[str, Any]]
+    happened_at: Mapped[datetime]
+    read_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "kind", "action_id"),
+        Index("ix_notices_user_id_happened_at", "user_id", "happened_at", "id"),
+        Index("ix_notices_unread", "user_id", postgresql_where=text("read_at IS NULL")),
+    )
+
+
+class Announcement(Base):
+    """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on."""
+
+    __tablename__ = "announcements"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
+    title: Mapped[str]
+    summary: Mapped[str]
+    content: Mapped[str]
+    status: Mapped[str]
+    order: Mapped[int]
+    publish_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("status IN ('draft', 'published')", name="status"),
+        CheckConstraint("status = 'draft' OR publish_at IS NOT NULL", name="publish_at"),
+        Index("ix_announcements_hall_id", "hall_id"),
+    )

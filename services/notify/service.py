@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from libs.common.service import Service
 from libs.common.settings import Settings
+from services.notify import handlers, routes, staff_routes, stats, tasks
 
 
 class NotifySettings(Settings):
@@ -16,5 +17,8 @@ service = Service(
     title="notify",
     package=Path(__file__).parent,
     settings=NotifySettings,
-    routers=(),
+    routers=(routes.router, staff_routes.router),  # notices, announcements, stats
+    consumers=(handlers.consumer,),  # every join event, staff.signed_out
+    tasks=tasks.TASKS,  # notify.recount, notify.upkeep
+    republish=stats.facts,  # slot.stat_changed
 )

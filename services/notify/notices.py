@@ -1,0 +1,88 @@
+"""Notices: what users are told about their joins, each action once."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common import pages
+from libs.common.ids import new_id
+from libs.common.messages import Message
+from libs.contracts.booking import JoinEvent, JoinMoved
+from services.notify.models import Notice
+from services.notify.texts import NoticeKind
+
+NEWEST_FIRST = (
+    pages.Key(Notice.happened_at, datetime, descending=True),
+    pages.Key(Notice.id, "id", descending=True),
+)
+
+
+def tell(session: Session, kind: NoticeKind, fact: JoinEvent, message: Message) -> None:
+    """Write the notice of an action, unless another join of the same action has written it.
+
+    A late event is told too, under the time at which it happened. A replayed one is not: it was told then.
+    """
+    if message.replayed:
+        return
+    session.execute(
+        insert(Notice)
+        .values(
+            id=new_id(),
+            user_id=fact.user_id,
+            kind=kind.value,
+            action_id=fact.action_id,
+            join_id=fact.join_id,
+            party_id=fact.party_id,
+            people=fact.people,
+            params=_params(fact),
+            happened_at=message.time,
+        )
+        .on_conflict_do_nothing(index_elements=["user_id", "kind", "action_id"])
+    )
+
+
+def page_of(
+    session: Session, user_id: str, *, unread_only: bool, limit: int, cursor: str | None
+) -> tuple[list[Notice], str | None]:
+    """Return a page of the user's notices, newest first, and the cursor of the next."""
+    query = select(Notice).where(Notice.user_id == user_id)
+    if unread_only:
+        query = query.where(Notice.read_at.is_(None))
+    return pages.fetch(session, query, keys=NEWEST_FIRST, limit=limit, cursor=cursor)
+
+
+def unread(session: Session, user_id: str) -> int:
+    """Return how many notices the user has not read."""
+    return session.scalar(select(func.count()).where(*_unread_of(user_id))) or 0
+
+
+def mark_read(session: Session, user_id: str, ids: list[str] | None, *, now: datetime) -> None:
+    """Mark these of the user's notices as read, or all (None). Ids that are not the user's change nothing."""
+    statement = update(Notice).where(*_unread_of(user_id))
+    if ids is not None:
+        statement = statement.where(Notice.id.in_(ids))
+    session.execute(statement.values(read_at=now))
+
+
+def _unread_of(user_id: str) -> tuple[Any, ...]:
+    return (Notice.user_id == user_id, Notice.read_at.is_(None))
+
+
+def _params(fact: JoinEvent) -> dict[str, Any]:
+    """The facts of a notice as plain values; times as they are on the hall's clock."""
+    params = {
+        "hall_name": fact.hall_name,
+        "item_title": fact.item_title,
+        "date": fact.date.isoformat(),
+        "start": fact.start.strftime("%H:%M"),
+        "end": fact.end.strftime("%H:%M"),
+        "reason": fact.reason,
+    }
+    if isinstance(fact, JoinMoved):
+        left = fact.left_starts_at.astimezone(ZoneInfo(fact.timezone))
+        params |= {"left_date": left.date().isoformat(), "left_start": left.strftime("%H:%M")}
+    return params

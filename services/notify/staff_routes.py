@@ -1,0 +1,126 @@
+"""What staff can do in notify: edit announcements, look at stats."""
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+
+from libs.common.errors import Stale
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.web import Id, Now, Tx
+from libs.contracts.principals import HallStaff
+from services.notify import announcements, reports
+from services.notify.models import Announcement
+from services.notify.schemas import (
+    AnnouncementChange,
+    AnnouncementStatus,
+    NewAnnouncement,
+    SearchText,
+    StaffAnnouncement,
+    StatLine,
+    StatPage,
+    Sums,
+)
+
+router = APIRouter(prefix="/staff")
+
+IfMatch = Annotated[
+    str | None, Header(description="the ETag that was loaded; refused with 412 where it is not the present")
+]
+
+
+@router.get("/announcements")
+def list_announcements(
+    session: Tx,
+    staff: HallStaff,
+    hall_id: Id | None = None,
+    status: AnnouncementStatus | None = None,
+    q: SearchText | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[StaffAnnouncement]:
+    """Every announcement of one's halls (super admin: all of them), drafts too, newest first."""
+    found, next_cursor = announcements.staff_page_of(
+        session, staff, hall_id=hall_id, status=status, q=q, limit=limit, cursor=cursor
+    )
+    return Page(items=[_shown(announcement) for announcement in found], next_cursor=next_cursor)
+
+
+@router.post("/announcements", status_code=201)
+def create_announcement(
+    session: Tx, staff: HallStaff, now: Now, body: NewAnnouncement, response: Response
+) -> StaffAnnouncement:
+    made = announcements.create(session, staff, body.hall_id, body.model_dump(exclude={"hall_id"}), now=now)
+    return _answer(made, response)
+
+
+@router.get("/announcements/{announcement_id}")
+def get_announcement(session: Tx, staff: HallStaff, announcement_id: Id, response: Response) -> StaffAnnouncement:
+    return _answer(announcements.seen(session, staff, announcement_id), response)
+
+
+@router.patch("/announcements/{announcement_id}")
+def edit_announcement(
+    session: Tx,
+    staff: HallStaff,
+    now: Now,
+    announcement_id: Id,
+    body: AnnouncementChange,
+    response: Response,
+    if_match: IfMatch = None,
+) -> StaffAnnouncement:
+    changed = announcements.edit(
+        session,
+        staff,
+        announcement_id,
+        body.model_dump(exclude_unset=True),
+        version=_version(if_match),
+        now=now,
+    )
+    return _answer(changed, response)
+
+
+@router.delete("/announcements/{announcement_id}", status_code=204)
+def delete_announcement(session: Tx, staff: HallStaff, announcement_id: Id, if_match: IfMatch = None) -> None:
+    announcements.remove(session, staff, announcement_id, version=_version(if_match))
+
+
+@router.get("/stats")
+def list_stats(
+    session: Tx,
+    staff: HallStaff,
+    hall_id: Id | None = None,
+    item_id: Id | None = None,
+    first_day: Annotated[date | None, Query(alias="from", description="of the slot, in the hall's zone")] = None,
+    last_day: Annotated[date | None, Query(alias="to", description="this day included")] = None,
+    group: reports.Group = reports.Group.SLOT,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> StatPage:
+    """How many joins are in which state, by slot, item, hall or day; `total` sums up all pages."""
+    wanted = reports.Filter(hall_id=hall_id, item_id=item_id, first_day=first_day, last_day=last_day)
+    found, next_cursor = reports.grouped(session, staff, wanted, group, limit=limit, cursor=cursor)
+    return StatPage(
+        items=[StatLine(**row._mapping) for row in found],
+        next_cursor=next_cursor,
+        total=Sums(**reports.total(session, staff, wanted)._mapping),
+    )
+
+
+def _answer(announcement: Announcement, response: Response) -> StaffAnnouncement:
+    response.headers["ETag"] = f'"{announcement.version}"'
+    return _shown(announcement)
+
+
+def _shown(announcement: Announcement) -> StaffAnnouncement:
+    return StaffAnnouncement.model_validate(announcement, from_attributes=True)
+
+
+def _version(if_match: str | None) -> int | None:
+    """Return the version that an If-Match header names; what is no ETag of ours is no present version either."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = if_match.strip().strip('"')
+    if not (tag.isascii() and tag.isdigit() and len(tag) < 19):
+        raise Stale
+    return int(tag)

@@ -1,0 +1,111 @@
+"""The words of notices, in both languages."""
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from libs.common.errors import Language, Texts
+
+WEEKDAYS_ZH = ("周一", "周二", "周三", "周四", "周五", "周六", "周日")
+WEEKDAYS_EN = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS_EN = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class NoticeKind(StrEnum):
+    BOOKED = "booked"
+    RESTORED = "restored"
+    CANCELLED = "cancelled"
+    REVOKED = "revoked"
+    MOVED = "moved"
+    CHECKED_IN = "checked_in"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True)
+class NoticeTexts:
+    title: Texts
+    body: Texts
+
+
+TEXTS: dict[NoticeKind, NoticeTexts] = {
+    NoticeKind.BOOKED: NoticeTexts(
+        title=Texts(en="Booked", zh="预约成功"),
+        body=Texts(
+            en="You have booked {item} at {hall} for {people}: {when}.",
+            zh="您已预约{hall}的「{item}」，共{people}，时间：{when}。",
+        ),
+    ),
+    NoticeKind.RESTORED: NoticeTexts(
+        title=Texts(en="Booking restored", zh="预约已恢复"),
+        body=Texts(
+            en="{hall} has given you your booking of {item} for {people} back: {when}.",
+            zh="{hall}已恢复您的「{item}」预约，共{people}，时间：{when}。",
+        ),
+    ),
+    NoticeKind.CANCELLED: NoticeTexts(
+        title=Texts(en="Booking cancelled", zh="预约已取消"),
+        body=Texts(
+            en="You have cancelled {item} at {hall} for {people}: {when}.",
+            zh="您已取消{hall}的「{item}」预约，共{people}，原定时间：{when}。",
+        ),
+    ),
+    NoticeKind.REVOKED: NoticeTexts(
+        title=Texts(en="Booking revoked by the hall", zh="预约被服务厅取消"),
+        body=Texts(
+            en="{hall} has revoked your booking of {item} for {people}: {when}. Reason: {reason}",
+            zh="{hall}取消了您的「{item}」预约，共{people}，原定时间：{when}。原因：{reason}",
+        ),
+    ),
+    NoticeKind.MOVED: NoticeTexts(
+        title=Texts(en="Booking moved", zh="预约已改期"),
+        body=Texts(
+            en="Your booking of {item} at {hall} for {people} is now {when}; it was {left}.",
+            zh="您在{hall}的「{item}」预约（共{people}）已由{left}改到{when}。",
+        ),
+    ),
+    NoticeKind.CHECKED_IN: NoticeTexts(
+        title=Texts(en="Checked in", zh="签到成功"),
+        body=Texts(
+            en="Checked in at {hall} for {item}, {people}: {when}.",
+            zh="您已在{hall}签到：「{item}」，共{people}，时间：{when}。",
+        ),
+    ),
+    NoticeKind.MISSED: NoticeTexts(
+        title=Texts(en="Booking missed", zh="预约未到场"),
+        body=Texts(
+            en="Nobody checked in for your booking of {item} at {hall} for {people}: {when}. "
+            "If you can't come next time, please cancel before it starts.",
+            zh="您在{hall}的「{item}」预约（共{people}）未签到，时间：{when}。下次如不能前来，请提前取消。",
+        ),
+    ),
+}
+
+
+def render(kind: NoticeKind, params: dict[str, Any], *, people: int, language: Language) -> tuple[str, str]:
+    """Return title and body of a notice in the reader's language."""
+    no_reason = "none given" if language == "en" else "未说明"
+    words = {
+        "hall": params["hall_name"],
+        "item": params["item_title"],
+        "people": _people(people, language),
+        "when": f"{_day(params['date'], language)} {params['start']}-{params['end']}",
+        "reason": params["reason"] or no_reason,
+    }
+    if "left_date" in params:
+        words["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
+    texts = TEXTS[kind]
+    return texts.title.render(language, words), texts.body.render(language, words)
+
+
+def _people(people: int, language: Language) -> str:
+    if language == "zh":
+        return f"{people}人"
+    return "1 person" if people == 1 else f"{people} people"
+
+
+def _day(iso: str, language: Language) -> str:
+    day = date.fromisoformat(iso)
+    if language == "zh":
+        return f"{day.year}年{day.month}月{day.day}日（{WEEKDAYS_ZH[day.weekday()]}）"
+    return f"{WEEKDAYS_EN[day.weekday()]} {day.day} {MONTHS_EN[day.month - 1]} {day.year}"
