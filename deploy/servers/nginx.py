@@ -14,6 +14,7 @@ from deploy.servers.process import (
     clean_environment,
     find_program,
     processes_in,
+    title_of,
     wait_until,
     wait_until_ready,
 )
@@ -39,13 +40,21 @@ class Nginx(Server):
         self.config = config
 
     def reload(self, config: str | None = None) -> None:
-        """Let new workers serve by the new configuration; a faulty one is refused and the old stays in force."""
+        """Let new workers serve by the new configuration; a faulty one is refused and the old stays in force.
+
+        When this returns, no old worker takes new connections any more (on Linux).
+        """
         child = self._running()
         before = self._workers()
         self._write(self.config if config is None else config)
         self.config = self.config if config is None else config
         child.send(signal.SIGHUP)
-        wait_until(lambda: bool(self._workers() - before) or not child.is_alive(), 10, "nginx to start new workers")
+
+        def handed_over() -> bool:
+            serving = self._workers()
+            return (bool(serving) and not serving & before) or not before or not child.is_alive()
+
+        wait_until(handed_over, 10, "nginx to start new workers")
 
     def _launch(self) -> Child:
         self._write(self.config)
@@ -61,7 +70,9 @@ class Nginx(Server):
         return child
 
     def _workers(self) -> set[int]:
-        return {pid for pid, parent in processes_in(self.data, self.programs).items() if parent == self.pid}
+        """Those that take connections; one that is ending says so in its title."""
+        workers = {pid for pid, parent in processes_in(self.data, self.programs).items() if parent == self.pid}
+        return {pid for pid in workers if "shutting down" not in title_of(pid)}
 
     def _write(self, config: str) -> None:
         """Put the configuration in force for the next start or reload if nginx accepts it."""

@@ -206,6 +206,14 @@ def may_work_in(folder: Path, pid: int, programs: frozenset[str]) -> bool:
     return seen.name in programs and seen.works_in(folder.resolve()) is not False
 
 
+def title_of(pid: int) -> str:
+    """The command line of a process, or what it says there about itself; empty when it has ended."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
 def _see(pid: int) -> Seen | None:
     try:
         name, _, rest = (PROC / str(pid) / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")

@@ -195,7 +195,7 @@ def test_the_leftover_of_a_killed_launcher_is_replaced(kind: Kind, tmp_path: Pat
     with launcher(kind, tmp_path / "data", no_setpriv) as killed:
         before = server.processes()
         killed.kill()
-    assert server.processes() >= before != set()
+    assert server.processes() & before
 
     with server:
         kind.put(server, "new")
@@ -545,7 +545,7 @@ def test_nginx_serves_reloads_and_stops(tmp_path: Path) -> None:
     with Nginx(tmp_path / "nginx", site(port, "old")) as server:
         assert page(port) == "old"
         server.reload(site(port, "new"))
-        wait_until(lambda: page(port) == "new", 5, "the new workers to answer alone")
+        assert page(port) == "new"
         with pytest.raises(ServerError, match="nginx refuses its configuration"):
             server.reload("events {} http { nonsense; }")
         assert page(port) == "new"
