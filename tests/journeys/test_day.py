@@ -1,14 +1,11 @@
 """A whole day at a hall, as `make demo` plays it: one process with the local bus."""
 
-import pytest
-
 from deploy import demo
 from libs.common.clock import utcnow
 from services.admin import first_admin
 from tests.world import World
 
 
-@pytest.mark.journey
 def test_a_day_plays_through_the_gateway(world: World) -> None:
     with world.runtimes["admin"].db.transaction() as session:
         password = first_admin.ensure(session, utcnow())
