@@ -18,7 +18,7 @@ def _without_controls(text: str) -> str:
 
 Username = Annotated[
     str,
-    StringConstraints(min_length=3, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"),
+    StringConstraints(min_length=2, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"),
     Field(description="letters, digits and . _ @ -; capitals make no difference"),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=60), AfterValidator(_without_controls)]

@@ -1,0 +1,96 @@
+"""Staff accounts, made and signed in as people would do it."""
+
+from typing import Any
+
+import httpx2
+
+from libs.common.ids import new_id
+from libs.contracts.principals import Role
+from tests.world import World, bearer
+
+PASSWORD = "nine-red-lanterns"
+ELSEWHERE = "/api/notify/staff/announcements"  # a staff route of another service
+
+
+def an_account(
+    world: World,
+    username: str = "lin",
+    *,
+    role: Role = Role.HALL_ADMIN,
+    halls: list[str] | None = None,
+    name: str = "Lin Yue",
+    password: str = PASSWORD,
+) -> dict[str, Any]:
+    """Let a super admin make an account and return it; a hall admin or verifier without halls gets one."""
+    if halls is None:
+        halls = [] if role == Role.SUPER_ADMIN else [new_id()]
+    body = {"username": username, "name": name, "role": role, "halls": halls, "password": password}
+    answer = world.client.post("/api/admin/staff", json=body, headers=world.staff())
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def sign_in(
+    world: World, username: str = "lin", password: str = PASSWORD, *, language: str = "en", client: Any = None
+) -> httpx2.Response:
+    """Try to sign in."""
+    answer: httpx2.Response = (client or world.client).post(
+        "/api/admin/sessions",
+        json={"username": username, "password": password},
+        headers={"Accept-Language": language},
+    )
+    return answer
+
+
+def signed_in(world: World, username: str = "lin", password: str = PASSWORD) -> dict[str, Any]:
+    """Sign in and return the answer, with the headers for further requests beside it."""
+    answer = sign_in(world, username, password)
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body | {"headers": bearer(body["token"])}
+
+
+def fail_to_sign_in(world: World, username: str = "lin", *, times: int = 1) -> httpx2.Response:
+    """Sign in with a wrong password, and return the last answer."""
+    return [sign_in(world, username, "not the password") for _ in range(times)][-1]
+
+
+def refresh(world: World, token: str, *, client: Any = None) -> httpx2.Response:
+    """Exchange a refresh token."""
+    answer: httpx2.Response = (client or world.client).post(
+        "/api/admin/sessions/refresh", json={"refresh_token": token}, headers={"Accept-Language": "en"}
+    )
+    return answer
+
+
+def try_to_change(
+    world: World, account: dict[str, Any], headers: dict[str, str] | None = None, **wish: Any
+) -> httpx2.Response:
+    """Let a super admin (or whose headers these are) try to change an account."""
+    answer: httpx2.Response = world.client.patch(
+        f"/api/admin/staff/{account['id']}", json=wish, headers=headers or world.staff()
+    )
+    return answer
+
+
+def change(world: World, account: dict[str, Any], headers: dict[str, str] | None = None, **wish: Any) -> dict[str, Any]:
+    """Change an account and return it."""
+    answer = try_to_change(world, account, headers, **wish)
+    assert answer.status_code == 200, answer.text
+    changed: dict[str, Any] = answer.json()
+    return changed
+
+
+def trail(world: World, headers: dict[str, str] | None = None, **query: Any) -> list[dict[str, Any]]:
+    """Let everything arrive and return the audit trail, newest first."""
+    world.settle()
+    answer = world.client.get("/api/admin/audit", params={"limit": 100} | query, headers=headers or world.staff())
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def actions(world: World, **query: Any) -> list[str]:
+    """Return what was done, oldest first."""
+    return [record["action"] for record in reversed(trail(world, **query))]
