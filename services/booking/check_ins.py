@@ -31,7 +31,12 @@ def check_in(
 
 
 def party_of(session: Session, join: Join, *, now: datetime, override: bool) -> list[str]:
-    """Return who of the same party and slot can be checked in now, this join in any case."""
+    """Return who of the same party and slot can be checked in now, or this join alone where nobody can.
+
+    A join that was given back lets nobody in, its companions included: they have codes of their own.
+    """
+    if join.status != JoinStatus.BOOKED:
+        return [join.id]
     others = session.scalars(
         select(Join).where(Join.party_id == join.party_id).where(Join.slot_id == join.slot_id).order_by(Join.id)
     ).all()

@@ -1,7 +1,10 @@
 """The events of booking: a join, its slot, and the inventory as one fact."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from libs.common.ids import new_id
 from libs.contracts.booking import JoinEvent, JoinStatus, SlotTaken
 from services.booking.models import Join
 from services.booking.offers import Offered
@@ -37,3 +40,18 @@ def of(kind: type[E], join: Join, offered: Offered, taken: SlotTaken, *, action_
         slot=taken,
         **more,
     )
+
+
+def of_action(kind: type[E], changed: Iterable[tuple[Join, Offered, SlotTaken]], **more: Any) -> list[E]:
+    """Describe one action on several joins: those of one user in one slot share an action id and say how many they are."""
+    changed = list(changed)
+    people = Counter(_together(join) for join, _, _ in changed)
+    actions: defaultdict[tuple[str, str], str] = defaultdict(new_id)
+    return [
+        of(kind, join, offered, taken, action_id=actions[_together(join)], people=people[_together(join)], **more)
+        for join, offered, taken in changed
+    ]
+
+
+def _together(join: Join) -> tuple[str, str]:
+    return join.user_id, join.slot_id

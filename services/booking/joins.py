@@ -3,7 +3,6 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -285,14 +284,5 @@ def _change(session: Session, joins: list[Join], **values: Any) -> None:
         session.scalars(select(Join).where(Join.id.in_([join.id for join in joins]))).all()
 
 
-def _record(session: Session, kind: Any, changed: Sequence[tuple[Join, Offered, SlotTaken]], **more: Any) -> None:
-    """Record one event a join; those of one user in one action say how many they are."""
-    people: dict[str, int] = {}
-    for join, _, _ in changed:
-        people[join.user_id] = people.get(join.user_id, 0) + 1
-    action_id = new_id()
-    facts = [
-        events.of(kind, join, offered, taken, action_id=action_id, people=people[join.user_id], **more)
-        for join, offered, taken in changed
-    ]
-    outbox.record(session, *facts)
+def _record(session: Session, kind: Any, changed: list[tuple[Join, Offered, SlotTaken]], **more: Any) -> None:
+    outbox.record(session, *events.of_action(kind, changed, **more))

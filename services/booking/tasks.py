@@ -61,13 +61,11 @@ def _mark_some(session: Session, now: datetime) -> int:
         .execution_options(synchronize_session=False)
     )
     offered = offers.of_joins(session, {join.slot_id for join in joins})
-    facts = []
     for join in joins:
         session.refresh(join)
-        place = offered[join.slot_id]
-        taken = inventory.current(place.slot)
-        facts.append(events.of(JoinMissed, join, place, taken, action_id=new_id(), people=1))
-    outbox.record(session, *facts)
+    places = [offered[join.slot_id] for join in joins]
+    changed = [(join, place, inventory.current(place.slot)) for join, place in zip(joins, places, strict=True)]
+    outbox.record(session, *events.of_action(JoinMissed, changed))
     return len(joins)
 
 
