@@ -1,11 +1,155 @@
-"""The tables of catalog."""
+"""The tables of catalog: halls, categories, items, days, slots and the templates that fill days."""
 
-from sqlalchemy import MetaData
-from sqlalchemy.orm import DeclarativeBase
+from datetime import date, datetime, time
+from typing import Any
 
-from libs.common.db import NAMING, TYPE_MAP
+from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from libs.common.db import NAMING, TYPE_MAP, Uuid
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = TYPE_MAP
+
+
+class Hall(Base):
+    """A place with an address; items belong to it by id, never by name."""
+
+    __tablename__ = "halls"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str]
+    address: Mapped[str]
+    lat: Mapped[float | None]
+    lng: Mapped[float | None]
+    opening: Mapped[str]
+    phone: Mapped[str]
+    cover: Mapped[str]
+    intro: Mapped[str]
+    order: Mapped[int]
+    timezone: Mapped[str]
+    status: Mapped[str]
+    version: Mapped[int]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('open', 'closed')", name="known_status"),
+        CheckConstraint("(lat IS NULL) = (lng IS NULL)", name="whole_position"),
+        Index("ix_halls_order", "order", "id"),
+    )
+
+
+class Category(Base):
+    """A group of items for browsing."""
+
+    __tablename__ = "categories"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str]
+    order: Mapped[int]
+    version: Mapped[int]
+
+    __table_args__ = (Index("uq_categories_name", "name", unique=True),)
+
+
+class Item(Base):
+    """Something a hall offers for booking. `form` holds FormFields, `rules` Rules, as JSON."""
+
+    __tablename__ = "items"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid, ForeignKey("halls.id"))
+    category_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("categories.id"), index=True)
+    title: Mapped[str]
+    cover: Mapped[str]
+    content: Mapped[str]
+    status: Mapped[str]
+    order: Mapped[int]
+    recommended: Mapped[bool]
+    form: Mapped[list[Any]]
+    form_version: Mapped[int]
+    rules: Mapped[dict[str, Any]]
+    version: Mapped[int]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('draft', 'open', 'stopped', 'closed')", name="known_status"),
+        Index("ix_items_hall", "hall_id", "order", "id"),
+        Index("ix_items_order", "order", "id"),
+    )
+
+
+class Day(Base):
+    """One date of an item. The row's lock orders all edits of the day; `version` counts them."""
+
+    __tablename__ = "days"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid, ForeignKey("items.id"))
+    date: Mapped[date]
+    note: Mapped[str]
+    version: Mapped[int]
+
+    __table_args__ = (Index("uq_days_item_date", "item_id", "date", unique=True),)
+
+
+class Slot(Base):
+    """A period of a day. A deleted slot stays as a tombstone, so that its version goes on growing.
+
+    `capacity` is what the operator asked (null: no limit). `taken` is booking's count as of `slot_version`; `booked`,
+    `cancelled`, `revoked`, `checked_in` and `missed` are notify's counts as of `stat_version`.
+    """
+
+    __tablename__ = "slots"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid, ForeignKey("items.id"))
+    hall_id: Mapped[str] = mapped_column(Uuid, ForeignKey("halls.id"))
+    date: Mapped[date]
+    start: Mapped[time]
+    end: Mapped[time]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    status: Mapped[str]
+    capacity: Mapped[int | None]
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    taken: Mapped[int] = mapped_column(server_default=text("0"))
+    slot_version: Mapped[int] = mapped_column(server_default=text("0"))
+    booked: Mapped[int] = mapped_column(server_default=text("0"))
+    cancelled: Mapped[int] = mapped_column(server_default=text("0"))
+    revoked: Mapped[int] = mapped_column(server_default=text("0"))
+    checked_in: Mapped[int] = mapped_column(server_default=text("0"))
+    missed: Mapped[int] = mapped_column(server_default=text("0"))
+    stat_version: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (
+        CheckConstraint("status IN ('open', 'closed')", name="known_status"),
+        CheckConstraint("starts_at < ends_at", name="ends_after_start"),
+        CheckConstraint("capacity >= 0", name="capacity_not_negative"),
+        Index("ix_slots_item_date", "item_id", "date", "start", postgresql_where=text("NOT deleted")),
+        Index("ix_slots_hall_date", "hall_id", "date", postgresql_where=text("NOT deleted AND status = 'open'")),
+        Index("ix_slots_hall_ends", "hall_id", "ends_at", postgresql_where=text("NOT deleted AND taken > 0")),
+    )
+
+    @property
+    def had_joins(self) -> bool:
+        """Whether anybody ever booked it, as far as the stat tells."""
+        return bool(self.taken + self.booked + self.cancelled + self.revoked + self.checked_in + self.missed)
+
+
+class Template(Base):
+    """A named set of periods that fills days: of one hall, or (no hall) for all of them."""
+
+    __tablename__ = "templates"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("halls.id"))
+    name: Mapped[str]
+    periods: Mapped[list[Any]]
+    version: Mapped[int]
+
+    __table_args__ = (
+        Index("uq_templates_hall_name", "hall_id", "name", unique=True, postgresql_where=text("hall_id IS NOT NULL")),
+        Index("uq_templates_global_name", "name", unique=True, postgresql_where=text("hall_id IS NULL")),
+    )

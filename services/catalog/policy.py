@@ -1,0 +1,209 @@
+"""The decisions of catalog, pure: what is shown, what state a slot is in, and which forms, rules and periods are fit."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from functools import lru_cache
+from typing import Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import re2
+
+from libs.contracts.catalog import FieldType, FormField, HallStatus, ItemStatus, Rules
+from services.catalog import errors
+
+SlotState = Literal["bookable", "not_yet", "full", "ended"]
+
+VISIBLE_ITEM = (ItemStatus.OPEN, ItemStatus.STOPPED)
+MOST_SLOTS = 48
+MOST_FIELDS = 50
+LONGEST_ANSWER = 5000
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def is_visible(item_status: str, hall_status: str) -> bool:
+    """Whether the public may see an item."""
+    return item_status in VISIBLE_ITEM and hall_status == HallStatus.OPEN
+
+
+def remaining(capacity: int | None, taken: int) -> int | None:
+    """Return how many places are left; None where there is no limit."""
+    return None if capacity is None else max(0, capacity - taken)
+
+
+def slot_state(
+    rules: Rules, *, starts_at: datetime, ends_at: datetime, opens_at: datetime | None, left: int | None, now: datetime
+) -> SlotState:
+    """Return what the public is told about an open slot."""
+    if now >= rules.window_closes(starts_at, ends_at):
+        return "ended"
+    if opens_at is not None and now < opens_at:
+        return "not_yet"
+    return "full" if left == 0 else "bookable"
+
+
+# --- time at the hall -----------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def is_zone(name: str) -> bool:
+    """Whether the time zone database knows this name."""
+    return name in _zones()
+
+
+def today(zone: str, now: datetime) -> date:
+    """Return the date at the hall."""
+    return now.astimezone(ZoneInfo(zone)).date()
+
+
+def instant(day: date, at: time, zone: str) -> datetime | None:
+    """Return the instant of a wall-clock time at the hall, in UTC.
+
+    A time that comes twice (clocks set back) means its first coming, so that the order of times and the touching of
+    neighbours stay. A time that the clocks jump over does not exist: None.
+    """
+    wall = datetime.combine(day, at)
+    found = wall.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)
+    return found if found.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == wall else None
+
+
+# --- periods of a day -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Period:
+    """A time of day at the hall, and how many people it takes (None: any number)."""
+
+    start: time
+    end: time
+    capacity: int | None
+
+
+def check_periods(periods: Sequence[tuple[time, time]], *, retired: Iterable[int] = ()) -> None:
+    """Raise PeriodsUnfit unless each period ends after its start, none overlaps another, and they are at most 48.
+
+    Those at the indexes `retired` (closed slots that had joins) stay for the record only: they do not count.
+    """
+    faults: list[dict[str, object]] = []
+    for index, (start, end) in enumerate(periods):
+        if start >= end:
+            faults.append({"field": f"slots.{index}", "reason": "end_not_after_start"})
+    left_out = set(retired)
+    in_order = sorted((start, end, index) for index, (start, end) in enumerate(periods) if index not in left_out)
+    if len(in_order) > MOST_SLOTS:
+        faults.append({"field": "slots", "reason": "too_many", "most": MOST_SLOTS})
+    latest: time | None = None
+    for start, end, index in in_order:
+        if latest is not None and start < latest:
+            faults.append({"field": f"slots.{index}", "reason": "overlap"})
+        latest = end if latest is None else max(latest, end)
+    if faults:
+        raise errors.PeriodsUnfit(faults=faults)
+
+
+# --- forms and rules ------------------------------------------------------------------------------------------------
+
+_CHOICES = {FieldType.SELECT, FieldType.RADIO, FieldType.CHECKBOX}
+_LENGTHS = {FieldType.TEXT, FieldType.TEXTAREA, FieldType.DIGITS}
+_BOUNDED = _LENGTHS | {FieldType.NUMBER, FieldType.CHECKBOX}
+_PATTERNS = {FieldType.TEXT, FieldType.TEXTAREA, FieldType.DIGITS}
+_UNIQUE = {
+    FieldType.TEXT,
+    FieldType.NUMBER,
+    FieldType.DIGITS,
+    FieldType.MOBILE,
+    FieldType.ID_CARD,
+    FieldType.PLATE,
+}
+_UPLOADS = {FieldType.IMAGE, FieldType.FILE}
+
+
+def check_form(form: Sequence[FormField]) -> None:
+    """Raise FieldTypeUnavailable or FormUnfit unless every field of the form can be asked and answered."""
+    uploads = [field.key for field in form if field.type in _UPLOADS]
+    if uploads:
+        raise errors.FieldTypeUnavailable(keys=uploads)
+    faults: list[dict[str, object]] = []
+    if len(form) > MOST_FIELDS:
+        faults.append({"field": "form", "reason": "too_many", "most": MOST_FIELDS})
+    seen: set[str] = set()
+    for index, field in enumerate(form):
+        reasons = list(_faults_of(field))
+        if field.key in seen:
+            reasons.append(("key", "key_repeated"))
+        seen.add(field.key)
+        faults += [{"field": f"form.{index}.{part}", "reason": reason} for part, reason in reasons]
+    if faults:
+        raise errors.FormUnfit(faults=faults)
+
+
+def _faults_of(field: FormField) -> Iterable[tuple[str, str]]:
+    if not field.label.strip():
+        yield "label", "label_empty"
+    if field.unique is not None and field.type not in _UNIQUE:
+        yield "unique", "unique_not_for_type"
+    yield from _faults_of_options(field)
+    yield from _faults_of_bounds(field)
+    yield from _faults_of_pattern(field)
+
+
+def _faults_of_options(field: FormField) -> Iterable[tuple[str, str]]:
+    if field.type not in _CHOICES:
+        if field.options:
+            yield "options", "options_not_for_type"
+        return
+    if not field.options:
+        yield "options", "options_missing"
+    if len(set(field.options)) < len(field.options):
+        yield "options", "options_repeated"
+    if any(option != option.strip() or not option for option in field.options):
+        yield "options", "option_unfit"
+
+
+def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:
+    bounds = {name: value for name, value in (("min", field.min), ("max", field.max)) if value is not None}
+    for name, value in bounds.items():
+        if field.type not in _BOUNDED:
+            yield name, "bound_not_for_type"
+        elif not math.isfinite(value) or abs(value) > 1e15:
+            yield name, "bound_out_of_range"
+        elif field.type != FieldType.NUMBER and (value < 0 or value != int(value)):
+            yield name, "bound_not_a_count"
+        elif field.type in _LENGTHS and value > LONGEST_ANSWER:
+            yield name, "bound_out_of_range"
+        elif field.type == FieldType.CHECKBOX and value > len(field.options):
+            yield name, "more_than_options"
+    if field.min is not None and field.max is not None and field.min > field.max:
+        yield "min", "min_above_max"
+
+
+def _faults_of_pattern(field: FormField) -> Iterable[tuple[str, str]]:
+    if field.pattern is None:
+        return
+    if field.type not in _PATTERNS:
+        yield "pattern", "pattern_not_for_type"
+        return
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(field.pattern, options)
+    except re2.error:
+        yield "pattern", "pattern_unfit"
+
+
+def check_rules(rules: Rules) -> None:
+    """Raise RulesUnfit where a rule can't be meant."""
+    faults = []
+    if rules.opens_at is not None:
+        if rules.opens_days_before is None:
+            faults.append({"field": "rules.opens_at", "reason": "needs_opens_days_before"})
+        if rules.opens_at.tzinfo is not None or rules.opens_at.second or rules.opens_at.microsecond:
+            faults.append({"field": "rules.opens_at", "reason": "not_hour_and_minute"})
+    if faults:
+        raise errors.RulesUnfit(faults=faults)

@@ -1,10 +1,14 @@
-"""The catalog service on one screen: what it serves, hears, publishes and runs in the background."""
+"""The catalog service on one screen: what it serves, hears, publishes and runs in the background.
+
+It publishes hall.changed, item.changed, slot.changed and audit.recorded.
+"""
 
 from pathlib import Path
 from typing import ClassVar
 
 from libs.common.service import Service
 from libs.common.settings import Settings
+from services.catalog import facts, handlers, routes, staff_routes, tasks
 
 
 class CatalogSettings(Settings):
@@ -16,5 +20,8 @@ service = Service(
     title="catalog",
     package=Path(__file__).parent,
     settings=CatalogSettings,
-    routers=(),
+    routers=(routes.router, staff_routes.router),
+    consumers=(handlers.consumer,),
+    tasks=tasks.TASKS,
+    republish=facts.everything,
 )

@@ -1,0 +1,123 @@
+"""The refusals of catalog, each with its code and its sentence in both languages."""
+
+from libs.common.errors import Conflict, Forbidden, Invalid, Texts, Unversioned
+
+# --- halls, categories, items ---
+
+
+class TimezoneUnknown(Invalid):
+    code = "timezone_unknown"
+    texts = Texts(en="There is no time zone {timezone}.", zh="时区 {timezone} 不存在")
+
+
+class TimezoneFixed(Conflict):
+    """The hall has `slots` not over yet, whose instants were computed by its zone."""
+
+    code = "timezone_fixed"
+    texts = Texts(
+        en="The hall has {slots} slots ahead; its time zone can change only without any.",
+        zh="该服务厅还有 {slots} 个未结束的时段，不能修改时区",
+    )
+
+
+class JoinsAhead(Conflict):
+    """What is to be closed has `joins` ahead, on `days`. They stay; `accept_joins_ahead` says that this is meant."""
+
+    code = "joins_ahead"
+    texts = Texts(
+        en="{joins} people are booked ahead. Their bookings stay; confirm with accept_joins_ahead.",
+        zh="还有 {joins} 人已预约尚未到期，关闭后这些预约仍然有效，请确认后再提交",
+    )
+
+
+class CategoryUnknown(Invalid):
+    code = "category_unknown"
+    texts = Texts(en="There is no such category.", zh="所选分类不存在")
+
+
+class CategoryInUse(Conflict):
+    code = "category_in_use"
+    texts = Texts(en="{items} items are in this category.", zh="该分类下还有 {items} 个预约项目，不能删除")
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+    texts = Texts(en="There is one of this name already.", zh="该名称已被使用")
+
+
+# --- forms and rules ---
+
+
+class FieldTypeUnavailable(Invalid):
+    """The fields `keys` have types that need uploads, which do not exist yet."""
+
+    code = "field_type_unavailable"
+    texts = Texts(en="Fields that take images or files are not available yet.", zh="暂不支持图片和文件类型的字段")
+
+
+class FormUnfit(Invalid):
+    """`faults` lists {field, reason}; a reason is a word that stays."""
+
+    code = "form_unfit"
+    texts = Texts(en="The form has faults; see `params.faults`.", zh="预约表单设置有误，请检查后重试")
+
+
+class RulesUnfit(Invalid):
+    code = "rules_unfit"
+    texts = Texts(en="The rules contradict themselves; see `params.faults`.", zh="预约规则设置有误，请检查后重试")
+
+
+# --- days, slots, templates ---
+
+
+class DayVersionMissing(Unversioned):
+    texts = Texts(
+        en="Send the day's ETag in If-Match, or `If-None-Match: *` for a new day.",
+        zh="请先加载该日期的最新内容再保存（缺少 If-Match 请求头）",
+    )
+
+
+class PeriodsUnfit(Invalid):
+    """`faults` lists {field, reason}: which slot, and `end_before_start`, `overlap`, `too_many` ..."""
+
+    code = "periods_unfit"
+    texts = Texts(en="The periods have faults; see `params.faults`.", zh="时段设置有误，请检查后重试")
+
+
+class NoSuchLocalTime(Invalid):
+    """On `date` the clocks of the hall's zone jump over these times."""
+
+    code = "no_such_local_time"
+    texts = Texts(en="On {date} the clocks at the hall jump over this time.", zh="{date} 当地时钟调整，所选时间不存在")
+
+
+class SlotUnknown(Invalid):
+    code = "slot_unknown"
+    texts = Texts(en="The day has no such slot.", zh="该日期下没有此时段")
+
+
+class SlotHasJoins(Conflict):
+    """`slots` names each slot that was left out though somebody has booked it: {id, start, end, taken}."""
+
+    code = "slot_has_joins"
+    texts = Texts(
+        en="A slot that somebody has booked can't be deleted. Close it instead.",
+        zh="已有预约记录的时段不能删除，请改为关闭该时段",
+    )
+
+
+class RangeUnfit(Invalid):
+    code = "range_unfit"
+    texts = Texts(
+        en="`from` must not be after `to`, and at most {days} days may lie in it.", zh="日期范围有误，最多 {days} 天"
+    )
+
+
+class GlobalTemplate(Forbidden):
+    code = "global_template"
+    texts = Texts(en="Only a super admin edits the templates of all halls.", zh="全局模板只能由超级管理员修改")
+
+
+class TemplateForeign(Invalid):
+    code = "template_unknown"
+    texts = Texts(en="There is no such template for this hall.", zh="该服务厅没有此时段模板")

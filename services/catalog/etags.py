@@ -1,0 +1,34 @@
+"""ETags of what staff edit, and what If-Match and If-None-Match say about them (RFC 9110, 13.1)."""
+
+from typing import Annotated, Protocol
+
+from fastapi import Header
+
+from libs.common.errors import Stale
+
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=500, description="the ETag that was loaded")]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=500)]
+
+
+class Versioned(Protocol):
+    @property
+    def id(self) -> object: ...
+    @property
+    def version(self) -> object: ...
+
+
+def of(row: Versioned) -> str:
+    """Return the ETag of a row's present version. With the id in it, what was deleted and made anew differs."""
+    return f'"{row.id}.{row.version}"'
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether one of the tags in the header is this one, or it is `*`."""
+    tags = [tag.strip() for tag in header.split(",")]
+    return "*" in tags or etag in tags
+
+
+def require(header: str | None, row: Versioned) -> None:
+    """Raise Stale where the caller names a version and it is not the present one."""
+    if header is not None and not matches(header, of(row)):
+        raise Stale(version=row.version, etag=of(row))

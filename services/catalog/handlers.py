@@ -1,0 +1,18 @@
+"""What catalog does about the events of others."""
+
+from sqlalchemy.orm import Session
+
+from libs.common.inbox import Consumer
+from libs.common.messages import Message
+from libs.contracts.notify import SlotStatChanged
+from libs.contracts.principals import hear_sign_outs
+from services.catalog import stats
+
+consumer = Consumer("catalog.events")
+hear_sign_outs(consumer)
+
+
+@consumer.on(SlotStatChanged)
+def keep_the_stat(session: Session, fact: SlotStatChanged, message: Message) -> None:
+    """Show what is left and how many came."""
+    stats.take_over(session, fact)

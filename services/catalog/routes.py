@@ -1,0 +1,102 @@
+"""What anybody may read, without signing in."""
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import AfterValidator
+
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.web import Id, Now, Text, Tx
+from services.catalog import browse, etags, views
+from services.catalog.browse import Place
+from services.catalog.etags import IfNoneMatch
+from services.catalog.schemas import CategoryOut, Date, DateOfHall, ItemCard, ItemOfDay, PublicHall, PublicItem
+
+router = APIRouter(tags=["public"])
+
+_NUMBER = r"-?\d{1,3}(?:\.\d{1,12})?"
+
+
+def _place(text: str) -> str:
+    found = re.fullmatch(rf"\s*({_NUMBER})\s*,\s*({_NUMBER})\s*", text, re.ASCII)
+    if not found or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
+        raise ValueError("a place is written lat,lng in degrees")
+    return text
+
+
+Near = Annotated[Annotated[str, AfterValidator(_place)] | None, Query(description="lat,lng: the nearest come first")]
+Search = Annotated[Text | None, Query(max_length=100, description="looked for literally, whatever its case")]
+FromDate = Annotated[Date | None, Query(alias="from", description="YYYY-MM-DD; dates before today are left out")]
+
+
+@router.get("/halls")
+def list_halls(
+    session: Tx, near: Near = None, q: Search = None, limit: Limit = 20, cursor: CursorText = None
+) -> Page[PublicHall]:
+    """List open halls by order then newest, or by distance from `near`."""
+    place = None
+    if near:
+        lat, lng = near.split(",")
+        place = Place(lat=float(lat), lng=float(lng))
+    return browse.halls(session, q=q, near=place, limit=limit, cursor=cursor)
+
+
+@router.get("/halls/{hall_id}")
+def get_hall(session: Tx, hall_id: Id) -> PublicHall:
+    return views.public_hall(browse.open_hall(session, hall_id))
+
+
+@router.get("/halls/{hall_id}/days")
+def list_dates_of_hall(
+    session: Tx, now: Now, hall_id: Id, from_: FromDate = None, limit: Limit = 20, cursor: CursorText = None
+) -> Page[DateOfHall]:
+    """List the dates, from today at the hall on, that have an open slot."""
+    return browse.dates(session, hall_id, first=from_, limit=limit, cursor=cursor, now=now)
+
+
+@router.get("/halls/{hall_id}/items")
+def list_items_of_day(
+    session: Tx,
+    now: Now,
+    hall_id: Id,
+    day: Annotated[Date | None, Query(description="default: today at the hall")] = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[ItemOfDay]:
+    """List the items that have open slots on a day, with those slots."""
+    return browse.items_of_day(session, hall_id, day=day, limit=limit, cursor=cursor, now=now)
+
+
+@router.get("/categories")
+def list_categories(session: Tx, limit: Limit = 20, cursor: CursorText = None) -> Page[CategoryOut]:
+    return browse.categories(session, limit=limit, cursor=cursor)
+
+
+@router.get("/items")
+def list_items(
+    session: Tx,
+    hall_id: Id | None = None,
+    category_id: Id | None = None,
+    q: Search = None,
+    recommended: bool | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[ItemCard]:
+    """List what is offered, by order then newest."""
+    return browse.items(
+        session, hall_id=hall_id, category_id=category_id, q=q, recommended=recommended, limit=limit, cursor=cursor
+    )
+
+
+@router.get("/items/{item_id}", response_model=PublicItem, responses={304: {"description": "Not changed"}})
+def get_item(session: Tx, now: Now, item_id: Id, from_: FromDate = None, if_none_match: IfNoneMatch = None) -> Any:
+    """Return an item with its form, rules and open slots; with If-None-Match, 304 while all of it is the same."""
+    # Rendered here: the ETag is of the very bytes, for a slot's state changes with the time alone.
+    content = browse.item(session, item_id, first=from_, now=now).model_dump_json().encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if if_none_match is not None and etags.matches(if_none_match.replace("W/", ""), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)

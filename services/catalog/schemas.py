@@ -1,0 +1,364 @@
+"""What clients send to catalog and what it answers."""
+
+import re
+from datetime import date, datetime, time
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+
+from libs.common.web import Id, Schema
+from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
+from services.catalog.policy import SlotState
+
+# --- the words of inputs --------------------------------------------------------------------------------------------
+
+FIRST_DATE, LAST_DATE = date(2000, 1, 1), date(2199, 12, 31)
+MOST_DATES = 366
+
+
+def _plain_date(value: Any) -> Any:
+    # Pydantic would also take seconds since 1970 and instants at midnight.
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("a date is written YYYY-MM-DD")
+    if isinstance(value, (int, float)):
+        raise ValueError("a date is written YYYY-MM-DD")  # noqa: TRY004  # Pydantic answers ValueErrors
+    return value
+
+
+def _in_range(value: date) -> date:
+    if not FIRST_DATE <= value <= LAST_DATE:
+        raise ValueError(f"a date lies between {FIRST_DATE} and {LAST_DATE}")
+    return value
+
+
+def _plain_time(value: Any) -> Any:
+    # Pydantic would also take seconds since midnight, fractions and offsets. 24:00 is not a time.
+    if not isinstance(value, time) and not (
+        isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value, re.ASCII)
+    ):
+        raise ValueError("a time of day is written HH:MM, from 00:00 to 23:59")
+    return value
+
+
+Date = Annotated[date, BeforeValidator(_plain_date), AfterValidator(_in_range)]
+TimeOfDay = Annotated[HourMinute, BeforeValidator(_plain_time)]
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60)]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Line = Annotated[str, StringConstraints(max_length=200)]
+Prose = Annotated[str, StringConstraints(max_length=20_000)]
+Picture = Annotated[str, StringConstraints(max_length=500, pattern=r"^(https?://\S+|/\S*)?$")]
+Order = Annotated[int, Field(ge=0, le=1_000_000, description="0 comes first")]
+Capacity = Annotated[int | None, Field(ge=0, le=1_000_000, description="in people; null: no limit")]
+ISO_WEEKDAY = "1 is Monday, 7 is Sunday"
+Weekday = Annotated[int, Field(ge=1, le=7)]
+
+
+def unset() -> Any:
+    """Return the value of a field that a PATCH left out; nobody reads it (`model_dump(exclude_unset=True)`)."""
+    return None
+
+
+class Position(Schema):
+    lat: float = Field(ge=-90, le=90, allow_inf_nan=False)
+    lng: float = Field(ge=-180, le=180, allow_inf_nan=False)
+
+
+# --- halls ----------------------------------------------------------------------------------------------------------
+
+
+class HallIn(Schema):
+    name: Name
+    address: Line = ""
+    position: Position | None = None
+    opening: Annotated[str, StringConstraints(max_length=500)] = Field(default="", description="hours, in words")
+    phone: Annotated[str, StringConstraints(max_length=40)] = ""
+    cover: Picture = ""
+    intro: Prose = ""
+    order: Order = 9999
+    timezone: Annotated[str, StringConstraints(max_length=64)] = "Asia/Shanghai"
+    status: HallStatus = HallStatus.OPEN
+
+
+class HallPatch(Schema):
+    name: Name = Field(default_factory=unset)
+    address: Line = Field(default_factory=unset)
+    position: Position | None = Field(default_factory=unset)
+    opening: Annotated[str, StringConstraints(max_length=500)] = Field(default_factory=unset)
+    phone: Annotated[str, StringConstraints(max_length=40)] = Field(default_factory=unset)
+    cover: Picture = Field(default_factory=unset)
+    intro: Prose = Field(default_factory=unset)
+    order: Order = Field(default_factory=unset)
+    timezone: Annotated[str, StringConstraints(max_length=64)] = Field(default_factory=unset)
+    status: HallStatus = Field(default_factory=unset)
+    accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
+
+
+class PositionOut(BaseModel):
+    lat: float
+    lng: float
+
+
+class HallOut(BaseModel):
+    id: str
+    name: str
+    address: str
+    position: PositionOut | None
+    opening: str
+    phone: str
+    cover: str
+    intro: str
+    order: int
+    timezone: str
+    status: HallStatus
+
+
+class PublicHall(HallOut):
+    """A hall as anybody sees it; `distance_m` is null where no place was named or the hall has no position."""
+
+    distance_m: int | None = None
+
+
+class StaffHall(HallOut):
+    version: int
+
+
+class HallRef(BaseModel):
+    id: str
+    name: str
+    timezone: str
+
+
+class DateOfHall(BaseModel):
+    """A date on which items of the hall have open slots."""
+
+    date: date
+    slots: int
+
+
+# --- categories -----------------------------------------------------------------------------------------------------
+
+
+class CategoryIn(Schema):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=30)]
+    order: Order = 9999
+
+
+class CategoryPatch(Schema):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=30)] = Field(default_factory=unset)
+    order: Order = Field(default_factory=unset)
+
+
+class CategoryRef(BaseModel):
+    id: str
+    name: str
+
+
+class CategoryOut(CategoryRef):
+    order: int
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+
+class ItemIn(Schema):
+    hall_id: Id
+    category_id: Id | None = None
+    title: Title
+    cover: Picture = ""
+    content: Prose = ""
+    status: ItemStatus = ItemStatus.DRAFT
+    order: Order = 9999
+    recommended: bool = False
+    form: Annotated[list[FormField], Field(max_length=100)] = []
+    rules: Rules = Rules()
+
+
+class ItemPatch(Schema):
+    category_id: Id | None = Field(default_factory=unset)
+    title: Title = Field(default_factory=unset)
+    cover: Picture = Field(default_factory=unset)
+    content: Prose = Field(default_factory=unset)
+    status: ItemStatus = Field(default_factory=unset)
+    order: Order = Field(default_factory=unset)
+    recommended: bool = Field(default_factory=unset)
+    form: Annotated[list[FormField], Field(max_length=100)] = Field(default_factory=unset)
+    rules: Rules = Field(default_factory=unset)
+    accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
+
+
+class ItemCard(BaseModel):
+    """An item in a list."""
+
+    id: str
+    title: str
+    status: ItemStatus
+    hall: HallRef
+    category: CategoryRef | None
+    cover: str
+    recommended: bool
+    order: int
+
+
+class PublicSlot(BaseModel):
+    """An open slot. Instants carry the hall's offset; `capacity` and `remaining` are null where there is no limit."""
+
+    id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+    capacity: int | None
+    remaining: int | None
+    state: SlotState
+    opens_at: datetime | None = Field(description="when booking opens; null: it always was")
+
+
+class ItemOfDay(ItemCard):
+    """An item with what can be booked of it on one day."""
+
+    slot_count: int
+    first_start: HourMinute
+    slots: list[PublicSlot]
+
+
+class PublicDay(BaseModel):
+    date: date
+    note: str
+    slots: list[PublicSlot]
+
+
+class PublicItem(ItemCard):
+    """An item with its days that have open slots, at most 100; `next_from` is the date to go on from."""
+
+    content: str
+    form: list[FormField]
+    form_version: int
+    rules: Rules
+    days: list[PublicDay]
+    next_from: date | None
+
+
+class StaffItem(ItemCard):
+    content: str
+    form: list[FormField]
+    form_version: int
+    rules: Rules
+    version: int
+
+
+# --- days -----------------------------------------------------------------------------------------------------------
+
+
+class PeriodIn(Schema):
+    start: TimeOfDay
+    end: TimeOfDay
+    capacity: Capacity = None
+
+
+class SlotIn(PeriodIn):
+    id: Id | None = Field(default=None, description="of a slot of this day that stays; else start and end tell")
+    status: SlotStatus = SlotStatus.OPEN
+
+
+class DayIn(Schema):
+    note: Line = ""
+    slots: Annotated[list[SlotIn], Field(max_length=200)]
+
+
+class StaffSlot(BaseModel):
+    """A slot with its numbers. `capacity` is what was asked for; `capacity_in_force` is never below `taken`."""
+
+    id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+    status: SlotStatus
+    capacity: int | None
+    capacity_in_force: int | None
+    taken: int
+    remaining: int | None
+    state: SlotState
+    opens_at: datetime | None
+    booked: int
+    cancelled: int
+    revoked: int
+    checked_in: int
+    missed: int
+
+
+class StaffDay(BaseModel):
+    """A day with all its slots; `etag` is what If-Match wants."""
+
+    date: date
+    note: str
+    version: int
+    etag: str
+    slots: list[StaffSlot]
+
+
+class FillIn(Schema):
+    """Periods, or a template that has them, for each of `weekdays` (default: all) between two dates inclusive."""
+
+    template_id: Id | None = None
+    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] | None = None
+    from_: Date = Field(alias="from")
+    to: Date
+    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
+        default=None, description=ISO_WEEKDAY
+    )
+    note: Line = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template_id is None) == (self.periods is None):
+            raise ValueError("either template_id or periods is needed")
+        return self
+
+
+class CopyIn(Schema):
+    dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
+
+
+class Skipped(BaseModel):
+    date: date
+    reason: Literal["exists", "no_such_local_time"]
+
+
+class Filled(BaseModel):
+    """Which days were made, and which were left alone and why."""
+
+    created: list[date]
+    slots: int
+    skipped: list[Skipped]
+
+
+# --- templates ------------------------------------------------------------------------------------------------------
+
+
+class TemplateIn(Schema):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20)]
+    hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
+    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)]
+
+
+class TemplatePatch(Schema):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20)] = Field(default_factory=unset)
+    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] = Field(default_factory=unset)
+
+
+class PeriodOut(BaseModel):
+    start: HourMinute
+    end: HourMinute
+    capacity: int | None
+
+
+class TemplateOut(BaseModel):
+    id: str
+    name: str
+    hall_id: str | None
+    periods: list[PeriodOut]
+    version: int

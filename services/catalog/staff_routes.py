@@ -1,0 +1,260 @@
+"""What staff read and edit: halls, categories, items, days and templates, within their halls."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.web import Id, Now, Text, Tx
+from libs.contracts.catalog import HallStatus, ItemStatus
+from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
+from services.catalog import browse, categories, days, etags, fills, halls, items, templates, views
+from services.catalog.days import Precondition
+from services.catalog.etags import IfMatch, IfNoneMatch
+from services.catalog.schemas import (
+    CategoryIn,
+    CategoryOut,
+    CategoryPatch,
+    CopyIn,
+    Date,
+    DayIn,
+    Filled,
+    FillIn,
+    HallIn,
+    HallPatch,
+    ItemCard,
+    ItemIn,
+    ItemPatch,
+    StaffDay,
+    StaffHall,
+    StaffItem,
+    TemplateIn,
+    TemplateOut,
+    TemplatePatch,
+)
+
+router = APIRouter(prefix="/staff", tags=["staff"])
+
+Search = Annotated[Text | None, Query(max_length=100, description="looked for literally, whatever its case")]
+
+# --- halls ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/halls")
+def list_halls(
+    session: Tx,
+    staff: AnyStaff,
+    q: Search = None,
+    status: HallStatus | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[StaffHall]:
+    found, following = halls.listed(session, staff, q=q, status=status, limit=limit, cursor=cursor)
+    return Page(items=[views.staff_hall(hall) for hall in found], next_cursor=following)
+
+
+@router.post("/halls", status_code=201)
+def create_hall(session: Tx, staff: SuperAdmin, data: HallIn, response: Response) -> StaffHall:
+    hall = halls.create(session, staff, data)
+    response.headers["ETag"] = etags.of(hall)
+    return views.staff_hall(hall)
+
+
+@router.get("/halls/{hall_id}")
+def get_hall(session: Tx, staff: AnyStaff, hall_id: Id, response: Response) -> StaffHall:
+    hall = halls.get(session, staff, hall_id)
+    response.headers["ETag"] = etags.of(hall)
+    return views.staff_hall(hall)
+
+
+@router.patch("/halls/{hall_id}")
+def edit_hall(
+    session: Tx,
+    now: Now,
+    staff: HallStaff,
+    hall_id: Id,
+    data: HallPatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> StaffHall:
+    """Change what is sent. Closing with joins ahead is refused (`joins_ahead`) until it is confirmed."""
+    hall = halls.edit(session, staff, hall_id, data, if_match=if_match, now=now)
+    response.headers["ETag"] = etags.of(hall)
+    return views.staff_hall(hall)
+
+
+# --- categories -----------------------------------------------------------------------------------------------------
+
+
+@router.get("/categories")
+def list_categories(session: Tx, staff: AnyStaff, limit: Limit = 20, cursor: CursorText = None) -> Page[CategoryOut]:
+    return browse.categories(session, limit=limit, cursor=cursor)
+
+
+@router.post("/categories", status_code=201)
+def create_category(session: Tx, staff: SuperAdmin, data: CategoryIn) -> CategoryOut:
+    return views.category(categories.create(session, staff, data))
+
+
+@router.patch("/categories/{category_id}")
+def edit_category(session: Tx, staff: SuperAdmin, category_id: Id, data: CategoryPatch) -> CategoryOut:
+    return views.category(categories.edit(session, staff, category_id, data))
+
+
+@router.delete("/categories/{category_id}", status_code=204)
+def delete_category(session: Tx, staff: SuperAdmin, category_id: Id) -> None:
+    """Delete a category that no item is in."""
+    categories.delete(session, staff, category_id)
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/items")
+def list_items(
+    session: Tx,
+    staff: AnyStaff,
+    hall_id: Id | None = None,
+    category_id: Id | None = None,
+    status: ItemStatus | None = None,
+    q: Search = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[ItemCard]:
+    found, following = items.listed(
+        session, staff, hall_id=hall_id, category_id=category_id, status=status, q=q, limit=limit, cursor=cursor
+    )
+    return Page(items=[views.card(*row) for row in found], next_cursor=following)
+
+
+@router.post("/items", status_code=201)
+def create_item(session: Tx, staff: HallStaff, data: ItemIn, response: Response) -> StaffItem:
+    item = items.create(session, staff, data)
+    response.headers["ETag"] = etags.of(item)
+    return views.staff_item(*items.get(session, staff, item.id))
+
+
+@router.get("/items/{item_id}")
+def get_item(session: Tx, staff: AnyStaff, item_id: Id, response: Response) -> StaffItem:
+    item, hall, category = items.get(session, staff, item_id)
+    response.headers["ETag"] = etags.of(item)
+    return views.staff_item(item, hall, category)
+
+
+@router.patch("/items/{item_id}")
+def edit_item(
+    session: Tx,
+    now: Now,
+    staff: HallStaff,
+    item_id: Id,
+    data: ItemPatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> StaffItem:
+    """Change what is sent. Making it invisible with joins ahead is refused (`joins_ahead`) until it is confirmed."""
+    item = items.edit(session, staff, item_id, data, if_match=if_match, now=now)
+    response.headers["ETag"] = etags.of(item)
+    return views.staff_item(*items.get(session, staff, item_id))
+
+
+# --- days -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/items/{item_id}/days")
+def list_days(
+    session: Tx,
+    now: Now,
+    staff: AnyStaff,
+    item_id: Id,
+    from_: Annotated[Date | None, Query(alias="from")] = None,
+    to: Date | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[StaffDay]:
+    """List the item's days between two dates inclusive, each with all its slots and their numbers."""
+    where = days.place(session, staff, item_id)
+    found, following = days.listed(session, item_id, first=from_, last=to, limit=limit, cursor=cursor)
+    shown = [views.staff_day(day, slots, where.item, where.hall, now=now) for day, slots in found]
+    return Page(items=shown, next_cursor=following)
+
+
+@router.get("/items/{item_id}/days/{date}")
+def get_day(session: Tx, now: Now, staff: AnyStaff, item_id: Id, date: Date, response: Response) -> StaffDay:
+    where = days.place(session, staff, item_id)
+    day, slots = days.get(session, item_id, date)
+    response.headers["ETag"] = etags.of(day)
+    return views.staff_day(day, slots, where.item, where.hall, now=now)
+
+
+@router.put("/items/{item_id}/days/{date}", responses={201: {"model": StaffDay}})
+def save_day(
+    session: Tx,
+    now: Now,
+    staff: HallStaff,
+    item_id: Id,
+    date: Date,
+    data: DayIn,
+    response: Response,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> StaffDay:
+    """Bring a day to what is sent. If-Match with the day's ETag is a must; for a new day, `If-None-Match: *`."""
+    precondition = Precondition(if_match=if_match, if_none_match=if_none_match)
+    where, day, is_new = days.save(session, staff, item_id, date, data, precondition)
+    response.headers["ETag"] = etags.of(day)
+    response.status_code = 201 if is_new else 200
+    return views.staff_day(day, days.slots_of(session, item_id, date), where.item, where.hall, now=now)
+
+
+@router.delete("/items/{item_id}/days/{date}", status_code=204)
+def delete_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, if_match: IfMatch = None) -> None:
+    """Delete a day that nobody ever booked."""
+    days.delete(session, staff, item_id, date, if_match=if_match)
+
+
+@router.post("/items/{item_id}/days/fill")
+def fill_days(session: Tx, staff: HallStaff, item_id: Id, data: FillIn) -> Filled:
+    """Make the days of a range that do not exist yet, from periods or a template."""
+    return fills.fill(session, staff, item_id, data)
+
+
+@router.post("/items/{item_id}/days/{date}/copy")
+def copy_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, data: CopyIn) -> Filled:
+    """Copy a day's note and open slots onto dates that do not exist yet."""
+    return fills.copy(session, staff, item_id, date, data.dates)
+
+
+# --- templates ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/templates")
+def list_templates(
+    session: Tx,
+    staff: AnyStaff,
+    hall_id: Id | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[TemplateOut]:
+    """List templates; with `hall_id`, those that this hall can use."""
+    found, following = templates.listed(session, staff, hall_id=hall_id, limit=limit, cursor=cursor)
+    return Page(items=[views.template(row) for row in found], next_cursor=following)
+
+
+@router.post("/templates", status_code=201)
+def create_template(session: Tx, staff: HallStaff, data: TemplateIn) -> TemplateOut:
+    return views.template(templates.create(session, staff, data))
+
+
+@router.get("/templates/{template_id}")
+def get_template(session: Tx, staff: AnyStaff, template_id: Id) -> TemplateOut:
+    return views.template(templates.get(session, staff, template_id))
+
+
+@router.patch("/templates/{template_id}")
+def edit_template(session: Tx, staff: HallStaff, template_id: Id, data: TemplatePatch) -> TemplateOut:
+    return views.template(templates.edit(session, staff, template_id, data))
+
+
+@router.delete("/templates/{template_id}", status_code=204)
+def delete_template(session: Tx, staff: HallStaff, template_id: Id) -> None:
+    templates.delete(session, staff, template_id)

@@ -1,0 +1,151 @@
+"""How rows of catalog look from outside."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from libs.contracts.catalog import FormField, Rules
+from services.catalog import etags, policy
+from services.catalog.models import Category, Day, Hall, Item, Slot, Template
+from services.catalog.schemas import (
+    CategoryOut,
+    CategoryRef,
+    HallRef,
+    ItemCard,
+    PositionOut,
+    PublicHall,
+    PublicSlot,
+    StaffDay,
+    StaffHall,
+    StaffItem,
+    StaffSlot,
+    TemplateOut,
+)
+
+PUBLIC_SLOT = (
+    Slot.id,
+    Slot.date,
+    Slot.start,
+    Slot.end,
+    Slot.starts_at,
+    Slot.ends_at,
+    Slot.capacity,
+    Slot.taken,
+)
+
+
+def _hall(hall: Hall) -> dict[str, Any]:
+    position = None
+    if hall.lat is not None and hall.lng is not None:
+        position = PositionOut(lat=hall.lat, lng=hall.lng)
+    return {
+        "id": hall.id,
+        "name": hall.name,
+        "address": hall.address,
+        "position": position,
+        "opening": hall.opening,
+        "phone": hall.phone,
+        "cover": hall.cover,
+        "intro": hall.intro,
+        "order": hall.order,
+        "timezone": hall.timezone,
+        "status": hall.status,
+    }
+
+
+def public_hall(hall: Hall, *, distance_m: int | None = None) -> PublicHall:
+    return PublicHall(**_hall(hall), distance_m=distance_m)
+
+
+def staff_hall(hall: Hall) -> StaffHall:
+    return StaffHall(**_hall(hall), version=hall.version)
+
+
+def category(row: Category) -> CategoryOut:
+    return CategoryOut(id=row.id, name=row.name, order=row.order)
+
+
+def card_fields(item: Item, hall: Hall, category: Category | None) -> dict[str, Any]:
+    """Return what every view of an item shows."""
+    return {
+        "id": item.id,
+        "title": item.title,
+        "status": item.status,
+        "hall": HallRef(id=hall.id, name=hall.name, timezone=hall.timezone),
+        "category": CategoryRef(id=category.id, name=category.name) if category else None,
+        "cover": item.cover,
+        "recommended": item.recommended,
+        "order": item.order,
+    }
+
+
+def card(item: Item, hall: Hall, category: Category | None) -> ItemCard:
+    return ItemCard(**card_fields(item, hall, category))
+
+
+def detail_fields(item: Item) -> dict[str, Any]:
+    """Return what the views of a single item show beside its card."""
+    return {
+        "content": item.content,
+        "form": [FormField.model_validate(field) for field in item.form],
+        "form_version": item.form_version,
+        "rules": Rules.model_validate(item.rules),
+    }
+
+
+def staff_item(item: Item, hall: Hall, category: Category | None) -> StaffItem:
+    return StaffItem(**card_fields(item, hall, category), **detail_fields(item), version=item.version)
+
+
+def _offer(slot: Any, rules: Rules, zone: ZoneInfo, now: datetime) -> dict[str, Any]:
+    left = policy.remaining(slot.capacity, slot.taken)
+    opens_at = rules.window_opens(slot.date, zone.key)
+    return {
+        "id": slot.id,
+        "date": slot.date,
+        "start": slot.start,
+        "end": slot.end,
+        "starts_at": slot.starts_at.astimezone(zone),
+        "ends_at": slot.ends_at.astimezone(zone),
+        "capacity": slot.capacity,
+        "remaining": left,
+        "state": policy.slot_state(
+            rules, starts_at=slot.starts_at, ends_at=slot.ends_at, opens_at=opens_at, left=left, now=now
+        ),
+        "opens_at": opens_at,
+    }
+
+
+def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, now: datetime) -> PublicSlot:
+    """Show a slot, given as an entity or a row of PUBLIC_SLOT, with its instants in the hall's zone."""
+    return PublicSlot(**_offer(slot, rules, zone, now))
+
+
+def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, now: datetime) -> StaffSlot:
+    return StaffSlot(
+        **_offer(slot, rules, zone, now),
+        status=slot.status,
+        capacity_in_force=None if slot.capacity is None else max(slot.capacity, slot.taken),
+        taken=slot.taken,
+        booked=slot.booked,
+        cancelled=slot.cancelled,
+        revoked=slot.revoked,
+        checked_in=slot.checked_in,
+        missed=slot.missed,
+    )
+
+
+def staff_day(day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, now: datetime) -> StaffDay:
+    rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
+    return StaffDay(
+        date=day.date,
+        note=day.note,
+        version=day.version,
+        etag=etags.of(day),
+        slots=[staff_slot(slot, rules, zone, now=now) for slot in slots],
+    )
+
+
+def template(row: Template) -> TemplateOut:
+    return TemplateOut(id=row.id, name=row.name, hall_id=row.hall_id, periods=row.periods, version=row.version)
