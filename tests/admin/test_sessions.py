@@ -5,10 +5,14 @@ from functools import partial
 
 import httpx2
 import time_machine
+from sqlalchemy import delete
 
+from libs.common import outbox
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
+from libs.common.sign_ins import EndedSignIn
 from libs.contracts.principals import Role
+from services.admin import staff
 from tests.admin.builders import ELSEWHERE, actions, an_account, change, refresh, sign_in, signed_in
 from tests.world import World, bearer, simultaneously
 
@@ -167,6 +171,22 @@ def test_signing_out_everywhere_voids_all_tokens_of_the_account_in_every_service
     world.settle()
     assert world.client.get(ELSEWHERE, headers=desk["headers"]).json()["code"] == "token_invalid"
     assert world.client.get(ELSEWHERE, headers=other["headers"]).status_code == 200
+
+
+def test_a_service_that_lost_its_memory_of_void_tokens_can_be_told_again(world: World) -> None:
+    an_account(world, role=Role.SUPER_ADMIN)
+    mine = signed_in(world)
+    world.client.post("/api/admin/sessions/sign-out-everywhere", headers=mine["headers"])
+    world.settle()
+    with world.runtimes["notify"].db.transaction() as session:
+        session.execute(delete(EndedSignIn))
+    forgotten = world.client.get(ELSEWHERE, headers=mine["headers"])
+
+    outbox.republish(world.runtimes["admin"].db, staff.facts)
+    world.settle()
+
+    assert forgotten.status_code == 200
+    assert world.client.get(ELSEWHERE, headers=mine["headers"]).status_code == 401
 
 
 def test_after_signing_out_everywhere_one_can_sign_in_again(world: World) -> None:
