@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError
-from libs.common.ids import new_id, parse_id
+from libs.common.ids import parse_id
 from libs.contracts.booking import JoinCheckedIn, JoinCheckInUndone, JoinStatus
 from services.booking import errors, events, inventory, offers, policy
 from services.booking.models import Join, Slot
@@ -52,8 +52,8 @@ def undo(session: Session, join_id: str) -> tuple[Offered, Join]:
         raise errors.NotCheckedIn
     offered = offers.of_joins(session, {join.slot_id})[join.slot_id]
     _set(session, [join], None)
-    fact = events.of(JoinCheckInUndone, join, offered, inventory.current(offered.slot), action_id=new_id(), people=1)
-    outbox.record(session, fact)
+    changed = [(join, offered, inventory.current(offered.slot))]
+    outbox.record(session, *events.of_action(JoinCheckInUndone, changed))
     return offered, join
 
 
@@ -132,13 +132,9 @@ def _mark(
     session: Session, joins: list[Join], offered: dict[str, Offered], *, now: datetime
 ) -> list[tuple[Offered, Join]]:
     _set(session, joins, now)
-    action_id = new_id()
     done = [(offered[join.slot_id], join) for join in joins]
-    facts = [
-        events.of(JoinCheckedIn, join, to, inventory.current(to.slot), action_id=action_id, people=len(joins))
-        for to, join in done
-    ]
-    outbox.record(session, *facts)
+    changed = [(join, place, inventory.current(place.slot)) for place, join in done]
+    outbox.record(session, *events.of_action(JoinCheckedIn, changed))
     return done
 
 
