@@ -147,12 +147,12 @@ def channel_of(server: RabbitMQ) -> Iterator[Any]:
 
 
 @contextmanager
-def launcher(kind: Kind, data: Path, path: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has started the server and waits."""
+def launcher(kind: Kind, data: Path, path: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another process that has started the server and waits, and the server's pid."""
     made_by = kind.made_by
     script = (
         f"import time; from pathlib import Path; from {made_by.__module__} import {made_by.__name__} as Server\n"
-        f"server = Server(Path({str(data)!r})); server.start(); print('up', flush=True); time.sleep(600)"
+        f"server = Server(Path({str(data)!r})); server.start(); print(server.pid, flush=True); time.sleep(600)"
     )
     environment = os.environ | ({"PATH": str(path)} if path else {})
     running = subprocess.Popen(
@@ -160,8 +160,7 @@ def launcher(kind: Kind, data: Path, path: Path | None = None) -> Iterator[subpr
     )
     try:
         assert running.stdout
-        assert running.stdout.readline() == "up\n"
-        yield running
+        yield running, int(running.stdout.readline())
     finally:
         running.kill()
         running.wait()
@@ -192,22 +191,21 @@ def test_what_was_confirmed_survives_kill_9(kind: Kind, tmp_path: Path) -> None:
 
 def test_the_leftover_of_a_killed_launcher_is_replaced(kind: Kind, tmp_path: Path, no_setpriv: Path) -> None:
     server = kind.at(tmp_path / "data")
-    with launcher(kind, tmp_path / "data", no_setpriv) as killed:
-        before = server.processes()
+    with launcher(kind, tmp_path / "data", no_setpriv) as (killed, left):
         killed.kill()
-    assert server.processes() & before
+    assert left in server.processes()
 
     with server:
         kind.put(server, "new")
 
-        assert not server.processes() & before
+        assert left not in server.processes()
         assert kind.words(server) == {"new"}
 
 
 def test_servers_end_when_their_launcher_is_killed(kind: Kind, tmp_path: Path) -> None:
     if not process.find_program("setpriv"):
         pytest.skip("setpriv (util-linux) is not installed")
-    with launcher(kind, tmp_path / "data") as killed:
+    with launcher(kind, tmp_path / "data") as (killed, _):
         assert kind.at(tmp_path / "data").processes()
         killed.kill()
 
@@ -215,13 +213,11 @@ def test_servers_end_when_their_launcher_is_killed(kind: Kind, tmp_path: Path) -
 
 
 def test_a_folder_serves_one_launcher_at_a_time(kind: Kind, tmp_path: Path) -> None:
-    with launcher(kind, tmp_path / "data") as first:
-        before = kind.at(tmp_path / "data").processes()
-
+    with launcher(kind, tmp_path / "data") as (first, serving):
         with pytest.raises(ServerError, match=rf"in use by another launcher \(process {first.pid}\)"):
             kind.at(tmp_path / "data").start()
 
-        assert kind.at(tmp_path / "data").processes() == before
+        assert serving in kind.at(tmp_path / "data").processes()
 
 
 def test_two_run_side_by_side(kind: Kind, tmp_path: Path) -> None:
