@@ -65,6 +65,7 @@ class Database:
             max_overflow=0,
             pool_timeout=5,
             pool_pre_ping=True,  # a restarted server costs nobody an error
+            hide_parameters=True,  # an error's text lands in logs, which hold no answers, codes or tokens
             connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
