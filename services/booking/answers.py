@@ -21,9 +21,11 @@ def opened(sealer: Sealer, join: Join) -> dict[str, Any]:
     return join.answers | _sensitive(sealer, join)
 
 
-def masked(sealer: Sealer, join: Join) -> dict[str, Any]:
-    """Return all answers of a join with the sensitive ones masked, for staff."""
-    return join.answers | {key: forms.masked(value) for key, value in _sensitive(sealer, join).items()}
+def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
+    """Return all answers of a join with the sensitive ones masked, for staff; `form` is the item's, as stored."""
+    kinds = {field["key"]: field["type"] for field in form}
+    sensitive = _sensitive(sealer, join)
+    return join.answers | {key: forms.masked(value, kinds.get(key)) for key, value in sensitive.items()}
 
 
 def _sensitive(sealer: Sealer, join: Join) -> dict[str, Any]:

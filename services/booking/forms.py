@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -22,8 +22,21 @@ LONGEST = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50
 PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][A-HJ-NP-Z0-9]{4,5}[A-HJ-NP-Z0-9挂学警港澳]"
 )
-HOUR_MINUTE = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-YEAR_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+# [0-9] and not \d, which takes the digits of every script.
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?|[+-]?\.[0-9]+")
+HOUR_MINUTE = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+YEAR_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+YEAR_MONTH_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+PARTLY_SHOWN = frozenset(
+    {
+        FieldType.TEXT,
+        FieldType.TEXTAREA,
+        FieldType.DIGITS,
+        FieldType.MOBILE,
+        FieldType.ID_CARD,
+        FieldType.PLATE,
+    }
+)
 
 
 class _Fault(Exception):
@@ -79,13 +92,22 @@ def _checked(field: FormField, value: Any) -> Any:
 
 
 def unique_text(value: Any) -> str:
-    """Return the text by which two answers count as the same: width, case and spaces do not tell people apart."""
+    """Return the text by which two answers count as the same.
+
+    Width, case, spaces and what can't be seen (zero-width characters) do not tell people apart.
+    """
     text = "、".join(map(str, value)) if isinstance(value, list) else str(value)
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in folded if not char.isspace() and unicodedata.category(char) != "Cf")
 
 
-def masked(value: Any) -> str:
-    """Return a sensitive answer as staff see it by default: enough to recognise, not enough to use."""
+def masked(value: Any, kind: str | None) -> str:
+    """Return a sensitive answer as staff see it by default: enough to recognise, not enough to use.
+
+    What is chosen from a few values (an option, a switch, a date) would be given away by any part of it.
+    """
+    if kind not in PARTLY_SHOWN:
+        return "***"
     text = str(value)
     if len(text) <= 2:
         return "*" * len(text)
@@ -137,10 +159,12 @@ def _digits(field: FormField, value: Any) -> str:
 
 def _number(field: FormField, value: Any) -> int | float:
     if isinstance(value, str):
-        try:
-            value = float(value) if "." in value else int(value)
-        except ValueError:
-            raise _Fault("bad_format") from None
+        if not NUMBER.fullmatch(value):
+            raise _Fault("bad_format")
+        # Longer than any number in range, and perhaps longer than int() takes.
+        if len(value) > 40:
+            raise _Fault("too_large")
+        value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Fault("wrong_type")
     if not -1e15 < value < 1e15 or (isinstance(value, float) and not math.isfinite(value)):
@@ -194,19 +218,24 @@ def _plate(_: FormField, value: Any) -> str:
 
 
 def _date(_: FormField, value: Any) -> str:
-    try:
-        parsed = date.fromisoformat(_text_of(value))
-    except ValueError:
-        raise _Fault("bad_format") from None
-    return parsed.isoformat()
+    return _day(_matching(YEAR_MONTH_DAY, value)).isoformat()
 
 
 def _month(_: FormField, value: Any) -> str:
-    return _matching(YEAR_MONTH, value)
+    text = _matching(YEAR_MONTH, value)
+    _day(f"{text}-01")
+    return text
 
 
 def _time(_: FormField, value: Any) -> str:
-    return time.fromisoformat(_matching(HOUR_MINUTE, value)).strftime("%H:%M")
+    return _matching(HOUR_MINUTE, value)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise _Fault("bad_format") from None
 
 
 def _matching(pattern: re.Pattern[str], value: Any) -> str:
@@ -221,7 +250,7 @@ def _region(_: FormField, value: Any) -> list[str]:
     if not isinstance(value, list) or not 2 <= len(value) <= 3:
         raise _Fault("wrong_type")
     names = [_text_of(name).strip() for name in value]
-    if not all(1 <= len(name) <= 30 for name in names):
+    if not all(1 <= len(name) <= 30 and name.isprintable() for name in names):
         raise _Fault("bad_format")
     return names
 

@@ -45,7 +45,7 @@ def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now
     """Show a join to staff, sensitive answers masked."""
     return StaffJoinOut(
         **_common(found, offered, now),
-        answers=answers.masked(sealer, found),
+        answers=answers.masked(sealer, found, offered.item.form),
         user_id=user.id,
         user_name=user.name,
     )
