@@ -31,6 +31,17 @@ class BookingSettings(Settings):
     def _keys_are_fit(self) -> Self:
         if not self.data_keys:
             raise ValueError("HALLPASS_DATA_KEYS is missing; `make secrets` writes it")
+        if not self.user_token_keys:
+            raise ValueError("HALLPASS_USER_TOKEN_KEYS is missing; `make secrets` writes it")
+        if self.wechat_appid and not self.wechat_secret.get_secret_value():
+            raise ValueError("HALLPASS_WECHAT_SECRET is missing: it belongs to HALLPASS_WECHAT_APPID")
+        try:
+            Sealer(self.data_keys, hash_key=self.hash_key.get_secret_value())
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # Not the error's text: it may hold a part of the key.
+            raise ValueError(
+                "HALLPASS_DATA_KEYS or HALLPASS_HASH_KEY is malformed; `make secrets` writes them"
+            ) from None
         if self.mode == "embedded":
             return self
         for key in self.data_keys:
