@@ -124,6 +124,11 @@ class Join(Base):
         Index("ix_joins_user", "user_id", "id"),
         Index("ix_joins_user_item_booked", "user_id", "item_id", postgresql_where=text("status = 'booked'")),
         Index("ix_joins_slot", "slot_id", "id"),
+        Index(
+            "ix_joins_not_here",  # whom mark_missed looks for, every minute
+            "slot_id",
+            postgresql_where=text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL"),
+        ),
         Index("ix_joins_party", "party_id"),
         Index("ix_joins_hall", "hall_id", "id"),
         Index("ix_joins_item", "item_id", "id"),

@@ -179,6 +179,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_joins_hall", "joins", ["hall_id", "id"], unique=False)
     op.create_index("ix_joins_item", "joins", ["item_id", "id"], unique=False)
+    op.create_index(
+        "ix_joins_not_here",
+        "joins",
+        ["slot_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL"),
+    )
     op.create_index("ix_joins_party", "joins", ["party_id"], unique=False)
     op.create_index("ix_joins_slot", "joins", ["slot_id", "id"], unique=False)
     op.create_index("ix_joins_user", "joins", ["user_id", "id"], unique=False)
@@ -200,6 +207,11 @@ def downgrade() -> None:
     op.drop_index("ix_joins_user", table_name="joins")
     op.drop_index("ix_joins_slot", table_name="joins")
     op.drop_index("ix_joins_party", table_name="joins")
+    op.drop_index(
+        "ix_joins_not_here",
+        table_name="joins",
+        postgresql_where=sa.text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL"),
+    )
     op.drop_index("ix_joins_item", table_name="joins")
     op.drop_index("ix_joins_hall", table_name="joins")
     op.drop_table("joins")
