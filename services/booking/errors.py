@@ -209,6 +209,14 @@ class NothingToCheckIn(Conflict):
     texts = Texts(en="You have no booking here that can be checked in now.", zh="您当前在此服务厅没有可签到的预约")
 
 
+# --- users ---
+
+
+class PhoneInvalid(Invalid):
+    code = "phone_invalid"
+    texts = Texts(en="This is not a mobile number.", zh="手机号格式不正确")
+
+
 # --- signing in ---
 
 

@@ -52,10 +52,15 @@ def local(instant: datetime, timezone: str) -> str:
     return instant.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M")
 
 
-def may_book(offer: Offer, held: Held, *, people: int, user_is_disabled: bool, now: datetime) -> None:
-    """Raise the first broken rule of booking, in the order that users are promised (all but the form's)."""
+def may_see(offer: Offer) -> None:
+    """Raise SlotNotFound where the item is not, or no longer, shown to users."""
     if offer.item_status in (ItemStatus.DRAFT, ItemStatus.CLOSED):
         raise errors.SlotNotFound
+
+
+def may_book(offer: Offer, held: Held, *, people: int, user_is_disabled: bool, now: datetime) -> None:
+    """Raise the first broken rule of booking, in the order that users are promised (all but the form's)."""
+    may_see(offer)
     if user_is_disabled:
         raise errors.UserDisabled
     if offer.item_status != ItemStatus.OPEN or offer.hall_status != HallStatus.OPEN:

@@ -11,7 +11,7 @@ from libs.common.crypto import Sealer
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
 from libs.contracts.principals import USER_TOKEN_LIFETIME, CurrentUser, issue_user_token
-from services.booking import answers, check_ins, joins, lists, offers, sign_in, users, views
+from services.booking import answers, check_ins, joins, lists, offers, policy, sign_in, users, views
 from services.booking.errors import JoinNotFound
 from services.booking.lists import MyFilter
 from services.booking.models import User
@@ -65,6 +65,7 @@ def edit_me(body: MeIn, user: CurrentUser, session: Tx, sealer: SealerDep) -> Us
 def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> FormOut:
     """The form of a slot's item, with the user's own last answers for the same item."""
     offered = offers.find(session, slot_id)
+    policy.may_see(offered.offer)
     last = lists.last_of_item(session, user.id, offered.item.id)
     asked = {field.key for field in offered.form}
     said = answers.opened(sealer, last) if last else {}

@@ -1,9 +1,9 @@
 """What goes in and out of booking's routes."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
@@ -150,6 +150,12 @@ class StaffCheckIn(Schema):
     party: bool = False
     override: bool = False
     reason: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] = ""
+
+    @model_validator(mode="after")
+    def _names_one_join(self) -> Self:
+        if (self.code is None) == (self.join_id is None):
+            raise ValueError("send either code or join_id")
+        return self
 
 
 class UndoIn(Schema):

@@ -13,6 +13,7 @@ from libs.common.pages import CursorText, Key, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
+from libs.contracts.catalog import FieldType
 from libs.contracts.principals import AnyStaff, HallStaff, Role, Staff, SuperAdmin
 from services.booking import check_ins, forms, joins, lists, offers, users, views
 from services.booking.errors import JoinNotFound, OverrideForbidden
@@ -205,12 +206,7 @@ def _in_scope(session: Session, staff: Staff, join_id: str) -> Any:
 
 
 def _by_code(session: Session, staff: Staff, body: StaffCheckIn) -> Join:
-    if body.join_id is not None:
-        condition = Join.id == body.join_id
-    elif body.code is not None:
-        condition = Join.code == body.code
-    else:
-        raise JoinNotFound
+    condition = Join.code == body.code if body.join_id is None else Join.id == body.join_id
     row = lists.one_of_staff(session, staff.sees(Join.hall_id), condition)
     if row is None:
         raise JoinNotFound
@@ -235,7 +231,7 @@ def _user(user: User, sealer: Sealer) -> StaffUserOut:
         id=user.id,
         provider=user.provider,
         name=user.name,
-        phone=forms.masked(users.phone_of(sealer, user)),
+        phone=forms.masked(users.phone_of(sealer, user), FieldType.MOBILE),
         disabled=user.disabled_at is not None,
         disabled_reason=user.disabled_reason,
         created_at=user.created_at,

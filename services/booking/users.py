@@ -1,6 +1,5 @@
 """The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -10,11 +9,9 @@ from sqlalchemy.orm import Session
 from libs.common.crypto import Sealer
 from libs.common.errors import NotFound, Unauthenticated
 from libs.common.ids import new_id
-from services.booking.errors import FormInvalid
+from services.booking.errors import PhoneInvalid
 from services.booking.forms import mobile
-from services.booking.models import Join, User
-
-Scope = Callable[..., object]
+from services.booking.models import User
 
 
 def sign_in(session: Session, provider: str, openid: str, *, now: datetime) -> User:
@@ -55,7 +52,7 @@ def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, ph
     elif phone is not None:
         normal = mobile(phone)
         if normal is None:
-            raise FormInvalid(faults=[{"attendee": 1, "field": "phone", "label": "phone", "reason": "bad_format"}])
+            raise PhoneInvalid
         user.phone_sealed = sealer.seal(normal.encode(), about=f"user:{user.id}")
     return user
 
@@ -72,13 +69,9 @@ def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str,
         raise NotFound
     before = user.disabled_at is not None
     session.execute(
-        update(User).where(User.id == user_id).values(disabled_at=now if disabled else None, disabled_reason=reason)
+        update(User)
+        .where(User.id == user_id)
+        .values(disabled_at=now if disabled else None, disabled_reason=reason if disabled else "")
     )
     session.refresh(user)
     return user, before
-
-
-def has_joined(session: Session, user_id: str, halls: frozenset[str]) -> bool:
-    """Tell whether a user has any join in these halls."""
-    found = session.scalar(select(Join.id).where(Join.user_id == user_id, Join.hall_id.in_(sorted(halls))).limit(1))
-    return found is not None
