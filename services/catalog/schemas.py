@@ -4,7 +4,15 @@ import re
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
@@ -41,7 +49,11 @@ def _plain_time(value: Any) -> Any:
 
 
 Date = Annotated[date, BeforeValidator(_plain_date), AfterValidator(_in_range)]
-TimeOfDay = Annotated[HourMinute, BeforeValidator(_plain_time)]
+TimeOfDay = Annotated[
+    HourMinute,
+    BeforeValidator(_plain_time),
+    WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["09:30"]}),
+]
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=60)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
