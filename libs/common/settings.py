@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         if self.mode == "embedded":
             return self
         for name in ("redis_url", "broker_url"):
-            if getattr(self, name) is None:
+            if not getattr(self, name):
                 raise ValueError(f"HALLPASS_{name.upper()} is missing (needed outside embedded mode)")
         if not self.staff_token_keys:
             raise ValueError("HALLPASS_STAFF_TOKEN_KEYS is missing; `make secrets` writes it")
