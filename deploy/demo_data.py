@@ -280,10 +280,8 @@ def _as_demo(runtime: Runtime) -> dict[str, str]:
 
 def _category(api: Api, name: str) -> str:
     there: dict[str, str] = {found["name"]: found["id"] for found in api.all("/catalog/staff/categories")}
-    return (
-        there.get(name)
-        or api.post("/catalog/staff/categories", {"name": name, "order": CATEGORIES.index(name) + 1})["id"]
-    )
+    body = {"name": name, "order": CATEGORIES.index(name) + 1}
+    return there.get(name) or api.post("/catalog/staff/categories", body)
 
 
 def _hall(api: Api, hall: Hall, order: int) -> str:

@@ -71,7 +71,7 @@ def test_a_command_names_the_setting_that_is_missing(
 @pytest.mark.parametrize(
     ("service", "changes", "named"),
     [
-        ("booking", {"HALLPASS_REDIS_URL": ""}, "booking"),
+        ("booking", {"HALLPASS_REDIS_URL": ""}, "HALLPASS_REDIS_URL"),
         ("booking", {"HALLPASS_BOOKING_HASH_KEY": "short"}, "HALLPASS_HASH_KEY"),
         ("booking", {"HALLPASS_BOOKING_DATA_KEYS": "[]"}, "HALLPASS_DATA_KEYS"),
         ("booking", {"HALLPASS_USER_TOKEN_KEYS": '[{"kty": "oct", "k": "changeme"}]'}, "HALLPASS_USER_TOKEN_KEYS"),
