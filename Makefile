@@ -17,10 +17,10 @@ demo: venv ## play a day through a running installation and tell it as a story
 	@$(PY) -m deploy.demo
 
 test: venv ## run all tests
-	$(PY) -m pytest -n $(WORKERS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 test-fast: venv ## run the tests that need no broker and start no whole installation
-	$(PY) -m pytest -n $(WORKERS) --ignore=tests/journeys --ignore=tests/faults --ignore=tests/deploy --ignore=tests/distributed
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ignore=tests/journeys --ignore=tests/faults --ignore=tests/deploy --ignore=tests/distributed
 
 lint: venv ## check style, types, the direction of imports, and that no file names a package registry
 	.venv/bin/ruff check .
