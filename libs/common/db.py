@@ -69,23 +69,12 @@ class Database:
             connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._after_commit: list[Callable[[], None]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Yield a session whose work is committed at the end, or undone where the block raises.
-
-        Raises Unavailable where PostgreSQL can't be reached or the transaction lost a race it may repeat.
-        """
-        session = self._sessions()
-        try:
+        """Yield a session whose work is committed at the end, or undone where the block raises."""
+        with self._sessions.begin() as session:
             yield session
-            session.commit()
-        except BaseException:
-            session.rollback() if session.is_active or session.in_transaction() else None
-            raise
-        finally:
-            session.close()
 
     def run(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a transaction, again from the start when PostgreSQL broke a deadlock with it."""
