@@ -1,13 +1,17 @@
 """Halls, items and slots as booking hears of them from catalog; each builder shows only what matters."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx2
+from sqlalchemy import select
 
 from libs.common.ids import new_id
 from libs.common.messages import Message
+from libs.common.outbox import OutboxRow
 from libs.contracts.catalog import (
     FieldType,
     FormField,
@@ -22,7 +26,9 @@ from libs.contracts.catalog import (
 from libs.contracts.envelope import Event
 from tests.world import World
 
+Headers = dict[str, str]
 ZONE = "Asia/Shanghai"
+IN_CHINESE = {"Accept-Language": "zh-CN"}
 NAME = FormField(key="name", type=FieldType.TEXT, label="姓名", min=2, max=30)
 
 
@@ -182,3 +188,77 @@ def code_of(answer: httpx2.Response) -> tuple[int, str]:
     """Return status and problem code of a refusal."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["code"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refusal as clients read it, with its sentence in both languages."""
+
+    status: int
+    code: str
+    params: dict[str, Any]
+    english: str
+    chinese: str
+
+    @property
+    def kind(self) -> tuple[int, str]:
+        return self.status, self.code
+
+
+def refused(ask: Callable[[Headers], httpx2.Response], who: Headers) -> Refusal:
+    """Ask in English and in Chinese; both must be refused in the same way."""
+    english, chinese = ask(who), ask(who | IN_CHINESE)
+    assert code_of(english) == code_of(chinese)
+    body = english.json()
+    return Refusal(body["status"], body["code"], body["params"], body["detail"], chinese.json()["detail"])
+
+
+def cancel(world: World, user: Headers, join_id: str) -> httpx2.Response:
+    return world.client.post(f"/api/booking/joins/{join_id}/cancel", headers=user)
+
+
+def move(world: World, user: Headers, join_id: str, slot_id: str) -> httpx2.Response:
+    return world.client.post(f"/api/booking/joins/{join_id}/move", json={"slot_id": slot_id}, headers=user)
+
+
+def check_in(world: World, staff: Headers, **body: Any) -> httpx2.Response:
+    return world.client.post("/api/booking/staff/check-ins", json=body, headers=staff)
+
+
+def checked_in(world: World, join_id: str) -> None:
+    """Check a join in, whatever the time."""
+    answer = check_in(world, world.staff(), join_id=join_id, override=True)
+    assert answer.status_code == 200, answer.text
+
+
+def revoke(world: World, join_id: str, *, reason: str = "设备检修", staff: Headers | None = None) -> httpx2.Response:
+    return world.client.post(
+        f"/api/booking/staff/joins/{join_id}/revoke", json={"reason": reason}, headers=staff or world.staff()
+    )
+
+
+def my_join(world: World, user: Headers, join_id: str) -> dict[str, Any]:
+    """Return a join as its user sees it."""
+    answer = world.client.get(f"/api/booking/joins/{join_id}", headers=user)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def my_joins(world: World, user: Headers, **query: Any) -> dict[str, Any]:
+    """Return a page of the user's joins."""
+    answer = world.client.get("/api/booking/joins", params=query, headers=user)
+    assert answer.status_code == 200, answer.text
+    page: dict[str, Any] = answer.json()
+    return page
+
+
+def user_id(world: World, user: Headers) -> str:
+    found: str = world.client.get("/api/booking/me", headers=user).json()["id"]
+    return found
+
+
+def recorded(world: World, kind: str) -> list[OutboxRow]:
+    """Return the events of a type that booking has recorded, in the order in which it did."""
+    with world.runtimes["booking"].db.transaction() as session:
+        return list(session.scalars(select(OutboxRow).where(OutboxRow.type == kind).order_by(OutboxRow.position)))
