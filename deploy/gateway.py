@@ -1,8 +1,8 @@
-"""The embedded gateway: one address, a table from prefix to app. The distributed run has nginx with the same table."""
+"""The embedded gateway: one address, a table from prefix to app. nginx_conf has the same table."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-API = "/api/"
+from deploy.names import PREFIXES
 
 
 class Gateway:
@@ -20,5 +20,5 @@ class Gateway:
             await self._front(scope, receive, send)
             return
         path: str = scope["path"]
-        name = path.removeprefix(API).partition("/")[0] if path.startswith(API) else ""
-        await self._apps.get(name, self._front)(scope, receive, send)
+        prefix = "/".join(path.split("/", 3)[:3])
+        await self._apps.get(PREFIXES.get(prefix, ""), self._front)(scope, receive, send)

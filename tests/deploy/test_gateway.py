@@ -8,7 +8,7 @@ from deploy import front as front_module
 from deploy.front import front
 from deploy.gateway import Gateway
 from deploy.health import Health
-from deploy.names import SERVICE_NAMES
+from deploy.names import PREFIXES, SERVICE_NAMES
 from deploy.registry import BY_NAME, SERVICES
 from tests.world import World
 
@@ -52,4 +52,5 @@ def test_an_unknown_address_is_a_problem_document(gateway: TestClient, path: str
 
 def test_names_known_without_the_code_are_those_of_the_code() -> None:
     assert tuple(service.name for service in SERVICES) == SERVICE_NAMES
+    assert {service.prefix: service.name for service in SERVICES} == PREFIXES
     assert set(front_module.SERVICES) == set(SERVICE_NAMES)
