@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import BigInteger, Identity, Index, delete, func, insert, select, text, update
@@ -168,6 +168,3 @@ class Relay:
 def pending(session: Session) -> int:
     """Return how many events wait to be published."""
     return session.scalar(select(func.count()).where(OutboxRow.published_at.is_(None))) or 0
-
-
-KEEP_PUBLISHED = timedelta(days=1)

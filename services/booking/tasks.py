@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from libs.common import inbox, outbox
+from libs.common import outbox
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.messages import Fact
 from libs.common.service import Runtime, Task
+from libs.common.upkeep import sweep_events
 from libs.contracts.booking import (
     JoinBooked,
     JoinCancelled,
@@ -25,7 +26,6 @@ from services.booking.models import Hall, Item, Join, Slot, Success
 from services.booking.offers import Offered
 
 KEEP_SUCCESSES = timedelta(days=7)
-KEEP_CONSUMED = timedelta(days=30)
 BATCH = 500
 
 
@@ -76,8 +76,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
         successes = session.execute(delete(Success).where(Success.created_at < now - KEEP_SUCCESSES))
         return {
             "idempotency_records": int(successes.rowcount),  # type: ignore[attr-defined]  # a DML result has a rowcount
-            "published_events": outbox.sweep(session, before=now - outbox.KEEP_PUBLISHED),
-            "consumed_events": inbox.sweep(session, before=now - KEEP_CONSUMED),
+            **sweep_events(session, now=now),
         }
 
 

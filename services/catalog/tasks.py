@@ -1,22 +1,14 @@
 """What catalog does by night."""
 
-from datetime import timedelta
-
-from libs.common import inbox, outbox
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
-
-KEEP_CONSUMED = timedelta(days=30)
+from libs.common.upkeep import sweep_events
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:
     """Forget events that were published or consumed long enough ago; return how many."""
-    now = utcnow()
     with runtime.db.transaction() as session:
-        return {
-            "outbox": outbox.sweep(session, before=now - outbox.KEEP_PUBLISHED),
-            "inbox": inbox.sweep(session, before=now - KEEP_CONSUMED),
-        }
+        return sweep_events(session, now=utcnow())
 
 
 TASKS = (Task(name="catalog.upkeep", run=upkeep, daily_at=(19, 10)),)

@@ -1,13 +1,10 @@
 """What notify does by night."""
 
-from datetime import timedelta
-
-from libs.common import inbox, outbox
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
+from libs.common.upkeep import sweep_events
 from services.notify import stats
 
-KEEP_CONSUMED = timedelta(days=30)
 SLOTS_AT_ONCE = 500
 
 
@@ -25,12 +22,8 @@ def recount(runtime: Runtime) -> dict[str, int]:
 
 def upkeep(runtime: Runtime) -> dict[str, int]:
     """Forget events that were published or consumed long enough ago; return how many."""
-    now = utcnow()
     with runtime.db.transaction() as session:
-        return {
-            "outbox": outbox.sweep(session, before=now - outbox.KEEP_PUBLISHED),
-            "inbox": inbox.sweep(session, before=now - KEEP_CONSUMED),
-        }
+        return sweep_events(session, now=utcnow())
 
 
 TASKS = (
