@@ -73,8 +73,9 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Yield a session whose work is committed at the end, or undone where the block raises."""
-        with self._sessions.begin() as session:
+        with self._sessions() as session:
             yield session
+            session.commit()
 
     def run(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a transaction, again from the start when PostgreSQL broke a deadlock with it."""
