@@ -1,6 +1,7 @@
 """Servers once a test process, a fresh copy of the migrated database for every test."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ class Cluster:
             connection.execute(text(sql))
         engine.dispose()
 
+    @contextmanager
+    def world(self, **settings: Any) -> Iterator[World]:
+        """Yield a world over a database of its own, while the block runs."""
+        database = f"test_{new_id().replace('-', '')}"
+        self.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
+        world = World(self.postgres.superuser_url(), database, self.valkey.url, **settings)
+        try:
+            yield world
+        finally:
+            world.close()
+            self.statement(f"DROP DATABASE {database} WITH (FORCE)")
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -51,20 +65,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def make_world(cluster: Cluster) -> Iterator[Callable[..., World]]:
     """Build worlds with settings of the test's own, each over its own database."""
-    made: list[tuple[World, str]] = []
-
-    def make(**settings: Any) -> World:
-        database = f"test_{new_id().replace('-', '')}"
-        cluster.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
-        Redis.from_url(cluster.valkey.url).flushall()  # the rate limits of one test stay out of the next
-        world = World(cluster.postgres.superuser_url(), database, cluster.valkey.url, **settings)
-        made.append((world, database))
-        return world
-
-    yield make
-    for world, database in made:
-        world.close()
-        cluster.statement(f"DROP DATABASE {database} WITH (FORCE)")
+    with ExitStack() as worlds:
+        yield lambda **settings: worlds.enter_context(cluster.world(**settings))
 
 
 @pytest.fixture
