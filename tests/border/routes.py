@@ -1,0 +1,217 @@
+"""Every route of the four services: who may ask it, what others get, and a request that succeeds.
+
+A route that is not here fails a test, so that nobody adds one without deciding who may use it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from libs.contracts.principals import Role
+from tests.admin.builders import PASSWORD
+from tests.border.scene import PERIOD, Ask, Scene, announcement, unique
+
+SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
+
+
+class Stranger(Enum):
+    """What a route does for those whose role would do, but whose things it is not about.
+
+    A stranger to a staff route is the hall admin of another hall; to a user's, another user.
+    """
+
+    NOT_FOUND = "404: it is not to learn that there is anything"
+    FORBIDDEN = "403: the role does not do"
+    FILTERED = "success, with what is theirs and nothing else"
+    ALLOWED = "success: it is about nobody's hall, or about the caller"
+    NOTHING_TO_DO = "409: there is nothing of theirs here"
+
+
+NOT_FOUND, FORBIDDEN, FILTERED = Stranger.NOT_FOUND, Stranger.FORBIDDEN, Stranger.FILTERED
+ALLOWED, NOTHING_TO_DO = Stranger.ALLOWED, Stranger.NOTHING_TO_DO
+
+Asking = Callable[[Scene], Ask]
+
+
+def plain(_: Scene) -> Ask:
+    """A request that needs nothing but what its path names."""
+    return Ask()
+
+
+def booking_one(scene: Scene) -> Ask:
+    body = {"slot_id": scene.next_slot["id"], "attendees": [{"answers": {"name": "王大年"}}]}
+    return Ask(body, headers={"Idempotency-Key": unique()})
+
+
+@dataclass(frozen=True)
+class StaffRoute:
+    """`spends`: whether it uses up the caller's session or account."""
+
+    least: Role
+    stranger: Stranger
+    ask: Asking = plain
+    spends: bool = False
+
+
+@dataclass(frozen=True)
+class UserRoute:
+    stranger: Stranger
+    ask: Asking = plain
+
+
+STAFF: dict[str, StaffRoute] = {
+    # catalog
+    "GET /api/catalog/staff/halls": StaffRoute(VERIFIER, FILTERED, lambda s: Ask(shows=s.hall["id"])),
+    "POST /api/catalog/staff/halls": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"name": "新厅"})),
+    "GET /api/catalog/staff/halls/{hall_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.hall["id"])),
+    "PATCH /api/catalog/staff/halls/{hall_id}": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask({"intro": unique()})),
+    "GET /api/catalog/staff/categories": StaffRoute(VERIFIER, ALLOWED, lambda s: Ask(shows=s.category["id"])),
+    "POST /api/catalog/staff/categories": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"name": unique()})),
+    "PATCH /api/catalog/staff/categories/{category_id}": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"name": unique()})
+    ),
+    "DELETE /api/catalog/staff/categories/{category_id}": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(path={"category_id": s.a_category()})
+    ),
+    "GET /api/catalog/staff/items": StaffRoute(VERIFIER, FILTERED, lambda s: Ask(shows=s.item["id"])),
+    "POST /api/catalog/staff/items": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"hall_id": s.hall["id"], "title": "换证"})
+    ),
+    "GET /api/catalog/staff/items/{item_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.item["id"])),
+    "PATCH /api/catalog/staff/items/{item_id}": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask({"content": unique()})),
+    "GET /api/catalog/staff/items/{item_id}/days": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
+    "GET /api/catalog/staff/items/{item_id}/days/{date}": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])
+    ),
+    "PUT /api/catalog/staff/items/{item_id}/days/{date}": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"slots": [PERIOD]}, headers={"If-None-Match": "*"}, path={"date": s.free_date()}),
+    ),
+    "DELETE /api/catalog/staff/items/{item_id}/days/{date}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(headers={"If-Match": "*"}, path={"date": s.a_day()})
+    ),
+    "POST /api/catalog/staff/items/{item_id}/days/fill": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"periods": [PERIOD], "from": (free := s.free_date()), "to": free})
+    ),
+    "POST /api/catalog/staff/items/{item_id}/days/{date}/copy": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"dates": [s.free_date()]})
+    ),
+    "GET /api/catalog/staff/templates": StaffRoute(
+        VERIFIER, FILTERED, lambda s: Ask(query={"limit": 100}, shows=s.template["id"])
+    ),
+    "POST /api/catalog/staff/templates": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"name": unique(), "hall_id": s.hall["id"], "periods": [PERIOD]})
+    ),
+    "GET /api/catalog/staff/templates/{template_id}": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.template["id"])
+    ),
+    "PATCH /api/catalog/staff/templates/{template_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"name": unique()}, path={"template_id": s.a_template()["id"]})
+    ),
+    "DELETE /api/catalog/staff/templates/{template_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"template_id": s.a_template()["id"]})
+    ),
+    # booking
+    "GET /api/booking/staff/joins": StaffRoute(
+        VERIFIER, FILTERED, lambda s: Ask(query={"q": s.join["code"]}, shows=s.join["id"])
+    ),
+    "GET /api/booking/staff/joins/{join_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.join["id"])),
+    "POST /api/booking/staff/joins/{join_id}/revoke": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "设备检修"}, path={"join_id": s.a_join()["id"]})
+    ),
+    "POST /api/booking/staff/joins/{join_id}/restore": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"join_id": s.a_revoked_join()})
+    ),
+    "GET /api/booking/staff/slots/{slot_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
+    "POST /api/booking/staff/slots/{slot_id}/revoke": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"reason": "设备检修"}, path={"slot_id": s.a_join(s.next_slot)["slot"]["id"]}),
+    ),
+    "POST /api/booking/staff/check-ins": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask({"join_id": s.a_join()["id"]})),
+    "POST /api/booking/staff/check-ins/undo": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask({"join_id": s.a_checked_in_join(), "reason": "扫错了人"})
+    ),
+    "GET /api/booking/staff/halls/{hall_id}/door-code": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.hall["id"])
+    ),
+    "GET /api/booking/staff/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.user_id)),
+    "PATCH /api/booking/staff/users/{user_id}": StaffRoute(
+        SUPER_ADMIN,
+        FORBIDDEN,
+        lambda s: Ask({"disabled": True, "reason": "多次失约"}, path={"user_id": s.a_user()}),
+    ),
+    # notify
+    "GET /api/notify/staff/announcements": StaffRoute(
+        HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.an_announcement()["id"])
+    ),
+    "POST /api/notify/staff/announcements": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(announcement(s.hall["id"]))
+    ),
+    "GET /api/notify/staff/announcements/{announcement_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.announcement["id"])
+    ),
+    "PATCH /api/notify/staff/announcements/{announcement_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"content": unique()})
+    ),
+    "DELETE /api/notify/staff/announcements/{announcement_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"announcement_id": s.an_announcement()["id"]})
+    ),
+    "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
+    # admin
+    "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True),
+    "POST /api/admin/sessions/sign-out-everywhere": StaffRoute(VERIFIER, ALLOWED, spends=True),
+    "GET /api/admin/me": StaffRoute(VERIFIER, ALLOWED),
+    "POST /api/admin/me/password": StaffRoute(
+        VERIFIER, ALLOWED, lambda s: Ask({"current": PASSWORD, "new": f"ten-blue-kites-{unique()}"}), spends=True
+    ),
+    "GET /api/admin/staff": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(query={"q": "clerk"}, shows=s.clerk["id"])
+    ),
+    "POST /api/admin/staff": StaffRoute(
+        SUPER_ADMIN,
+        FORBIDDEN,
+        lambda s: Ask({"username": unique(), "name": "Lin Yue", "role": VERIFIER, "halls": [s.hall["id"]]}),
+    ),
+    "GET /api/admin/staff/{staff_id}": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask(shows=s.clerk["id"])),
+    "PATCH /api/admin/staff/{staff_id}": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"name": unique()})),
+    "GET /api/admin/audit": StaffRoute(
+        HALL_ADMIN, FILTERED, lambda s: Ask(query={"object_id": s.hall["id"]}, shows=s.hall["id"])
+    ),
+}
+
+USERS: dict[str, UserRoute] = {
+    "GET /api/booking/me": UserRoute(FILTERED, lambda s: Ask(shows=s.user_id)),
+    "PATCH /api/booking/me": UserRoute(ALLOWED, lambda s: Ask({"name": unique()})),
+    "GET /api/booking/slots/{slot_id}/form": UserRoute(FILTERED, lambda s: Ask(shows="林小满")),
+    "POST /api/booking/slots/{slot_id}/check": UserRoute(ALLOWED, lambda s: Ask({"people": 1})),
+    "POST /api/booking/joins": UserRoute(ALLOWED, booking_one),
+    "GET /api/booking/joins": UserRoute(FILTERED, lambda s: Ask(shows=s.a_join()["id"])),
+    "GET /api/booking/joins/{join_id}": UserRoute(NOT_FOUND, lambda s: Ask(shows=s.join["code"])),
+    "GET /api/booking/joins/{join_id}.ics": UserRoute(NOT_FOUND, lambda s: Ask(shows=s.join["id"])),
+    "GET /api/booking/joins/{join_id}/qr.svg": UserRoute(NOT_FOUND, lambda s: Ask(shows="<svg")),
+    "POST /api/booking/joins/{join_id}/cancel": UserRoute(NOT_FOUND, lambda s: Ask(path={"join_id": s.a_join()["id"]})),
+    "POST /api/booking/joins/{join_id}/move": UserRoute(
+        NOT_FOUND, lambda s: Ask({"slot_id": s.next_slot["id"]}, path={"join_id": s.a_join()["id"]})
+    ),
+    "POST /api/booking/check-ins": UserRoute(NOTHING_TO_DO, lambda s: Ask({"code": s.a_door_code()})),
+    "GET /api/notify/notices": UserRoute(FILTERED, lambda s: Ask(shows=s.a_notice())),
+    "POST /api/notify/notices/read": UserRoute(ALLOWED, lambda s: Ask({"ids": [s.a_notice()]})),
+}
+
+PUBLIC: dict[str, Asking] = {
+    "GET /api/catalog/halls": plain,
+    "GET /api/catalog/halls/{hall_id}": plain,
+    "GET /api/catalog/halls/{hall_id}/days": plain,
+    "GET /api/catalog/halls/{hall_id}/items": plain,
+    "GET /api/catalog/categories": plain,
+    "GET /api/catalog/items": plain,
+    "GET /api/catalog/items/{item_id}": plain,
+    "POST /api/booking/sessions": lambda s: Ask({"provider": "dev", "code": "somebody"}),
+    "GET /api/notify/announcements": plain,
+    "GET /api/notify/announcements/{announcement_id}": plain,
+    "POST /api/admin/sessions": lambda s: Ask({"username": "clerk", "password": PASSWORD}),
+    "POST /api/admin/sessions/refresh": lambda s: Ask({"refresh_token": s.a_refresh_token()}),
+}
+ASKED: dict[str, Asking] = {route: entry.ask for route, entry in (STAFF | USERS).items()} | PUBLIC

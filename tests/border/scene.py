@@ -1,0 +1,265 @@
+"""A hall with everything in it, and people of every kind who ask about it."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from itertools import count
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx2
+from sqlalchemy import text
+
+from libs.common.clock import utcnow
+from libs.common.ids import new_id
+from libs.contracts.principals import (
+    STAFF_TOKEN_LIFETIME,
+    USER_TOKEN_LIFETIME,
+    Role,
+    Staff,
+    issue_staff_token,
+    issue_user_token,
+)
+from tests.admin.builders import an_account, change, signed_in
+from tests.booking.builders import booked, checked_in, revoke
+from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made
+from tests.world import World, bearer
+
+Headers = dict[str, str]
+PERIOD = {"start": "08:00", "end": "20:00", "capacity": None}
+
+
+class Caller(StrEnum):
+    """Who may ask. Staff are of the hall unless the name says otherwise."""
+
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    ANOTHER_USER = "another user"
+    EXPIRED_USER = "expired user"
+    VERIFIER = "verifier"
+    FOREIGN_ADMIN = "hall admin of another hall"
+    HALL_ADMIN = "hall admin"
+    SUPER_ADMIN = "super admin"
+    DISABLED_STAFF = "disabled staff"
+    EXPIRED_STAFF = "expired staff"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What makes a request succeed for who may make it. `shows`: what the answer then holds."""
+
+    body: Any = None
+    query: dict[str, Any] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
+    path: dict[str, str] = field(default_factory=dict)
+    shows: str = ""
+
+
+class Scene:
+    """Everything is made through HTTP; a method makes one more of its kind, an attribute is there for all."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._days = count(2)
+        self.hall = a_hall(world, timezone=zone_where_it_is_noon())
+        self.other_hall = a_hall(world)
+        self.category = a_category(world)
+        form = [
+            {"key": "name", "type": "text", "label": "姓名"},
+            {"key": "mobile", "type": "mobile", "label": "手机", "required": False},
+        ]
+        rules = {"party_max": 3, "max_per_slot": 1000, "cancel": "anytime"}
+        self.item = an_item(world, self.hall, category_id=self.category["id"], form=form, rules=rules)
+        self.today = datetime.now(ZoneInfo(self.hall["timezone"])).date()
+        [self.slot] = a_day(world, self.item, self.today, PERIOD)["slots"]
+        [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]
+        self.announcement = self.an_announcement()
+        self.template = self.a_template()
+        world.settle()
+        self.user = world.user("first")
+        self.user_id = self._user_id(self.user)
+        self.another_user = world.user("another")
+        self.join = self.a_join()
+        self.clerk = an_account(world, "clerk", halls=[self.hall["id"]])
+        self._roles = {
+            Caller.SUPER_ADMIN: (Role.SUPER_ADMIN, []),
+            Caller.HALL_ADMIN: (Role.HALL_ADMIN, [self.hall["id"]]),
+            Caller.FOREIGN_ADMIN: (Role.HALL_ADMIN, [self.other_hall["id"]]),
+            Caller.VERIFIER: (Role.VERIFIER, [self.hall["id"]]),
+        }
+        self._cast = {caller: self._staff_of(caller) for caller in self._roles} | {
+            Caller.ANONYMOUS: {"Accept-Language": "en"},
+            Caller.USER: self.user,
+            Caller.ANOTHER_USER: self.another_user,
+            Caller.EXPIRED_USER: self._expired_user(),
+            Caller.DISABLED_STAFF: self._disabled(),
+            Caller.EXPIRED_STAFF: self._expired_staff(),
+        }
+        world.settle()
+
+    @property
+    def path(self) -> dict[str, str]:
+        """What the parameters of a path name unless a request has more special needs."""
+        return {
+            "hall_id": self.hall["id"],
+            "category_id": self.category["id"],
+            "item_id": self.item["id"],
+            "date": self.today.isoformat(),
+            "slot_id": self.slot["id"],
+            "template_id": self.template["id"],
+            "announcement_id": self.announcement["id"],
+            "join_id": self.join["id"],
+            "user_id": self.user_id,
+            "staff_id": self.clerk["id"],
+        }
+
+    # --- one more of a kind ---
+
+    def free_date(self) -> str:
+        """Return a date of the item that nothing is known about."""
+        return (self.today + timedelta(days=next(self._days))).isoformat()
+
+    def a_day(self) -> str:
+        """Return a date of the item with a slot that nobody booked."""
+        free = date.fromisoformat(self.free_date())
+        a_day(self.world, self.item, free, PERIOD)
+        return free.isoformat()
+
+    def a_category(self) -> str:
+        found: str = a_category(self.world, unique())["id"]
+        return found
+
+    def a_template(self) -> Any:
+        body = {"name": unique(), "hall_id": self.hall["id"], "periods": [PERIOD]}
+        return made(self.world.client.post(f"{STAFF}/templates", json=body, headers=self.world.staff()))
+
+    def an_announcement(self) -> Any:
+        body = announcement(self.hall["id"])
+        return made(self.world.client.post("/api/notify/staff/announcements", json=body, headers=self.world.staff()))
+
+    def a_join(self, slot: Any = None) -> Any:
+        """Return a join that the first user has just made, for now or in another slot."""
+        return booked(self.world, self.user, (slot or self.slot)["id"], "林小满")[0]
+
+    def a_revoked_join(self) -> str:
+        join_id: str = self.a_join()["id"]
+        assert revoke(self.world, join_id).status_code == 200
+        return join_id
+
+    def a_checked_in_join(self) -> str:
+        join_id: str = self.a_join()["id"]
+        checked_in(self.world, join_id)
+        return join_id
+
+    def a_user(self) -> str:
+        return self._user_id(self.world.user(unique()))
+
+    def an_account(self) -> str:
+        """Return the name of a new member of the hall's staff."""
+        name: str = an_account(self.world, unique(), halls=[self.hall["id"]])["username"]
+        return name
+
+    def a_refresh_token(self) -> str:
+        token: str = signed_in(self.world, self.an_account())["refresh_token"]
+        return token
+
+    def a_notice(self) -> str:
+        """Return the id of an unread notice to the first user."""
+        self.a_join()
+        self.world.settle()
+        page = self.world.client.get("/api/notify/notices?unread=true", headers=self.user).json()
+        found: str = page["items"][0]["id"]
+        return found
+
+    def a_door_code(self) -> str:
+        """Return the code on the hall's screen, with somebody booked who can use it."""
+        self.a_join()
+        answer = self.world.client.get(
+            f"/api/booking/staff/halls/{self.hall['id']}/door-code", headers=self.world.staff()
+        )
+        code: str = answer.json()["code"]
+        return code
+
+    def _user_id(self, user: Headers) -> str:
+        found: str = self.world.client.get("/api/booking/me", headers=user).json()["id"]
+        return found
+
+    # --- who asks ---
+
+    def headers(self, caller: Caller) -> Headers:
+        """Return the headers by which this caller is known; the same person each time."""
+        return self._cast[caller]
+
+    def newcomer(self, caller: Caller) -> Headers:
+        """Return the headers of somebody new of this kind, who may spend their account."""
+        return self._staff_of(caller) if caller in self._roles else self.headers(caller)
+
+    def _staff_of(self, caller: Caller) -> Headers:
+        role, halls = self._roles[caller]
+        account = an_account(self.world, unique(), role=role, halls=halls)
+        headers: Headers = signed_in(self.world, account["username"])["headers"]
+        return headers
+
+    def _disabled(self) -> Headers:
+        """A super admin, so that nothing but being disabled stands in the way."""
+        account = an_account(self.world, unique(), role=Role.SUPER_ADMIN)
+        headers: Headers = signed_in(self.world, account["username"])["headers"]
+        change(self.world, account, disabled=True)
+        self.world.settle()
+        return headers
+
+    def _expired_staff(self) -> Headers:
+        staff = Staff(id=new_id(), name="boss", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
+        keys = self.world.runtimes["admin"].staff_keys
+        return bearer(issue_staff_token(keys, staff, version=1, now=utcnow() - STAFF_TOKEN_LIFETIME))
+
+    def _expired_user(self) -> Headers:
+        keys = self.world.runtimes["booking"].user_keys
+        return bearer(issue_user_token(keys, self.user_id, now=utcnow() - USER_TOKEN_LIFETIME))
+
+    # --- asking, and looking at what it did ---
+
+    def send(self, route: str, ask: Ask, who: Headers) -> httpx2.Response:
+        """Make the request of a route, written as in the table: `GET /api/...`."""
+        method, _, path = route.partition(" ")
+        return self.world.client.request(
+            method,
+            path.format(**self.path | ask.path),
+            params=ask.query,
+            json=ask.body,
+            headers=who | ask.headers,
+        )
+
+    def data_of(self, route: str) -> dict[str, str]:
+        """Return a fingerprint of every table of the service that a route belongs to."""
+        with self.world.runtimes[route.split("/")[2]].db.transaction() as session:
+            names = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")).all()
+            one = "SELECT '{0}', md5(string_agg(row::text, ' ' ORDER BY row::text)) FROM {0} AS row"
+            found = session.execute(text(" UNION ALL ".join(one.format(name) for name in names)))
+            return dict(found.all())
+
+    def seen_by_the_first_user(self) -> list[Any]:
+        """Return all that the first user sees of their own."""
+        paths = ["/api/booking/me", f"/api/booking/joins/{self.join['id']}", "/api/notify/notices"]
+        return [self.world.client.get(path, headers=self.user).json() for path in paths]
+
+
+def unique() -> str:
+    return secrets.token_hex(8)
+
+
+def announcement(hall_id: str) -> dict[str, Any]:
+    return {
+        "hall_id": hall_id,
+        "title": "国庆放假",
+        "summary": "国庆期间暂停服务，请您留意。",
+        "content": "十月一日至十月七日。",
+        "status": "published",
+    }
+
+
+def zone_where_it_is_noon() -> str:
+    """Return a zone in which a slot of the day is on now, whatever the time."""
+    east = 12 - datetime.now(UTC).hour
+    return f"Etc/GMT{-east:+d}"  # POSIX counts west of Greenwich as positive

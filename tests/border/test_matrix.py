@@ -1,0 +1,136 @@
+"""Every route × everybody who may ask: who is let in, what strangers see, and that a refusal changes nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from deploy.registry import SERVICES
+from libs.contracts.principals import Role
+from tests.border.routes import PUBLIC, STAFF, USERS, StaffRoute, Stranger, UserRoute
+from tests.border.scene import Caller, Scene
+from tests.world import World
+
+SUCCESS = 2
+NEEDS_SIGN_IN = (401, "unauthenticated")
+NOT_BELIEVED = (401, "token_invalid")
+EXPIRED = (401, "token_expired")
+ROLE_FORBIDS = (403, "role_forbids")
+RANKS = [Role.VERIFIER, Role.HALL_ADMIN, Role.SUPER_ADMIN]
+OF_STRANGER: dict[Stranger, Any] = {
+    Stranger.NOT_FOUND: 404,
+    Stranger.FORBIDDEN: ROLE_FORBIDS,
+    Stranger.FILTERED: SUCCESS,
+    Stranger.ALLOWED: SUCCESS,
+    Stranger.NOTHING_TO_DO: (409, "nothing_to_check_in"),
+}
+
+
+def staff_verdict(route: StaffRoute, caller: Caller) -> Any:
+    """Return what this caller is to get from a staff route."""
+
+    def ranked(role: Role) -> Any:
+        return SUCCESS if RANKS.index(role) >= RANKS.index(route.least) else ROLE_FORBIDS
+
+    return {
+        Caller.ANONYMOUS: NEEDS_SIGN_IN,
+        Caller.USER: NOT_BELIEVED,
+        Caller.VERIFIER: ranked(Role.VERIFIER),
+        Caller.FOREIGN_ADMIN: OF_STRANGER[route.stranger],
+        Caller.HALL_ADMIN: ranked(Role.HALL_ADMIN),
+        Caller.SUPER_ADMIN: SUCCESS,
+        Caller.DISABLED_STAFF: NOT_BELIEVED,
+        Caller.EXPIRED_STAFF: EXPIRED,
+    }[caller]
+
+
+def user_verdict(route: UserRoute, caller: Caller) -> Any:
+    """Return what this caller is to get from a user's route."""
+    return {
+        Caller.ANONYMOUS: NEEDS_SIGN_IN,
+        Caller.USER: SUCCESS,
+        Caller.ANOTHER_USER: OF_STRANGER[route.stranger],
+        Caller.SUPER_ADMIN: NOT_BELIEVED,
+        Caller.EXPIRED_USER: EXPIRED,
+    }[caller]
+
+
+STAFF_CALLERS = [
+    Caller.ANONYMOUS,
+    Caller.USER,
+    Caller.VERIFIER,
+    Caller.FOREIGN_ADMIN,
+    Caller.HALL_ADMIN,
+    Caller.SUPER_ADMIN,
+    Caller.DISABLED_STAFF,
+    Caller.EXPIRED_STAFF,
+]
+USER_CALLERS = [Caller.ANONYMOUS, Caller.USER, Caller.ANOTHER_USER, Caller.SUPER_ADMIN, Caller.EXPIRED_USER]
+
+
+def documented(world: World) -> Iterator[tuple[str, str]]:
+    """Yield every route of the OpenAPI documents with who it is for: staff, user or anyone."""
+    for service in SERVICES:
+        document = world.client.get(f"{service.prefix}/openapi.json").json()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                schemes = [name for demand in operation.get("security", []) for name in demand]
+                yield f"{method.upper()} {path}", " and ".join(schemes) or "anyone"
+
+
+def test_every_route_is_in_the_table_of_those_it_is_for(shared_world: World) -> None:
+    decided = dict.fromkeys(STAFF, "staff") | dict.fromkeys(USERS, "user") | dict.fromkeys(PUBLIC, "anyone")
+
+    assert dict(documented(shared_world)) == decided
+
+
+@pytest.mark.parametrize("caller", STAFF_CALLERS)
+@pytest.mark.parametrize("route", STAFF)
+def test_a_staff_route_lets_in_who_may_and_nobody_else(scene: Scene, route: str, caller: Caller) -> None:
+    entry = STAFF[route]
+    who = scene.newcomer(caller) if entry.spends else scene.headers(caller)
+    ask = entry.ask(scene)
+    wanted = staff_verdict(entry, caller)
+
+    before = scene.data_of(route)
+    answer = scene.send(route, ask, who)
+    changed = scene.data_of(route) != before
+
+    assert verdict_of(answer, wanted) == wanted, answer.text
+    assert changed == (wanted == SUCCESS and not route.startswith("GET "))
+    if wanted == SUCCESS:
+        assert (ask.shows in answer.text) == (caller != Caller.FOREIGN_ADMIN or entry.stranger == Stranger.ALLOWED)
+
+
+@pytest.mark.parametrize("caller", USER_CALLERS)
+@pytest.mark.parametrize("route", USERS)
+def test_a_users_route_is_about_its_user_alone(scene: Scene, route: str, caller: Caller) -> None:
+    entry = USERS[route]
+    ask = entry.ask(scene)
+    wanted = user_verdict(entry, caller)
+
+    before, seen = scene.data_of(route), scene.seen_by_the_first_user()
+    answer = scene.send(route, ask, scene.headers(caller))
+
+    assert verdict_of(answer, wanted) == wanted, answer.text
+    assert wanted == SUCCESS or scene.data_of(route) == before
+    assert caller == Caller.USER or scene.seen_by_the_first_user() == seen
+    if wanted == SUCCESS:
+        assert (ask.shows in answer.text) == (caller == Caller.USER or entry.stranger == Stranger.ALLOWED)
+
+
+@pytest.mark.parametrize("route", PUBLIC)
+def test_a_public_route_is_for_everybody(scene: Scene, route: str) -> None:
+    answer = scene.send(route, PUBLIC[route](scene), scene.headers(Caller.ANONYMOUS))
+
+    assert answer.is_success, answer.text
+
+
+def verdict_of(answer: httpx2.Response, wanted: Any) -> Any:
+    """Return the answer's verdict in the form of the wanted one."""
+    if answer.is_success:
+        return SUCCESS
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    return answer.status_code if isinstance(wanted, int) else (answer.status_code, problem["code"])
