@@ -36,12 +36,22 @@ class Part(Protocol):
 class Program:
     """One of our own processes: `python -m deploy <words>`, at home in a folder where nobody else works."""
 
-    def __init__(self, name: str, words: list[str], *, home: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: list[str],
+        *,
+        home: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        stop_timeout_s: float = STOP_TIMEOUT_S,
+    ) -> None:
         self.name = name
         self._words = words
         self._home = home
         self._log = log
         self._environment = environment
+        self._stop_timeout_s = stop_timeout_s
         self._child: Child | None = None
 
     def start(self) -> None:
@@ -58,7 +68,7 @@ class Program:
 
     def stop(self) -> None:
         if self._child is not None:
-            self._child.stop(signal.SIGTERM, STOP_TIMEOUT_S)
+            self._child.stop(signal.SIGTERM, self._stop_timeout_s)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""

@@ -12,6 +12,7 @@ API_PORT = 8000
 OPS_PORT = 9000
 MAX_CONNECTIONS = 300  # of PostgreSQL: two pools of 20 for each service, and room for workers and a second replica
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # inside a container, on networks that only our processes are on
+STOP_GRACE_S = 30  # for requests and messages at hand
 SETTINGS_FILE = "hallpass.env"  # what an operator sets for every process, none of it secret; may be missing
 
 PortOption = Literal["--port", "--ops-port"]

@@ -17,6 +17,16 @@ SOCKET_PATH_LIMIT_BYTES = 100  # the kernel's is 108, with room for PostgreSQL's
 PLAIN_PATH = re.compile(r"[\w.~+@/-]+", re.ASCII)  # needs no quoting in any URL or configuration file
 
 
+class FolderInUse(ServerError):
+    """Another launcher holds the folder; `holder` is its process, unless it has only just come."""
+
+    def __init__(self, folder: Path, holder: int | None) -> None:
+        super().__init__(
+            f"{folder} is in use by another launcher (process {holder or 'unknown'}): stop that one or choose another folder."
+        )
+        self.holder = holder
+
+
 class PrivateFolder:
     """A folder that only its owner can look into, held by one launcher at a time."""
 
@@ -46,11 +56,9 @@ class PrivateFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
+            holder = os.read(lock, 20).decode(errors="replace").strip()
             os.close(lock)
-            raise ServerError(
-                f"{self.path} is in use by another launcher (process {holder}): stop that one or choose another folder."
-            ) from error
+            raise FolderInUse(self.path, int(holder) if holder.isdecimal() else None) from error
         os.truncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
         self._lock = lock
