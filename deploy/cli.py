@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy import env_files
 from deploy.names import SERVICE_NAMES, Refusal
 from deploy.parent import end_with_parent
 from deploy.servers.process import ServerError
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Command = chosen.command
     end_with_parent()
     try:
+        if chosen.env_file is not None:
+            os.environ.update(env_files.read(chosen.env_file))
         return command(chosen)
     except (Refusal, ServerError) as error:
         print(error, file=sys.stderr)
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy", description="Hallpass: start and tend its processes.")
+    parser.add_argument("--env-file", type=Path, help="a file of settings, for example secrets/worker.env")
     commands = parser.add_subparsers(metavar="command", required=True)
 
     def add(name: str, about: str, command: Command) -> argparse.ArgumentParser:

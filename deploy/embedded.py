@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
 
-from deploy import parent
+from deploy import env_files, parent
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
 from deploy.parts import OURS, STOP_TIMEOUT_S, Keeper, Part, Program
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "hallpass"
 FIRST_PASSWORD = "first-password"  # noqa: S105  # the name of a file
 OPS_SOCKET = "ops.sock"
+SETTINGS_FILE = "hallpass.env"
 DEMO_LOADED = "demo-loaded"
 READY_TIMEOUT_S = 120
 DEMO_TIMEOUT_S = 120
@@ -107,7 +108,7 @@ class Supervisor:
             data.chmod(0o711)  # PostgreSQL may run as another account, which has to pass through; it can't look around
         self._make_folders()
         end_processes_in(self._home, OURS, signal.SIGTERM, STOP_TIMEOUT_S)
-        _check_port(place)
+        check_port(place, "make run")
         postgres = Postgres(data / "postgres")
         valkey = Valkey(data / "valkey")
         postgres.log, valkey.log = self._log("postgres"), self._log("valkey")
@@ -116,6 +117,7 @@ class Supervisor:
         self._start_part(postgres)
         self._start_part(valkey)
         environment = self._environment(keys, postgres, valkey)
+        self._keep_for_operators(environment)
         ops_socket = self._ops_socket()
         app = self._program("The application", "app", self._app_words(ops_socket), environment)
         self._start_part(app, until=lambda: _answers(ops_socket), within_s=READY_TIMEOUT_S)
@@ -196,6 +198,12 @@ class Supervisor:
         real.unlink(missing_ok=True)
         return real
 
+    def _keep_for_operators(self, environment: Mapping[str, str]) -> None:
+        """Leave the settings where `python -m deploy --env-file` finds them, for what is done by hand."""
+        ours = {name: value for name, value in environment.items() if name.startswith("HALLPASS_")}
+        ours.pop(parent.VARIABLE)
+        self._folder.write(SETTINGS_FILE, env_files.render(ours))
+
     def _environment(self, keys: Keys, postgres: Postgres, valkey: Valkey) -> dict[str, str]:
         """What our processes read: the operator's own HALLPASS_ settings, and ours in place of what we decide."""
         superuser = postgres.superuser_url(DATABASE)
@@ -243,8 +251,9 @@ def as_login(superuser_url: str, service: str, password: str) -> str:
     return f"{scheme}://hallpass_{service}:{password}@{rest.partition('@')[2]}"
 
 
-def _check_port(place: Place) -> None:
-    choose = f"choose another, for example `HALLPASS_PORT={place.port % 65535 + 1} make run`"
+def check_port(place: Place, command: str) -> None:
+    """Return where the place can be listened on; Refusal says what stands in the way, and how to say it in the command."""
+    choose = f"choose another, for example `HALLPASS_PORT={place.port % 65535 + 1} {command}`"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -302,8 +311,9 @@ def _announce(place: Place, data: Path, *, new_password: bool) -> None:
   Staff sign-in       POST {place.address}/api/admin/sessions as `admin`; {password}
   User sign-in        POST {place.address}/api/booking/sessions {{"provider": "dev", "code": "<any name>"}}
   For operators       curl --unix-socket {data / OPS_SOCKET} http://ops/booking/readyz  (or /livez, /metrics)
+  Tasks by hand       .venv/bin/python -m deploy --env-file {data / SETTINGS_FILE} task booking.upkeep
   Logs                {data / "logs"}"""
     )
 
 
-__all__ = ["DATABASE", "Place", "Supervisor", "as_login", "run"]
+__all__ = ["DATABASE", "FIRST_PASSWORD", "ROOT", "Place", "Supervisor", "as_login", "check_port", "run"]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from deploy import env_files
+from deploy.env_files import Variables
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
 from libs.common.crypto import random_key
@@ -14,7 +16,6 @@ from libs.common.tokens import public_part
 
 DATABASE = "hallpass"
 USER = "hallpass"
-Variables = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write(folder: Path, addresses: Addresses) -> int:
     """Write the files that are missing, in agreement with those that are there, and never touch the latter."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        there = {path.name: read(path) for path in folder.glob("*.env")}
+        there = {path.name: env_files.read(path) for path in folder.glob("*.env")}
         wanted = files(_in_agreement(there), addresses)
         missing = {name: variables for name, variables in wanted.items() if name not in there}
         for name, variables in missing.items():
@@ -53,12 +54,6 @@ def write(folder: Path, addresses: Addresses) -> int:
         raise Refusal(f"The folder {folder} can't be used for secrets: {error.strerror}.") from None
     print(f"Written to {folder}: {', '.join(sorted(missing)) or 'nothing, all files were there'}.")
     return 0
-
-
-def read(path: Path) -> Variables:
-    """Read a file of NAME=value lines, as Docker reads it: the value is the rest of the line."""
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def files(secrets: Secrets, addresses: Addresses) -> dict[str, Variables]:
@@ -161,7 +156,7 @@ def _write(path: Path, variables: Variables) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.writelines(f"{name}={value}\n" for name, value in variables.items())
+            file.write(env_files.render(variables))
         os.link(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)

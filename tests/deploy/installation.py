@@ -81,6 +81,18 @@ class Installation:
                 self._process.kill()
                 self._process.wait()
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Carry out `python -m deploy <words>` beside it, with no settings but those it is given."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HALLPASS_")}
+        return subprocess.run(
+            [sys.executable, "-m", "deploy", *words],
+            cwd=ROOT,
+            env=inherited,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
     @property
     def said(self) -> str:
         """What it printed since its start."""

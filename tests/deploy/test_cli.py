@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.cli import main
+from deploy.env_files import read
 from deploy.registry import BY_NAME
-from deploy.secret_files import Addresses, read, write
+from deploy.secret_files import Addresses, write
 from tests.conftest import Cluster
 from tests.world import World
 
@@ -149,6 +149,12 @@ def test_migrating_makes_everything_once_and_shows_the_first_password_once(
     cluster.statement(f"DROP DATABASE {database}")
 
 
+def test_a_file_of_settings_that_can_not_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, "--env-file", str(tmp_path / "none.env"), "task", "admin.upkeep")
+
+    assert "none.env can't be read as a file of settings" in said
+
+
 def test_a_task_can_be_done_by_hand(
     world: World, settings_of: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,12 +179,14 @@ def test_what_a_service_owns_can_be_published_again(
     assert "0 events of admin" in capsys.readouterr().out
 
 
-def test_a_missing_package_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "deploy.embedded", raising=False)
-    monkeypatch.delitem(sys.modules, "deploy.servers.postgres", raising=False)
+def test_a_missing_package_is_told_in_one_sentence() -> None:
+    # In a process of its own: what was imported once can't be missed any more.
+    without = "import sys; sys.modules['psycopg'] = None; from deploy.cli import main; sys.exit(main(['run']))"
+    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
-    assert "The package psycopg is missing" in refusal(capsys, "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("The package psycopg is missing")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_old_python_is_told_so_before_it_reads_anything_new() -> None:

@@ -44,7 +44,7 @@ def test_a_first_start_shows_a_password_and_serves_the_demo(running: Installatio
 
 
 def test_secrets_and_sockets_are_for_their_owner_alone(running: Installation) -> None:
-    for name in ("keys.json", "first-password"):
+    for name in ("keys.json", "first-password", "hallpass.env"):
         assert stat.S_IMODE((running.data / name).stat().st_mode) == 0o600
     for name in ("logs", "app", "postgres", "valkey"):
         assert stat.S_IMODE((running.data / name).stat().st_mode) == 0o700
@@ -63,6 +63,14 @@ def test_operators_reach_every_service_over_the_private_socket_only(running: Ins
             assert f'hallpass_outbox_pending{{service="{service}"}}' in operator.get(f"/{service}/metrics").text
         assert operator.get("/catalog/api/catalog/halls").status_code == 404
     assert running.http.get("/metrics").status_code == 404
+
+
+@pytest.mark.parametrize("words", [["task", "booking.upkeep"], ["republish", "catalog"]])
+def test_what_is_done_by_hand_finds_the_settings_of_the_installation(running: Installation, words: list[str]) -> None:
+    done = running.command("--env-file", str(running.data / "hallpass.env"), *words)
+
+    assert done.returncode == 0, done.stderr
+    assert words[1] in done.stdout
 
 
 def test_the_whole_process_tree_stays_small(running: Installation) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.env_files import read
 from deploy.names import SERVICE_NAMES, Refusal
 from deploy.registry import BY_NAME
-from deploy.secret_files import Addresses, read, write
+from deploy.secret_files import Addresses, write
 
 ADDRESSES = Addresses("postgres:5432", "redis:6379", "rabbitmq:5672")
 

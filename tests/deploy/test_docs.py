@@ -1,0 +1,52 @@
+"""What the documents name exists, and what exists for operators is named in them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main
+from deploy.registry import SERVICES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_every_setting_is_described_with_its_default(service: object) -> None:
+    rows = dict(re.findall(r"^\| (`[A-Z_`, ]+`) \| (.+?) \|", OPERATIONS, flags=re.MULTILINE))
+    described = {name: default for names, default in rows.items() for name in re.findall(r"[A-Z_]+", names)}
+
+    fields = service.settings.model_fields  # type: ignore[attr-defined]
+    assert {name.upper() for name in fields} <= set(described)
+    for name, field in fields.items():
+        if isinstance(field.default, int) and not isinstance(field.default, bool):
+            assert described[name.upper()] == str(field.default), name
+        if isinstance(field.default, str) and field.default:
+            assert described[name.upper()].strip("`") == field.default, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_file_that_is_named_exists(document: Path) -> None:
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / link).exists(), link
+    for path in re.findall(r"`((?:libs|services|deploy|docs|tests|bench)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_command_for_operators_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, flags=re.MULTILINE))
+
+    assert set(re.findall(r"^\| `(task|republish|migrate)[ `]", OPERATIONS, flags=re.MULTILINE)) == {
+        "task",
+        "republish",
+        "migrate",
+    }
+    assert {"task", "republish", "migrate"} <= commands
