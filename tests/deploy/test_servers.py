@@ -289,15 +289,16 @@ def test_a_folder_of_somebody_else_is_refused(kind: Kind, tmp_path: Path) -> Non
         kind.at(data).start()
 
 
-@pytest.mark.skipif(AS_ROOT, reason="root may use everything")
 def test_a_file_that_cannot_be_used_is_named(kind: Kind, tmp_path: Path) -> None:
-    locked = tmp_path / "data" / {Postgres: "cluster", Valkey: "valkey.conf", RabbitMQ: "password"}[kind.made_by]
-    locked.mkdir(parents=True)
-    locked.chmod(0)
+    data = tmp_path / "data"
+    data.mkdir()
+    if kind.made_by is Postgres:
+        (data / "cluster").write_text("where a folder belongs")
+    else:
+        (data / {Valkey: "valkey.conf", RabbitMQ: "password"}[kind.made_by]).mkdir()
 
-    with pytest.raises(ServerError, match=r"cannot (use|be started in) "):
-        kind.at(tmp_path / "data").start()
-    locked.chmod(0o700)
+    with pytest.raises(ServerError, match=r"cannot (use|be started in) |holds no PostgreSQL data: move it away"):
+        kind.at(data).start()
 
 
 def test_a_missing_program_comes_with_how_to_get_it(
