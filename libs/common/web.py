@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from redis.exceptions import RedisError
@@ -200,22 +202,49 @@ def _canonical(text: str) -> str:
 Id = Annotated[str, AfterValidator(_canonical)]
 
 
+async def _refuse_unknown_query(request: Request) -> None:
+    # A misspelled filter that is passed over would list everything. Not in a thread: it only compares names.
+    if not request.query_params:
+        return
+    route: APIRoute = request.scope["route"]
+    known = {param.alias for param in get_flat_params(route.dependant) if isinstance(param.field_info, params.Query)}
+    if unknown := request.query_params.keys() - known:
+        faults = [{"field": f"query.{name}", "reason": "there is no such parameter"} for name in sorted(unknown)[:50]]
+        raise Invalid(faults=faults)
+
+
 # --- the app --------------------------------------------------------------------------------------------------------
+
+
+class _App(FastAPI):
+    """FastAPI describes every answer of a route as the route's own media type; problems have theirs."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            for refusal in _REFUSALS:
+                content = operation["responses"][refusal]["content"]
+                content["application/problem+json"] = content.pop(next(iter(content)))
+        return document
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "Refused"},
+    "503": {"model": Problem, "description": "Busy"},
+}
 
 
 def create_app(runtime: Runtime) -> FastAPI:
     """Build the app of one service around its runtime."""
     service = runtime.service
-    app = FastAPI(
+    app = _App(
         title=f"Hallpass {service.title}",
         version="1",
         openapi_url=f"{service.prefix}/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses={
-            "4XX": {"model": Problem, "description": "Refused"},
-            "503": {"model": Problem, "description": "Busy"},
-        },
+        responses=_REFUSALS,
+        dependencies=[Depends(_refuse_unknown_query)],
     )
     app.state.runtime = runtime
     for router in service.routers:
