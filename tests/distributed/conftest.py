@@ -57,7 +57,7 @@ def outage(native: Native) -> Iterator[Outage]:
     outage.ends()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def all_is_well_again(town: Town) -> Iterator[None]:
     """Whatever a test did, also one that failed, is mended before the next one begins."""
     yield

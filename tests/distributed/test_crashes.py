@@ -8,7 +8,11 @@ from deploy.servers.rabbitmq import RabbitMQ
 from tests.distributed.town import BUSY, Town, Traffic
 from tests.world import eventually
 
-pytestmark = [pytest.mark.xdist_group("distributed"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.xdist_group("distributed"),
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("all_is_well_again"),
+]
 
 PEOPLE = 40
 

@@ -13,7 +13,11 @@ from tests.distributed.conftest import Outage
 from tests.distributed.town import Town, at_once
 from tests.world import eventually
 
-pytestmark = [pytest.mark.xdist_group("distributed"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.xdist_group("distributed"),
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("all_is_well_again"),
+]
 
 
 def test_a_day_plays_through_nginx_and_over_rabbitmq(native: Native) -> None:
