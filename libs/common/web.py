@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, params
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +28,7 @@ from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
 from libs.common.ids import parse_id
+from libs.common.lean import Lean
 from libs.common.logs import logger
 from libs.common.service import Runtime, Service
 
@@ -43,6 +46,7 @@ STATUS_OF_KIND: dict[type[HallpassError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_AFTER_S = 1
+HUNG_UP = 499  # in metrics: the caller left before there was an answer
 
 
 def _storable(value: str) -> str:
@@ -251,43 +255,54 @@ def create_app(runtime: Runtime) -> FastAPI:
         app.include_router(router, prefix=service.prefix)
     app.include_router(_health)
     _handle_errors(app, service)
+    app.add_middleware(Lean, runtime=runtime, refuse=partial(_refuse, service))
     app.add_middleware(Edge, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
     return app
 
 
 def _handle_errors(app: FastAPI, service: Service) -> None:
-    def answer(request: Request, error: HallpassError) -> Response:
-        return problem(error, request.headers.get("accept-language", ""), service=service.name)
-
-    def on_known(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HallpassError)  # noqa: S101  # registered for nothing else
-        return answer(request, error)
-
-    def on_validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
-        return answer(request, _from_validation(error))
-
-    def on_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
-        if error.status_code == 405:
-            return answer(request, MethodNotAllowed())
-        if error.status_code == 413:
-            return answer(request, TooLarge(max_bytes=request.app.state.runtime.settings.max_body_bytes))
-        if error.status_code == 400:
-            return answer(request, BadJson())
-        return answer(request, NotFound())
-
-    def on_database(request: Request, error: Exception) -> Response:
-        away = Unavailable() if isinstance(error, PoolTimeout) else unavailable(error)  # type: ignore[arg-type]  # DBAPIError
-        if away is None:
+    def answer(request: Request, error: Exception) -> Response:
+        refusal = _refuse(service, request.scope, error)
+        if refusal is None:
             raise error
-        return answer(request, away)
+        return refusal
 
-    app.add_exception_handler(HallpassError, on_known)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(DBAPIError, on_database)
-    app.add_exception_handler(PoolTimeout, on_database)
+    for kind in (HallpassError, RequestValidationError, HTTPException, DBAPIError, PoolTimeout):
+        app.add_exception_handler(kind, answer)
+
+
+def _refuse(service: Service, scope: Scope, error: Exception) -> Response | None:
+    """Render what was raised, or return None where it is nothing that a caller can be told."""
+    known = _known(error, scope)
+    if known is None:
+        return None
+    language = Headers(scope=scope).get("accept-language", "")
+    return problem(known, language, service=service.name)
+
+
+def _known(error: Exception, scope: Scope) -> HallpassError | None:
+    match error:
+        case HallpassError():
+            return error
+        case RequestValidationError():
+            return _from_validation(error)
+        case HTTPException():
+            return _from_http(error, scope)
+        case PoolTimeout():
+            return Unavailable()
+        case DBAPIError():
+            return unavailable(error)
+    return None
+
+
+def _from_http(error: HTTPException, scope: Scope) -> HallpassError:
+    if error.status_code == 405:
+        return MethodNotAllowed()
+    if error.status_code == 413:
+        return TooLarge(max_bytes=scope["app"].state.runtime.settings.max_body_bytes)
+    if error.status_code == 400:
+        return BadJson()
+    return NotFound()
 
 
 def _from_validation(error: RequestValidationError) -> HallpassError:
@@ -364,7 +379,7 @@ class Edge:
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        metrics.REQUESTS.labels(self._service, scope["method"], route, str(status)).inc()
+        metrics.REQUESTS.labels(self._service, scope["method"], route, str(status or HUNG_UP)).inc()
         metrics.REQUEST_SECONDS.labels(self._service, scope["method"], route).observe(seconds)
 
 
