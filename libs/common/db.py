@@ -69,6 +69,8 @@ class Database:
             connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._wakes: list[Callable[[], None]] = []
+        event.listen(self._sessions, "after_commit", self._after_commit)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -89,13 +91,20 @@ class Database:
         raise AssertionError("unreachable")
 
     def wake_after_commit(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after each commit that recorded an event (in one process, the relay need not poll)."""
+        """Call `wake` after each commit that recorded an event: a relay need not poll, what is kept can be forgotten.
 
-        def woken(session: Session) -> None:
-            if session.info.pop("recorded_event", False):
-                wake()
+        The caller of the transaction goes on only when all have been called.
+        """
+        self._wakes.append(wake)
 
-        event.listen(self._sessions, "after_commit", woken)
+    def wake(self) -> None:
+        """Tell of a commit that recorded an event and was made on a connection of one's own."""
+        for wake in self._wakes:
+            wake()
+
+    def _after_commit(self, session: Session) -> None:
+        if session.info.pop("recorded_event", False):
+            self.wake()
 
     def ping(self) -> None:
         """Raise where the database does not answer."""

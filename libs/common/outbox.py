@@ -1,7 +1,9 @@
 """The outbox: events recorded in the business transaction, and the relay that hands them to the bus."""
 
+import json
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -65,6 +67,33 @@ def record(session: Session, *facts: Fact, replayed: bool = False) -> None:
         ],
     )
     session.info["recorded_event"] = True
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A row of the outbox as JSON, all but one part of its data."""
+
+    head: str
+    missing: str
+
+    def finished(self, part: str) -> str:
+        """Return the whole row; `part` is JSON."""
+        return f'{self.head},"{self.missing}":{part}}}}}'
+
+
+def unfinished(fact: Fact, missing: str, *, request_id: str) -> Unfinished:
+    """Make the row of an event ready for `json_populate_recordset`, all but the field `missing` of its data."""
+    row = {
+        "id": new_id(),
+        "type": fact.type,
+        "subject": fact.subject,
+        "version": fact.version,
+        "request_id": request_id,
+        "replayed": False,
+        "time": utcnow().isoformat(),
+    }
+    data = fact.model_dump_json(exclude={missing})
+    return Unfinished(f'{json.dumps(row)[:-1]},"data":{data[:-1]}', missing)
 
 
 def republish(db: Database, facts_of: Callable[[Session], Iterable[Fact]], *, batch: int = BATCH) -> int:

@@ -31,8 +31,8 @@ class Task:
 class Service:
     """A whole service: what it serves, hears, runs in the background, owns and needs.
 
-    `resources` builds what its routes need beside the common parts (available as `runtime.resources`);
-    `on_first_start` runs after migrations, once a process tree; `republish` yields its present state as facts.
+    `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `connect` ties
+    that to the rest of the runtime; `republish` yields its present state as facts.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Service:
     consumers: tuple[Consumer, ...] = ()
     tasks: tuple[Task, ...] = ()
     resources: Callable[[Any], Any] = lambda settings: None
+    connect: "Callable[[Runtime], None]" = lambda runtime: None
     republish: Callable[[Session], Iterable[Fact]] | None = None
 
     @property
@@ -70,7 +71,7 @@ class Runtime:
     @classmethod
     def build(cls, service: Service, settings: Settings) -> "Runtime":
         redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-        return cls(
+        runtime = cls(
             service=service,
             settings=settings,
             db=Database(
@@ -81,6 +82,8 @@ class Runtime:
             user_keys=TokenKeys(settings.user_token_keys, algorithm="HS256", audience="user"),
             resources=service.resources(settings),
         )
+        service.connect(runtime)
+        return runtime
 
     def close(self) -> None:
         self.db.close()

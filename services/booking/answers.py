@@ -7,6 +7,7 @@ from libs.common.crypto import Sealer
 from services.booking import forms
 from services.booking.forms import Answers
 from services.booking.models import Join
+from services.booking.rows import JoinRow
 
 
 def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
@@ -16,7 +17,7 @@ def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
     return sealer.seal(json.dumps(answers.sensitive, ensure_ascii=False).encode(), about=f"join:{join_id}")
 
 
-def opened(sealer: Sealer, join: Join) -> dict[str, Any]:
+def opened(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:
     """Return all answers of a join, for its user."""
     return join.answers | _sensitive(sealer, join)
 
@@ -28,7 +29,7 @@ def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
     return join.answers | {key: forms.masked(value, kinds.get(key)) for key, value in sensitive.items()}
 
 
-def _sensitive(sealer: Sealer, join: Join) -> dict[str, Any]:
+def _sensitive(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:
     if join.sealed is None:
         return {}
     found: dict[str, Any] = json.loads(sealer.open(join.sealed, about=f"join:{join.id}"))

@@ -12,44 +12,71 @@ from libs.contracts.catalog import FormField
 from services.booking import forms
 from services.booking.errors import PersonAlreadyJoined
 from services.booking.models import Claim, Slot
+from services.booking.rows import SlotRow
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One attendee's claims: the join that is to hold them, and the answers."""
+class Person:
+    """One attendee: the join that is to hold their claims, and the answers."""
 
     join_id: str
     attendee: int
     answers: dict[str, Any]
 
 
-def hold(session: Session, sealer: Sealer, slot: Slot, form: list[FormField], wanted: list[Wanted]) -> None:
-    """Claim every unique answer for its join, or raise PersonAlreadyJoined for the first that is taken.
+@dataclass(frozen=True)
+class Wanted:
+    """One answer that is to be claimed: the row, and whose fault it is where that is taken."""
 
-    Rows are written in one order everywhere, so that two bookings of the same people can't deadlock.
-    """
-    rows: dict[tuple[str, str, bytes], tuple[Wanted, FormField]] = {}
-    for person in wanted:
+    item_id: str
+    scope: str
+    field: FormField
+    digest: bytes
+    join_id: str
+    attendee: int
+
+    @property
+    def key(self) -> tuple[str, str, str, bytes]:
+        """The primary key of the row."""
+        return self.item_id, self.scope, self.field.key, self.digest
+
+    def refusal(self) -> PersonAlreadyJoined:
+        return PersonAlreadyJoined(
+            attendee=self.attendee, field=self.field.key, label=self.field.label, scope=self.field.unique
+        )
+
+
+def wanted(sealer: Sealer, slot: Slot | SlotRow, form: list[FormField], people: list[Person]) -> list[Wanted]:
+    """Return every claim of these people in the order of their keys, or raise PersonAlreadyJoined for a twin among them."""
+    found: dict[tuple[str, str, str, bytes], Wanted] = {}
+    for person in people:
         for field in form:
             value = person.answers.get(field.key)
             if field.unique is None or value is None:
                 continue
             digest = sealer.digest(forms.unique_text(value), about=f"{slot.item_id}:{field.key}")
-            key = (_scope(field, slot), field.key, digest)
-            if key in rows:
-                raise _refusal(person, field)
-            rows[key] = (person, field)
-    for key in sorted(rows):
-        person, field = rows[key]
-        scope, name, digest = key
+            claim = Wanted(slot.item_id, _scope(field, slot), field, digest, person.join_id, person.attendee)
+            if claim.key in found:
+                raise claim.refusal()
+            found[claim.key] = claim
+    return [found[key] for key in sorted(found)]
+
+
+def hold(session: Session, claims: list[Wanted]) -> None:
+    """Claim every answer for its join, or raise PersonAlreadyJoined for the first that is taken.
+
+    Rows are written in one order everywhere, so that two bookings of the same people can't deadlock.
+    """
+    for claim in claims:
+        item_id, scope, name, digest = claim.key
         made = session.execute(
             insert(Claim)
-            .values(item_id=slot.item_id, scope=scope, field=name, digest=digest, join_id=person.join_id)
+            .values(item_id=item_id, scope=scope, field=name, digest=digest, join_id=claim.join_id)
             .on_conflict_do_nothing()
             .returning(Claim.join_id)
         ).scalar()
         if made is None:
-            raise _refusal(person, field)
+            raise claim.refusal()
 
 
 def release(session: Session, join_ids: list[str]) -> None:
@@ -57,11 +84,7 @@ def release(session: Session, join_ids: list[str]) -> None:
     session.execute(delete(Claim).where(Claim.join_id.in_(join_ids)).execution_options(synchronize_session=False))
 
 
-def _scope(field: FormField, slot: Slot) -> str:
+def _scope(field: FormField, slot: Slot | SlotRow) -> str:
     if field.unique == "slot":
         return f"slot:{slot.id}"
     return f"day:{slot.date.isoformat()}" if field.unique == "day" else "item"
-
-
-def _refusal(person: Wanted, field: FormField) -> PersonAlreadyJoined:
-    return PersonAlreadyJoined(attendee=person.attendee, field=field.key, label=field.label, scope=field.unique)

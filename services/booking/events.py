@@ -8,11 +8,14 @@ from libs.common.ids import new_id
 from libs.contracts.booking import JoinEvent, JoinStatus, SlotTaken
 from services.booking.models import Join
 from services.booking.offers import Offered
+from services.booking.rows import JoinRow
 
 E = TypeVar("E", bound=JoinEvent)
 
 
-def of(kind: type[E], join: Join, offered: Offered, taken: SlotTaken, *, action_id: str, people: int, **more: Any) -> E:
+def of(
+    kind: type[E], join: Join | JoinRow, offered: Offered, taken: SlotTaken, *, action_id: str, people: int, **more: Any
+) -> E:
     """Describe what became of a join, as it is now, with the inventory as it is at commit."""
     return kind(
         version=join.version,
@@ -42,7 +45,7 @@ def of(kind: type[E], join: Join, offered: Offered, taken: SlotTaken, *, action_
     )
 
 
-def of_action(kind: type[E], changed: Iterable[tuple[Join, Offered, SlotTaken]], **more: Any) -> list[E]:
+def of_action(kind: type[E], changed: Iterable[tuple[Join | JoinRow, Offered, SlotTaken]], **more: Any) -> list[E]:
     """Describe one action on several joins: those of one user in one slot share an action id and say how many they are."""
     changed = list(changed)
     people = Counter(_together(join) for join, _, _ in changed)
@@ -53,5 +56,5 @@ def of_action(kind: type[E], changed: Iterable[tuple[Join, Offered, SlotTaken]],
     ]
 
 
-def _together(join: Join) -> tuple[str, str]:
+def _together(join: Join | JoinRow) -> tuple[str, str]:
     return join.user_id, join.slot_id

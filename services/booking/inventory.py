@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import SlotChanged, SlotStatus
 from services.booking.models import Join, Slot
+from services.booking.rows import SlotRow
 
 
 def take(session: Session, slot_id: str, people: int, *, even_closed: bool = False) -> SlotTaken | None:
@@ -51,7 +52,7 @@ def _changed(session: Session, slot_id: str, statement: object) -> SlotTaken | N
     return SlotTaken(slot_id=slot_id, taken=row.taken, capacity=row.capacity, version=row.version)
 
 
-def current(slot: Slot) -> SlotTaken:
+def current(slot: Slot | SlotRow) -> SlotTaken:
     """Return the inventory as a loaded row has it."""
     return SlotTaken(slot_id=slot.id, taken=slot.taken, capacity=slot.capacity, version=slot.version)
 

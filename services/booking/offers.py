@@ -10,15 +10,16 @@ from libs.contracts.catalog import FormField, HallStatus, ItemStatus, Rules, Slo
 from services.booking.errors import SlotNotFound
 from services.booking.models import Hall, Item, Slot
 from services.booking.policy import Offer
+from services.booking.rows import HallRow, ItemRow, SlotRow
 
 
 @dataclass(frozen=True)
 class Offered:
     """The three rows, and how the rules see them."""
 
-    slot: Slot
-    item: Item
-    hall: Hall
+    slot: Slot | SlotRow
+    item: Item | ItemRow
+    hall: Hall | HallRow
 
     @property
     def offer(self) -> Offer:
@@ -37,10 +38,12 @@ class Offered:
 
     @property
     def rules(self) -> Rules:
-        return Rules.model_validate(self.item.rules)
+        return self.item.rules if isinstance(self.item, ItemRow) else Rules.model_validate(self.item.rules)
 
     @property
     def form(self) -> list[FormField]:
+        if isinstance(self.item, ItemRow):
+            return self.item.form
         return [FormField.model_validate(field) for field in self.item.form]
 
 

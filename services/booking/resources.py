@@ -1,5 +1,6 @@
 """Booking's settings, and what its routes need beside the common parts."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -7,12 +8,16 @@ from fastapi import Depends, Header
 from pydantic import Field, SecretStr, model_validator
 
 from libs.common.crypto import Sealer
+from libs.common.service import Runtime
 from libs.common.settings import Json, Settings, require_secret
 from libs.common.web import RuntimeDep
 from libs.contracts.principals import CurrentUser
 from services.booking import sign_in
+from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
 from services.booking.wechat import WeChat
+
+_KEY = re.compile(r"[!-~]{1,200}")
 
 
 class BookingSettings(Settings):
@@ -54,10 +59,11 @@ class BookingSettings(Settings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to personal data, and the ways to sign in."""
+    """The key to personal data, the ways to sign in, and the desk at which places are given out."""
 
     sealer: Sealer
     providers: sign_in.Providers
+    desk: Desk
 
 
 def build(settings: BookingSettings) -> Resources:
@@ -65,10 +71,17 @@ def build(settings: BookingSettings) -> Resources:
     if settings.wechat_appid:
         secret = settings.wechat_secret.get_secret_value()
         wechat = WeChat(settings.wechat_appid, secret, base_url=settings.wechat_base_url)
+    sealer = Sealer(settings.data_keys, hash_key=settings.hash_key.get_secret_value())
     return Resources(
-        sealer=Sealer(settings.data_keys, hash_key=settings.hash_key.get_secret_value()),
+        sealer=sealer,
         providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
+        desk=Desk(settings.database_url.get_secret_value(), sealer),
     )
+
+
+def connect(runtime: Runtime) -> None:
+    """What the desk commits is told like any other commit."""
+    runtime.resources.desk.on_commit = runtime.db.wake
 
 
 def _sealer(runtime: RuntimeDep) -> Sealer:
@@ -81,17 +94,28 @@ def _providers(runtime: RuntimeDep) -> sign_in.Providers:
     return resources.providers
 
 
+def _desk(runtime: RuntimeDep) -> Desk:
+    resources: Resources = runtime.resources
+    return resources.desk
+
+
 def _limited(runtime: RuntimeDep, user: CurrentUser) -> None:
     runtime.limiter.hit(runtime.settings.user_rate, "user", user.id)
 
 
 def _key(idempotency_key: Annotated[str | None, Header(description="new for each booking")] = None) -> str:
     key = idempotency_key or ""
-    if not 1 <= len(key) <= 200 or not all("!" <= char <= "~" for char in key):
+    if not is_key(key):
         raise KeyRequired
     return key
 
 
+def is_key(text: str) -> bool:
+    """Whether a text can be an idempotency key: 1 to 200 visible ASCII characters."""
+    return bool(_KEY.fullmatch(text))
+
+
+DeskDep = Annotated[Desk, Depends(_desk)]
 SealerDep = Annotated[Sealer, Depends(_sealer)]
 ProvidersDep = Annotated[sign_in.Providers, Depends(_providers)]
 IdempotencyKey = Annotated[str, Depends(_key)]

@@ -8,15 +8,17 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
+from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
 from libs.contracts.principals import USER_TOKEN_LIFETIME, CurrentUser, issue_user_token
-from services.booking import answers, check_ins, joins, lists, offers, policy, sign_in, users, views
+from services.booking import answers, check_ins, hot_routes, joins, lists, offers, policy, sign_in, users, views
+from services.booking.asks import Booking, Cancelling, Moving
 from services.booking.errors import JoinNotFound
 from services.booking.lists import MyFilter
 from services.booking.models import User
 from services.booking.offers import Offered
-from services.booking.resources import IdempotencyKey, Limited, ProvidersDep, SealerDep
+from services.booking.resources import DeskDep, IdempotencyKey, Limited, ProvidersDep, SealerDep
 from services.booking.schemas import (
     BookIn,
     CheckIn,
@@ -87,26 +89,13 @@ def check(slot_id: Id, body: CheckIn, user: CurrentUser, session: Tx, now: Now) 
     return CheckOut(remaining=offered.offer.left)
 
 
-@router.post("/joins", status_code=201, dependencies=[Limited])
-def book(
-    body: BookIn, key: IdempotencyKey, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now
-) -> PartyOut:
+@router.post("/joins", status_code=201, response_model=PartyOut, dependencies=[Limited])
+@answered_first_by(hot_routes.book)
+async def book(body: BookIn, key: IdempotencyKey, user: CurrentUser, desk: DeskDep, now: Now) -> Response:
     """Take places in a slot for everybody named, or for nobody. The same key and body give the first success again."""
-    request = joins.Request(body.slot_id, [attendee.answers for attendee in body.attendees])
-
-    def work(session: Session) -> PartyOut:
-        locked = users.lock(session, user.id)
-        first = joins.first_success(session, sealer, user_id=user.id, key=key, request=request)
-        if first is not None:
-            return PartyOut.model_validate_json(first)
-        offered, made = joins.book(session, sealer, user=locked, request=request, now=now)
-        shown = [views.join(sealer, join, offered, now=now) for join in made]
-        party = PartyOut(party_id=made[0].party_id, joins=shown)
-        answer = party.model_dump_json().encode()
-        joins.remember(session, sealer, user_id=user.id, key=key, request=request, answer=answer, now=now)
-        return party
-
-    return runtime.db.run(work)
+    attendees = [attendee.answers for attendee in body.attendees]
+    asked = Booking(user_id=user.id, key=key, slot_id=body.slot_id, attendees=attendees, now=now)
+    return Response(await desk.book(asked), 201, media_type="application/json")
 
 
 @router.get("/joins")
@@ -148,26 +137,15 @@ def my_qr(join_id: Id, user: CurrentUser, session: Tx) -> Response:
 
 
 @router.post("/joins/{join_id}/cancel", dependencies=[Limited])
-def cancel(join_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> JoinOut:
+async def cancel(join_id: Id, user: CurrentUser, desk: DeskDep, now: Now) -> JoinOut:
     """Give the place back."""
-
-    def work(session: Session) -> JoinOut:
-        offered, join = joins.cancel(session, user_id=user.id, join_id=join_id, now=now)
-        return views.join(sealer, join, offered, now=now)
-
-    return runtime.db.run(work)
+    return await desk.cancel(Cancelling(user_id=user.id, join_id=join_id, now=now))
 
 
 @router.post("/joins/{join_id}/move", dependencies=[Limited])
-def move(join_id: Id, body: MoveIn, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> JoinOut:
+async def move(join_id: Id, body: MoveIn, user: CurrentUser, desk: DeskDep, now: Now) -> JoinOut:
     """Exchange the place for one in another slot of the same item: both happen, or neither."""
-
-    def work(session: Session) -> JoinOut:
-        locked = users.lock(session, user.id)
-        offered, join = joins.move(session, sealer, user=locked, join_id=join_id, slot_id=body.slot_id, now=now)
-        return views.join(sealer, join, offered, now=now)
-
-    return runtime.db.run(work)
+    return await desk.move(Moving(user_id=user.id, join_id=join_id, slot_id=body.slot_id, now=now))
 
 
 @router.post("/check-ins", dependencies=[Limited])

@@ -15,6 +15,7 @@ service = Service(
     package=Path(__file__).parent,
     settings=resources.BookingSettings,
     resources=resources.build,
+    connect=resources.connect,
     routers=(routes.router, staff_routes.router),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,

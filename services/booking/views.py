@@ -13,6 +13,7 @@ from libs.contracts.booking import JoinStatus
 from services.booking import answers
 from services.booking.models import Join, User
 from services.booking.offers import Offered
+from services.booking.rows import JoinRow
 from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, SlotRef, StaffJoinOut
 
 
@@ -36,9 +37,14 @@ def hall(offered: Offered) -> HallRef:
     return HallRef(id=offered.hall.id, name=offered.hall.name, address=offered.hall.address)
 
 
-def join(sealer: Sealer, found: Join, offered: Offered, *, now: datetime) -> JoinOut:
+def join(sealer: Sealer, found: Join | JoinRow, offered: Offered, *, now: datetime) -> JoinOut:
     """Show a join to its user, all answers readable."""
-    return JoinOut(**_common(found, offered, now), answers=answers.opened(sealer, found))
+    return join_with(answers.opened(sealer, found), found, offered, now=now)
+
+
+def join_with(readable: dict[str, Any], found: Join | JoinRow, offered: Offered, *, now: datetime) -> JoinOut:
+    """Show a join to its user, with answers that are readable already."""
+    return JoinOut(**_common(found, offered, now), answers=readable)
 
 
 def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now: datetime) -> StaffJoinOut:
@@ -51,7 +57,7 @@ def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now
     )
 
 
-def _common(found: Join, offered: Offered, now: datetime) -> dict[str, Any]:
+def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str, Any]:
     zone = ZoneInfo(offered.hall.timezone)
     is_missed = found.status == JoinStatus.BOOKED and found.checked_in_at is None and offered.slot.ends_at <= now
     return {

@@ -9,14 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from libs.common.ids import new_id
-from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import FieldType, FormField
-from services.booking import inventory
-from services.booking.models import Slot
+from services.booking import statements
 from tests.booking.builders import NAME, a_slot, booked, people_booked, stock
 from tests.world import World, simultaneously
 
@@ -26,11 +22,12 @@ Headers = dict[str, str]
 @pytest.fixture
 def http(world: World) -> Iterator[httpx2.Client]:
     """A client of the served product that may hold many connections."""
-    with (
-        world.serve() as address,
-        httpx2.Client(base_url=address, limits=httpx2.Limits(max_connections=None), timeout=60) as client,
-    ):
+    with world.serve() as address, _client(address) as client:
         yield client
+
+
+def _client(address: str) -> httpx2.Client:
+    return httpx2.Client(base_url=address, limits=httpx2.Limits(max_connections=None), timeout=60)
 
 
 def _book(
@@ -62,35 +59,44 @@ def test_two_hundred_ask_for_the_last_twenty_places_and_twenty_get_them(world: W
     assert _assert_counted(world, place.slot_id) == 20
 
 
-def _take_unguarded(session: Session, slot_id: str, people: int, *, even_closed: bool = False) -> SlotTaken | None:
-    """The old way, kept as the control: look whether there is room, then write the count that was seen."""
-    taken, capacity, version = session.execute(
-        select(Slot.taken, Slot.capacity, Slot.version).where(Slot.id == slot_id)
-    ).one()
-    if capacity is not None and taken + people > capacity:
-        return None
-    session.execute(
-        update(Slot)
-        .where(Slot.id == slot_id)
-        .values(taken=taken + people, version=version + 1)
-        .execution_options(synchronize_session=False)
-    )
-    return SlotTaken(slot_id=slot_id, taken=taken + people, capacity=capacity, version=version + 1)
+# The old way, kept as the control: look whether there is room, then write the count that was seen.
+UNGUARDED = """
+UPDATE slots SET taken = least(slots.taken + change.people, slots.capacity), version = change.version
+FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
+WHERE slots.id = change.id"""
 
 
-def test_without_the_guard_the_same_race_oversells(
-    world: World, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inventory, "take", _take_unguarded)
-    place = a_slot(world, capacity=20)
+def _rush_at_two_desks(world: World, places: int) -> tuple[str, int]:
+    """Let 200 people ask for the places, half of them at another desk; return the slot and how many were told yes."""
+    place = a_slot(world, capacity=places)
     users = [world.user(f"user {number}") for number in range(200)]
+    with world.serve() as one, world.serve() as other:
+        clients = [_client(one), _client(other)]
+        calls: list[Callable[[], httpx2.Response]] = [
+            partial(_book, clients[n % 2], user, place.slot_id) for n, user in enumerate(users)
+        ]
+        answers = simultaneously(calls)
+        for client in clients:
+            client.close()
+    return place.slot_id, sum(answer.status_code == 201 for answer in answers)
 
-    answers = simultaneously([partial(_book, http, user, place.slot_id) for user in users])
 
-    told_yes = sum(answer.status_code == 201 for answer in answers)
+def test_two_desks_give_out_the_last_places_once(world: World) -> None:
+    slot_id, told_yes = _rush_at_two_desks(world, 20)
+
+    assert told_yes == 20
+    assert _assert_counted(world, slot_id) == 20
+
+
+def test_without_locks_and_guard_the_same_race_oversells(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "SLOTS_LOCKED", statements.SLOTS)
+    monkeypatch.setattr(statements, "COUNT", UNGUARDED)
+
+    slot_id, told_yes = _rush_at_two_desks(world, 20)
+
     assert told_yes > 20
-    assert people_booked(world, place.slot_id) == told_yes
-    assert stock(world, place.slot_id)["taken"] != told_yes
+    assert people_booked(world, slot_id) == told_yes
+    assert stock(world, slot_id)["taken"] != told_yes
 
 
 def test_forty_requests_with_one_key_make_one_join(world: World, http: httpx2.Client) -> None:

@@ -1,0 +1,383 @@
+"""Settling: one transaction for all requests of a group, over a connection of its own.
+
+Locks are taken in the order of everywhere: users, slots ascending, joins ascending. What was decided is written by guarded
+statements, slots first; where one of them does not touch what it should, all is undone and each request tried alone.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy.engine import make_url
+
+from libs.common.crypto import Sealer
+from libs.common.errors import HallpassError, Unavailable
+from libs.common.logs import logger
+from libs.contracts.catalog import FormField, Rules
+from services.booking import answers as kept
+from services.booking import statements
+from services.booking.asks import Ask, Booking, Cancelling, Moving
+from services.booking.claims import Wanted
+from services.booking.drafts import Draft, draft, wanted
+from services.booking.ledger import Changes, Holding, Known, Ledger, Success
+from services.booking.offers import Offered
+from services.booking.rows import HallRow, ItemRow, JoinRow, SlotRow
+
+log = logger(__name__)
+
+ATTEMPTS = 5
+PATIENCE_S = 5.0  # with a database that neither answers nor refuses
+MOST_SEEN = 10_000
+_SETTINGS = (
+    "-c lock_timeout=3s -c TimeZone=UTC"
+    # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
+    # them large within seconds.
+    " -c enable_seqscan=off -c plan_cache_mode=force_generic_plan"
+)
+
+
+Request = tuple[Ask, Draft | None]
+
+
+class Raced(Exception):
+    """A row is no longer as it was read; nothing was written."""
+
+
+class Settler:
+    """Decides and writes groups of requests. Belongs to one event loop, and to one group at a time."""
+
+    def __init__(self, url: str, sealer: Sealer, *, on_commit: Callable[[], None]) -> None:
+        parsed = make_url(url).set(drivername="postgresql")
+        self._conninfo = parsed.render_as_string(hide_password=False)
+        self._sealer = sealer
+        self._on_commit = on_commit
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._items: dict[str, ItemRow] = {}
+        self._halls: dict[str, HallRow] = {}
+        self._seen: dict[str, Offered] = {}
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    def drafted(self, asked: Booking) -> Draft | None:
+        """Make a booking ready before it is decided, upon what was last seen of its slot; None where that is no use."""
+        seen = self._seen.get(asked.slot_id)
+        return None if seen is None or self._looks_full(asked) else self._drafted_upon(asked, seen)
+
+    def _drafted_upon(self, asked: Booking, offered: Offered) -> Draft | None:
+        try:
+            return draft(self._sealer, asked, offered)
+        except HallpassError:
+            return None  # said when its turn among the rules has come
+
+    async def settle(self, requests: Sequence[Request]) -> list[Any]:
+        """Return for each request its answer, or the exception that says why not."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                refused = await self._refusals([asked for asked, _ in requests])
+                left = [request for request in requests if id(request[0]) not in refused]
+                settled = iter(await self._settled(left)) if left else iter(())
+        except (TimeoutError, OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            log.warning("a group could not be settled", size=len(requests), error=type(error).__name__)
+            await self._drop_connection()
+            return [Unavailable() for _ in requests]
+        return [refused.get(id(asked)) or next(settled) for asked, _ in requests]
+
+    # --- refusing without locks ---
+
+    def _looks_full(self, asked: Ask) -> bool:
+        seen = self._seen.get(asked.slot_id) if isinstance(asked, Booking) else None
+        return seen is not None and seen.offer.left is not None and len(asked.attendees) > seen.offer.left  # type: ignore[attr-defined]  # a Booking
+
+    async def _refusals(self, asks: Sequence[Ask]) -> dict[int, HallpassError]:
+        """Return who of those that ask for a full slot is refused, by what stands in the database.
+
+        The crowd that comes after the last place takes no locks. The slot is read first and successes last: a request
+        that has succeeded meanwhile under the same key is found.
+        """
+        hopeless = [asked for asked in asks if isinstance(asked, Booking) and self._looks_full(asked)]
+        if not hopeless:
+            return {}
+        known = await self._read_again_where_lost(hopeless)
+        ledger = Ledger(self._sealer, known)
+        self._see(known)
+        return {id(asked): refused for asked in hopeless if (refused := ledger.refusal(asked)) is not None}
+
+    async def _read_again_where_lost(self, hopeless: list[Booking]) -> Known:
+        connection = await self._connected()
+        try:
+            return await self._read(connection, hopeless, [], {}, locking=False)
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            return await self._read(await self._connected(), hopeless, [], {}, locking=False)
+
+    # --- settling ---
+
+    async def _settled(self, requests: Sequence[Request]) -> list[Any]:
+        try:
+            return await self._transaction(requests)
+        except (TimeoutError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # whatever it is, the others are not to suffer from it
+            if self._is_lost():
+                raise
+            if len(requests) > 1:
+                log.info("a group falls apart", size=len(requests), error=type(error).__name__)
+        return [await self._alone(request) for request in requests]
+
+    async def _alone(self, request: Request) -> Any:
+        for attempt in range(ATTEMPTS):
+            try:
+                return (await self._transaction([request]))[0]
+            except (pg.LockNotAvailable, pg.QueryCanceled):
+                return Unavailable()
+            except (Raced, pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation) as error:
+                if attempt == ATTEMPTS - 1:
+                    return error
+            except psycopg.Error as error:
+                if self._is_lost():
+                    raise
+                return error
+            except Exception as error:  # noqa: BLE001  # told to its caller alone
+                return error
+        raise AssertionError("unreachable")
+
+    async def _transaction(self, requests: Sequence[Request]) -> list[Any]:
+        asks = [asked for asked, _ in requests]
+        for attempt in (1, 2):
+            connection = await self._connected()
+            try:
+                await connection.execute("BEGIN")
+                known = await self._known(connection, asks, [drafted for _, drafted in requests])
+                break
+            except psycopg.OperationalError:
+                # The server was restarted since the last group; nothing has been written yet.
+                if attempt == 2 or not connection.closed:
+                    await self._undo(connection)
+                    raise
+            except BaseException:
+                await self._undo(connection)
+                raise
+        ledger = Ledger(self._sealer, known)
+        try:
+            requests = await self._made_ready(connection, known, requests)
+            results = [_decided(ledger, asked, drafted) for asked, drafted in requests]
+            await self._write(connection, ledger.changes)
+            await connection.execute("COMMIT")
+        except BaseException:
+            await self._undo(connection)
+            raise
+        self._see(known)
+        if ledger.changes.facts:
+            self._on_commit()
+        return results
+
+    async def _undo(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        try:
+            await connection.rollback()
+        except psycopg.Error:
+            await connection.close()
+
+    # --- reading ---
+
+    async def _known(
+        self, connection: psycopg.AsyncConnection[Any], asks: Sequence[Ask], drafts: Sequence[Draft | None]
+    ) -> Known:
+        acted_on = sorted({asked.join_id for asked in asks if isinstance(asked, Cancelling | Moving)})
+        where: dict[str, str] = {}
+        if acted_on:
+            found = await connection.execute(statements.WHERE_JOINS_ARE, [statements.array(acted_on)])
+            where = dict(await found.fetchall())
+        return await self._read(connection, asks, drafts, where, locking=True)
+
+    async def _read(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        asks: Sequence[Ask],
+        drafts: Sequence[Draft | None],
+        where: dict[str, str],
+        *,
+        locking: bool,
+    ) -> Known:
+        claimants = [asked for asked in asks if isinstance(asked, Booking | Moving)]
+        user_ids = statements.array({asked.user_id for asked in claimants})
+        slot_ids = statements.array({*(asked.slot_id for asked in claimants), *where.values()})
+        keys = [(asked.user_id, asked.key) for asked in asks if isinstance(asked, Booking)]
+        wishes = [wish for drafted in drafts if drafted is not None for wish in drafted.wanted]
+        reads: dict[str, tuple[str, list[str]]] = {
+            "users": (statements.USERS_LOCKED if locking else statements.USERS, [user_ids]),
+            "slots": (statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
+            "joins": (statements.JOINS_LOCKED, [statements.array(where)]),
+            "holdings": (statements.HOLDINGS, [user_ids, slot_ids]),
+            "claimed": (statements.CLAIMED, _keys_of(wishes)),
+            "successes": (
+                statements.SUCCESSES,
+                [statements.array(user for user, _ in keys), statements.array(key for _, key in keys)],
+            ),
+        }
+        if not claimants:
+            del reads["users"], reads["holdings"]
+        if not where:
+            del reads["joins"]
+        if not wishes:
+            del reads["claimed"]
+        if not keys:
+            del reads["successes"]
+        async with connection.pipeline():
+            cursors = {name: await connection.execute(*read) for name, read in reads.items()}
+            found = {name: await cursor.fetchall() for name, cursor in cursors.items()}
+        known = Known(users=dict(found.get("users", ())), offered=await self._offered(connection, found["slots"]))
+        for row in found.get("joins", ()):
+            known.joins[row[0]] = JoinRow(*row)
+        for user_id, item_id, *holding in found.get("holdings", ()):
+            known.holdings[user_id, item_id].append(Holding(*holding))
+        for user_id, key, digest, sealed in found.get("successes", ()):
+            known.successes[user_id, key] = Success(digest, sealed)
+        known.claimed |= _claimed(found.get("claimed", ()))
+        if any(join.slot_id not in known.offered for join in known.joins.values()):
+            raise Raced  # moved between the two looks: its slot is not locked
+        return known
+
+    async def _offered(self, connection: psycopg.AsyncConnection[Any], rows: list[Any]) -> dict[str, Offered]:
+        slots = [(SlotRow(*row[:15]), row[15], row[16]) for row in rows]
+        stale_items = {slot.item_id for slot, version, _ in slots if not _is_at(self._items.get(slot.item_id), version)}
+        stale_halls = {slot.hall_id for slot, _, version in slots if not _is_at(self._halls.get(slot.hall_id), version)}
+        if stale_items or stale_halls:
+            items = await connection.execute(statements.ITEMS, [statements.array(stale_items)])
+            halls = await connection.execute(statements.HALLS, [statements.array(stale_halls)])
+            self._items |= {row[0]: _item(row) for row in await items.fetchall()}
+            self._halls |= {row[0]: HallRow(*row) for row in await halls.fetchall()}
+        return {slot.id: Offered(slot, self._items[slot.item_id], self._halls[slot.hall_id]) for slot, _, _ in slots}
+
+    def _see(self, known: Known) -> None:
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen |= known.offered
+
+    async def _made_ready(
+        self, connection: psycopg.AsyncConnection[Any], known: Known, requests: Sequence[Request]
+    ) -> list[Request]:
+        """Draft what could not be drafted before, and look whether its claims are free."""
+        ready, late = [], []
+        for asked, drafted in requests:
+            offered = known.offered.get(getattr(asked, "slot_id", ""))
+            if offered is not None and isinstance(asked, Booking) and (drafted is None or not drafted.fits(offered)):
+                drafted = self._drafted_upon(asked, offered)
+                late += drafted.wanted if drafted is not None else []
+            join = known.joins.get(asked.join_id) if isinstance(asked, Moving) else None
+            if offered is not None and join is not None:
+                late += wanted(self._sealer, offered, offered.form, [join], [kept.opened(self._sealer, join)])
+            ready.append((asked, drafted))
+        if late:
+            found = await connection.execute(statements.CLAIMED, _keys_of(late))
+            known.claimed |= _claimed(await found.fetchall())
+        return ready
+
+    # --- writing ---
+
+    async def _write(self, connection: psycopg.AsyncConnection[Any], changes: Changes) -> None:
+        written = []
+        async with connection.pipeline():
+            for statement, rows in _writes(changes):
+                cursor = await connection.execute(statement, [statements.rows(rows)])
+                written.append((cursor, len(rows)))
+                if statement is statements.COUNT and changes.released:
+                    await connection.execute(statements.RELEASE, [statements.array(changes.released)])
+        if any(cursor.rowcount != expected for cursor, expected in written):
+            raise Raced
+
+    # --- the connection ---
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._conninfo,
+                autocommit=True,
+                prepare_threshold=0,
+                connect_timeout=2,
+                application_name="hallpass-booking-groups",
+                options=_SETTINGS,
+            )
+        return self._connection
+
+    def _is_lost(self) -> bool:
+        return self._connection is None or self._connection.closed
+
+    async def _drop_connection(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+        self._connection = None
+
+
+def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:
+    try:
+        if isinstance(asked, Booking):
+            return ledger.book(asked, drafted)
+        if isinstance(asked, Cancelling):
+            return ledger.cancel(asked)
+        assert isinstance(asked, Moving)  # noqa: S101  # there are no others
+        return ledger.move(asked)
+    except HallpassError as refused:
+        return refused
+
+
+def _writes(changes: Changes) -> Iterator[tuple[str, list[str]]]:
+    """Yield statements and rows in the order of writing; the counts come first, so that they line up."""
+    counts = [
+        json.dumps({"id": slot_id, "seen": count.seen, "people": count.people, "version": count.version})
+        for slot_id, count in sorted(changes.counts.items())
+    ]
+    cancelled = [
+        json.dumps({"id": join.id, "ended_at": str(join.ended_at), "version": join.version})
+        for join in changes.cancelled.values()
+    ]
+    moved = [
+        json.dumps({"id": join.id, "slot_id": join.slot_id, "version": join.version}) for join in changes.moved.values()
+    ]
+    claims = [_claim(changes.claims[key]) for key in sorted(changes.claims)]
+    everything = (
+        (statements.COUNT, counts),
+        (statements.CANCEL, cancelled),
+        (statements.MOVE, moved),
+        (statements.BOOK, changes.booked),
+        (statements.CLAIM, claims),
+        (statements.REMEMBER, changes.successes),
+        (statements.RECORD, changes.facts),
+    )
+    return ((statement, rows) for statement, rows in everything if rows)
+
+
+def _claim(wish: Wanted) -> str:
+    item_id, scope, name, digest = wish.key
+    return json.dumps(
+        {"item_id": item_id, "scope": scope, "field": name, "digest": f"\\x{digest.hex()}", "join_id": wish.join_id}
+    )
+
+
+def _claimed(rows: Iterable[Any]) -> dict[tuple[str, str, str, bytes], str]:
+    return {tuple(key): join_id for *key, join_id in rows}
+
+
+def _keys_of(wishes: Sequence[Wanted]) -> list[str]:
+    keys = [wish.key for wish in wishes]
+    return [
+        statements.array(item_id for item_id, _, _, _ in keys),
+        statements.array(scope for _, scope, _, _ in keys),
+        statements.array(name for _, _, name, _ in keys),
+        statements.byte_array(digest for _, _, _, digest in keys),
+    ]
+
+
+def _is_at(row: ItemRow | HallRow | None, version: int) -> bool:
+    return row is not None and row.version == version
+
+
+def _item(row: Any) -> ItemRow:
+    item_id, hall_id, title, cover, status, form, form_version, rules, version = row
+    fields = [FormField.model_validate(field) for field in form]
+    return ItemRow(item_id, hall_id, title, cover, status, fields, form_version, Rules.model_validate(rules), version)

@@ -1,0 +1,141 @@
+"""Requests that are settled in one transaction: each has the answer that it would have had alone."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from libs.common.clock import utcnow
+from libs.common.errors import HallpassError
+from libs.common.ids import new_id
+from services.booking import ledger
+from services.booking.asks import Ask, Booking, Cancelling, Moving
+from services.booking.settle import Settler
+from tests.booking.builders import Place, a_slot, booked, people_booked, stock
+from tests.world import World
+
+
+def settled(world: World, *asks: Ask) -> list[Any]:
+    """Settle all of them as one group; return answers and exceptions, in order."""
+    runtime = world.runtimes["booking"]
+
+    async def story() -> list[Any]:
+        url = runtime.settings.database_url.get_secret_value()
+        settler = Settler(url, runtime.resources.sealer, on_commit=runtime.db.wake)
+        try:
+            return await settler.settle([(asked, None) for asked in asks])
+        finally:
+            await settler.close()
+
+    return asyncio.run(story())
+
+
+def codes(results: list[Any]) -> list[str]:
+    return [result.code if isinstance(result, HallpassError) else "yes" for result in results]
+
+
+@pytest.fixture
+def user_id(world: World) -> Callable[[str], str]:
+    def found(name: str) -> str:
+        answer = world.client.get("/api/booking/me", headers=world.user(name))
+        user: str = answer.json()["id"]
+        return user
+
+    return found
+
+
+def booking(user_id: str, place: Place, *, people: int = 1, key: str = "", **answers: Any) -> Booking:
+    attendees = [{"name": "张三"} | answers for _ in range(people)]
+    return Booking(user_id=user_id, key=key or new_id(), slot_id=place.slot_id, attendees=attendees, now=utcnow())
+
+
+def test_those_who_come_first_in_a_group_get_the_last_places(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=3, party_max=3)
+    one, two, three = map(user_id, ("one", "two", "three"))
+
+    results = settled(world, booking(one, place, people=2), booking(two, place, people=2), booking(three, place))
+
+    assert codes(results) == ["yes", "slot_full", "yes"]
+    assert results[1].params["left"] == 1
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 3
+
+
+def test_a_users_limit_counts_what_they_got_in_the_same_group(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=10)
+    one = user_id("one")
+
+    results = settled(world, booking(one, place), booking(one, place))
+
+    assert codes(results) == ["yes", "already_joined"]
+
+
+def test_one_key_twice_in_a_group_is_one_booking(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=10, max_per_slot=5)
+    one = user_id("one")
+
+    results = settled(
+        world, booking(one, place, key="k"), booking(one, place, key="k"), booking(one, place, people=2, key="k")
+    )
+
+    assert codes(results) == ["yes", "yes", "idempotency_key_reused"]
+    assert results[0] == results[1]
+    assert people_booked(world, place.slot_id) == 1
+
+
+def test_a_place_given_back_goes_to_who_comes_after_in_the_group(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=1)
+    owner = world.user("owner")
+    [join] = booked(world, owner, place.slot_id)
+    late, later = user_id("late"), user_id("later")
+    cancelling = Cancelling(user_id=user_id("owner"), join_id=join["id"], now=utcnow())
+
+    results = settled(world, booking(late, place), cancelling, booking(later, place))
+
+    assert codes(results) == ["slot_full", "yes", "yes"]
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 1
+
+
+def test_two_acts_on_one_join_are_decided_one_after_another(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=1)
+    target = place.another_slot(capacity=1)
+    [join] = booked(world, world.user("owner"), place.slot_id)
+    owner = user_id("owner")
+    moving = Moving(user_id=owner, join_id=join["id"], slot_id=target.slot_id, now=utcnow())
+    cancelling = Cancelling(user_id=owner, join_id=join["id"], now=utcnow())
+
+    results = settled(world, moving, cancelling, cancelling)
+
+    assert codes(results) == ["yes", "yes", "join_not_booked"]
+    assert [stock(world, slot)["taken"] for slot in (place.slot_id, target.slot_id)] == [0, 0]
+
+
+def test_nobody_is_refused_for_a_neighbours_fault(
+    world: World, user_id: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = a_slot(world, capacity=10)
+    one, poison, two = map(user_id, ("one", "poison", "two"))
+    healthy = ledger.Ledger.book
+
+    def book(self: ledger.Ledger, asked: Booking, drafted: Any) -> bytes:
+        if asked.user_id == poison:
+            raise ZeroDivisionError
+        return healthy(self, asked, drafted)
+
+    monkeypatch.setattr(ledger.Ledger, "book", book)
+
+    results = settled(world, booking(one, place), booking(poison, place), booking(two, place))
+
+    assert codes([results[0], results[2]]) == ["yes", "yes"]
+    assert isinstance(results[1], ZeroDivisionError)
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 2
+
+
+def test_a_request_is_bound_by_the_moment_it_came(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world, capacity=10)
+    early = booking(user_id("one"), place)
+    late = booking(user_id("two"), place)
+    early.now, late.now = place.slot.ends_at - timedelta(milliseconds=1), place.slot.ends_at
+
+    assert codes(settled(world, late, early)) == ["slot_ended", "yes"]
