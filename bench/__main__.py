@@ -1,105 +1,104 @@
-"""`make bench`: starts its own installations on free ports, measures, prints, and writes bench/out/latest.json.
+"""`make bench`: starts its own servers on free ports, measures, prints, and writes bench/out/latest.json.
 
-It never touches other data: every installation lives in a temporary folder and ends with the run.
+`BENCH_ONLY=hot,rush` chooses measures. Nothing it starts outlives it, and it never touches other data: everything lies
+in a temporary folder.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx2
-
-from bench import propagation
-from bench.propagation import Spread
-from deploy.servers import install
-from deploy.servers.process import ServerError, free_port
+from bench import hot_slot, installations
+from bench.generator import allow_many_files
+from bench.ground import Ground
+from bench.report import Row
+from bench.scene import Scene
+from deploy.servers.postgres import find_binaries
 
 OUT = Path(__file__).parent / "out" / "latest.json"
-START_TIMEOUT_S = 180
+
+# On one ground, in this order.
+ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
+    "hot": hot_slot.against_the_database,
+    "two": hot_slot.by_two_processes,
+    "followed": hot_slot.followed,
+    "spread": hot_slot.spread,
+}
+# Each starts a whole installation.
+WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "embedded": installations.through_embedded,
+    "distributed": installations.through_distributed,
+}
 
 
-@contextmanager
-def embedded(folder: Path) -> Iterator[tuple[str, str]]:
-    """An embedded installation of its own; yield its address and the password of `admin`."""
-    port = free_port()
-    environment = os.environ | {"HALLPASS_PORT": str(port), "HALLPASS_DATA": str(folder), "HALLPASS_DEMO": "no"}
-    command = [sys.executable, "-m", "deploy", "run"]
-    with (folder.parent / "run.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(address, process)
-        yield address, (folder / "first-password").read_text().strip()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+class Bench:
+    """The rows so far, and what could not be measured."""
 
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.failed: list[str] = []
 
-def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
+    def take(self, name: str, rows: Iterator[Row]) -> None:
+        """Print each row as it comes; what fails is told and does not stop the others."""
+        started = time.monotonic()
         try:
-            if httpx2.get(f"{address}/healthz", timeout=2).json()["status"] == "ok":
-                return
-        except (httpx2.TransportError, ValueError):
-            pass
-        time.sleep(0.1)
-    raise RuntimeError("the embedded installation did not start")
+            for row in rows:
+                self.rows.append(row)
+                print(row, flush=True)
+        except Exception:  # noqa: BLE001  # the other measures can still be had
+            self.failed.append(name)
+            print(f"{name}: not measured\n{traceback.format_exc()}", flush=True)
+        print(f"    {name}: {time.monotonic() - started:.0f} s, {_load()}", flush=True)
+
+    def write(self) -> None:
+        OUT.parent.mkdir(exist_ok=True)
+        OUT.write_text(json.dumps([row.as_json() for row in self.rows], indent=2, ensure_ascii=False) + "\n")
+        print(f"written to {OUT.relative_to(Path.cwd()) if OUT.is_relative_to(Path.cwd()) else OUT}")
 
 
-@contextmanager
-def distributed(folder: Path) -> Iterator[tuple[str, str]]:
-    """A distributed installation of its own, over RabbitMQ; yield as above."""
-    from deploy.native import Native
-
-    with Native(folder, port=free_port(), dev_sign_in=True) as native:
-        yield native.address, native.first_password
-
-
-def _row(name: str, spread: Spread, limit: float) -> dict[str, Any]:
-    print(
-        f"{name:45} median {spread.median:7.1f} ms   p95 {spread.p95:7.1f} ms   worst {spread.worst:7.1f} ms"
-        f"   (asked: p95 under {limit:.0f} ms; {spread.rounds} rounds)"
-    )
-    return {
-        "name": name,
-        "value": spread.p95,
-        "unit": "ms",
-        "limit": "p95 asked for",
-        "limit_value": limit,
-        "ratio": spread.p95 / limit,
-        "rounds": spread.rounds,
-    }
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped and removed
+    allow_many_files()
+    chosen = _chosen(os.environ.get("BENCH_ONLY", ""))
+    print(f"{os.cpu_count()} cores, {_load()}, PostgreSQL {find_binaries().version} with fsync on", flush=True)
+    bench = Bench()
+    with tempfile.TemporaryDirectory(prefix="hp-bench-") as name:
+        folder = Path(name)
+        _measure(bench, chosen, folder)
+    bench.write()
+    return 1 if bench.failed else 0
 
 
-def main() -> None:
-    load = ", ".join(f"{one:.2f}" for one in os.getloadavg())
-    print(f"{os.cpu_count()} cores, load {load}")
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="hp-bench-") as folder:
-        with embedded(Path(folder) / "embedded") as (address, password):
-            spread = propagation.measure(address, username="admin", password=password)
-        rows.append(_row("join to remaining, embedded", spread, 300))
-        try:
-            install.ensure("rabbitmq", "nginx")
-        except ServerError as error:
-            print(f"not measured, distributed: {error}")
-        else:
-            with distributed(Path(folder) / "distributed") as (address, password):
-                spread = propagation.measure(address, username="admin", password=password)
-            rows.append(_row("join to remaining, over RabbitMQ", spread, 500))
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=2) + "\n")
-    print(f"written to {OUT.relative_to(Path.cwd()) if OUT.is_relative_to(Path.cwd()) else OUT}")
+def _measure(bench: Bench, chosen: list[str], folder: Path) -> None:
+    if on_ground := [name for name in ON_GROUND if name in chosen]:
+        (folder / "ground").mkdir()
+        with Ground(folder / "ground") as ground:
+            scene = Scene(ground)
+            for name in on_ground:
+                bench.take(name, ON_GROUND[name](scene))
+    for name in WHOLE:
+        if name in chosen:
+            bench.take(name, WHOLE[name](folder))
+
+
+def _chosen(text: str) -> list[str]:
+    """The names of the measures asked for; all where none is."""
+    known = [*ON_GROUND, *WHOLE]
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := sorted(set(asked) - set(known)):
+        sys.exit(f"BENCH_ONLY names {', '.join(unknown)}; there are {', '.join(known)}")
+    return asked or known
+
+
+def _load() -> str:
+    return f"load {', '.join(f'{one:.1f}' for one in os.getloadavg())}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
