@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import hot_slot, installations
+from bench import bare_route, hot_slot, installations, release, stored
 from bench.generator import allow_many_files
 from bench.ground import Ground
 from bench.report import Row
@@ -29,6 +29,13 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "two": hot_slot.by_two_processes,
     "followed": hot_slot.followed,
     "spread": hot_slot.spread,
+    "lone": hot_slot.lone,
+    "connections": hot_slot.by_connections,
+    "release": release.measure,
+    "refusals": bare_route.refusals,
+    "steady": bare_route.steady,
+    "item": bare_route.item,
+    "stored": stored.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {

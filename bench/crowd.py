@@ -69,18 +69,15 @@ def offer(
     return Offer(item_id, [row[0] for row in made])
 
 
-def join_request(guest: Guest, slot_id: str, number: int) -> bytes:
-    """Render one request to join; the mobile number differs from guest to guest."""
-    body = as_json(
-        {"slot_id": slot_id, "attendees": [{"answers": {"name": "王小明", "mobile": f"138{number % 100_000_000:08d}"}}]}
-    ).encode()
-    return post("/api/booking/joins", guest, body, more=f"Idempotency-Key: {new_id()}\r\n")
+def join_requests(guests: list[Guest], slot_ids: list[str], *, path: str = "/api/booking/joins") -> list[bytes]:
+    """Render one request to join for each guest, the slots taking turns, each with its own mobile number and key."""
+    return [_join_request(guest, slot_ids[number % len(slot_ids)], number, path) for number, guest in enumerate(guests)]
 
 
-def join_requests(guests: list[Guest], slot_ids: list[str], *, path: str = "") -> list[bytes]:
-    """Render one request for each guest, the slots taking turns."""
-    rendered = [join_request(guest, slot_ids[number % len(slot_ids)], number) for number, guest in enumerate(guests)]
-    return [request.replace(b"/api/booking/joins", path.encode(), 1) for request in rendered] if path else rendered
+def _join_request(guest: Guest, slot_id: str, number: int, path: str) -> bytes:
+    answers = {"name": "王小明", "mobile": f"138{number % 100_000_000:08d}"}
+    body = as_json({"slot_id": slot_id, "attendees": [{"answers": answers}]}).encode()
+    return post(path, guest, body, more=f"Idempotency-Key: {new_id()}\r\n")
 
 
 def post(path: str, guest: Guest, body: bytes, *, more: str = "") -> bytes:

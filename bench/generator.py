@@ -110,14 +110,12 @@ class Run:
     def answered(self, connection: Connection, data: bytes, asked_at: float) -> None:
         now = time.perf_counter()
         status = data[9:12]
+        self._counts[_named(status, data)] += 1
         if status == self._wanted:
-            self._counts[status] += 1
             self._last_wanted = now
             if self._counts_from <= now and (now <= self._ends or self._plan.mode != "closed"):
                 self._counted += 1
                 self._latencies.append(now - asked_at)
-        else:
-            self._counts[_named(status, data)] += 1
         self._last = now
         self._under_way -= 1
         if self._plan.mode == "closed":
@@ -196,7 +194,8 @@ class Run:
 
 
 def _named(status: bytes, data: bytes) -> bytes:
-    at = data.find(_CODE)
+    """A refusal goes by its status and code, everything else by its status."""
+    at = data.find(_CODE) if status >= b"400" else -1
     return status if at < 0 else status + b" " + data[at + 8 : data.index(b'"', at + 8)]
 
 

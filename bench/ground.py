@@ -20,7 +20,7 @@ from deploy.env_files import Variables
 from deploy.keys import Keys
 from deploy.probe import answers
 from deploy.servers.postgres import Postgres
-from deploy.servers.process import Child, clean_environment, port_is_taken
+from deploy.servers.process import Child, clean_environment, port_is_taken, wait_until
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.valkey import Valkey
 
@@ -102,6 +102,22 @@ class Ground:
         with self.connect() as connection:
             connection.execute(f"TRUNCATE {LEFT_BY_A_ROUND} CASCADE")
             connection.execute("CHECKPOINT")
+
+    def unpublished(self) -> int:
+        """How many events booking has recorded and not published."""
+        with self.connect() as connection:
+            row = connection.execute("SELECT count(*) FROM booking.outbox WHERE published_at IS NULL").fetchone()
+        return int(row[0]) if row else 0
+
+    def wait_for_catalog(self, slot_id: str, *, taken: int, timeout_s: float) -> None:
+        """Return when catalog shows so many places of the slot as taken, or raise TimedOut."""
+        with self.connect() as connection:
+
+            def shows_all() -> bool:
+                row = connection.execute("SELECT taken FROM catalog.slots WHERE id = %s", [slot_id]).fetchone()
+                return row is not None and row[0] >= taken
+
+            wait_until(shows_all, timeout_s, f"catalog to show {taken} places taken")
 
     # --- our processes ---
 

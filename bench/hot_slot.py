@@ -1,5 +1,6 @@
 """Confirmed joins per second over HTTP: one hot slot, and what changes when anything about it does."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -9,7 +10,7 @@ from bench import crowd
 from bench.crowd import Guest
 from bench.ground import Api
 from bench.load import Outcome, Plan, send
-from bench.report import Row, by_turns
+from bench.report import Row, by_turns, medians
 from bench.scene import Scene
 
 CONNECTIONS = 256
@@ -18,6 +19,11 @@ WARM_S = 0.5
 ROUNDS = 3
 PGBENCH_S = 3
 CLIENTS_OF_ONE_CALL = (1, 8, 16, 64)
+CLIENTS_OF_FOLLOWED = 1
+FOLLOWING_S = 120.0
+OTHER_CONNECTIONS = (1, 16, 64, 1024)
+JOINS = "/api/booking/joins"
+CONTROL_JOINS = "/control/joins"
 
 
 def run(scene: Scene, *apis: Api, slots: int = 1, connections: int = CONNECTIONS) -> Outcome:
@@ -34,7 +40,7 @@ def joins(
     *,
     connections: int = CONNECTIONS,
     seconds: float = SECONDS,
-    path: str = "",
+    path: str = JOINS,
 ) -> Outcome:
     """Let every guest join once, the slots taking turns, in a closed loop; nothing but 201 is acceptable."""
     plan = Plan(
@@ -78,16 +84,28 @@ def by_two_processes(scene: Scene) -> Iterator[Row]:
 
 
 def followed(scene: Scene) -> Iterator[Row]:
-    """The same with relay, RabbitMQ, notify and catalog following live."""
+    """The same with relay, RabbitMQ, notify and catalog following live, and how far they are behind when it ends."""
     ground, limit = scene.ground, scene.limit
+    behind: dict[str, list[float]] = {"events": [], "seconds": []}
+
+    def joins_followed() -> float:
+        ground.clear()
+        offered = crowd.offer(ground)
+        outcome = joins([ground.booking], scene.guests, offered.slot_ids)
+        behind["events"].append(ground.unpublished())
+        ended = time.monotonic()
+        ground.wait_for_catalog(offered.slot_ids[0], taken=outcome.counts["201"], timeout_s=FOLLOWING_S)
+        behind["seconds"].append(time.monotonic() - ended)
+        return outcome.rate
+
     with ExitStack() as stack:
         ground.follow(stack)
-        found = by_turns(
-            ROUNDS,
-            joins=lambda: run(scene, ground.booking).rate,
-            call=lambda: limit.one_call(1, PGBENCH_S),
-        )
-        yield Row("joins, hot slot, everything following", found["joins"], "joins/s", "pgbench", found["call"], ROUNDS)
+        found = by_turns(ROUNDS, joins=joins_followed, call=lambda: limit.one_call(CLIENTS_OF_FOLLOWED, PGBENCH_S))
+    name, clients = "joins, hot slot, everything following", CLIENTS_OF_FOLLOWED
+    yield Row(name, found["joins"], "joins/s", f"pgbench one call, {clients} client", found["call"], ROUNDS)
+    left = medians(behind)
+    yield Row(f"{name}: unpublished at the end", left["events"], "events", "joins/s", found["joins"], ROUNDS)
+    yield Row(f"{name}: until catalog has all", left["seconds"], "s", "load", SECONDS, ROUNDS)
 
 
 def spread(scene: Scene) -> Iterator[Row]:
@@ -99,6 +117,38 @@ def spread(scene: Scene) -> Iterator[Row]:
         spread=lambda: run(scene, ground.booking, slots=1000).rate,
     )
     yield Row("joins, hot slot, beside 1,000 slots", found["hot"], "joins/s", "1,000 slots", found["spread"], ROUNDS)
+
+
+def lone(scene: Scene) -> Iterator[Row]:
+    """One join after another on an idle system: how long each takes, beside the plain ORM route."""
+    ground = scene.ground
+
+    def p50(api: Api, path: str) -> float:
+        ground.clear()
+        return joins([api], scene.guests, crowd.offer(ground).slot_ids, connections=1, path=path).p50_ms
+
+    found = by_turns(
+        ROUNDS,
+        ours=lambda: p50(ground.booking, JOINS),
+        control=lambda: p50(ground.control, CONTROL_JOINS),
+    )
+    yield Row("lone join, p50", found["ours"], "ms", "plain ORM route", found["control"], ROUNDS)
+
+
+def by_connections(scene: Scene) -> Iterator[Row]:
+    """One hot slot by ever more connections."""
+    ground = scene.ground
+    run(scene, ground.booking)
+    found = by_turns(
+        1, **{str(n): partial(_rate, scene, ground.booking, connections=n) for n in (CONNECTIONS, *OTHER_CONNECTIONS)}
+    )
+    whole = found[str(CONNECTIONS)]
+    for n in OTHER_CONNECTIONS:
+        yield Row(f"joins, hot slot, {n} connections", found[str(n)], "joins/s", f"{CONNECTIONS} connections", whole, 1)
+
+
+def _rate(scene: Scene, api: Api, *, connections: int) -> float:
+    return run(scene, api, connections=connections).rate
 
 
 def _memory(api: Api) -> Iterator[Row]:

@@ -1,0 +1,67 @@
+"""Whether joins become slower with the joins that are stored already."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from bench import crowd, hot_slot
+from bench.report import Row, medians
+from bench.scene import Scene
+
+FEW = 10_000
+MANY = 10_000_000 if os.environ.get("BENCH_FULL") == "1" else 1_000_000
+ROUNDS = 3
+OLD_SLOTS = 1_000
+
+
+def measure(scene: Scene) -> Iterator[Row]:
+    """Joins of one hot slot with many joins stored ÷ with few: these two can't take turns."""
+    ground = scene.ground
+    hot_slot.run(scene, ground.booking)
+    ground.clear()
+    old = crowd.offer(ground, slots=OLD_SLOTS).slot_ids
+    with ground.connect() as connection:
+        _fill(connection, old, FEW)
+        few = [_round(scene) for _ in range(ROUNDS)]
+        _fill(connection, old, MANY - FEW)
+        many = [_round(scene) for _ in range(ROUNDS)]
+    found = medians({"few": few, "many": many})
+    yield Row(f"joins, hot slot, {MANY:,} stored", found["many"], "joins/s", f"{FEW:,} stored", found["few"], ROUNDS)
+    ground.clear()
+
+
+def _round(scene: Scene) -> float:
+    slot_ids = crowd.offer(scene.ground).slot_ids
+    return hot_slot.joins([scene.ground.booking], scene.guests, slot_ids).rate
+
+
+def _fill(connection: psycopg.Connection[Any], slot_ids: list[str], count: int) -> None:
+    """Store joins of the crowd in these slots; indexes are made anew afterwards, which is many times faster."""
+    indexes = connection.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'booking' AND tablename = 'joins'"
+        " AND indexname NOT LIKE 'pk_%'"
+    ).fetchall()
+    with connection.transaction():
+        connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
+        for name, _ in indexes:
+            connection.execute(sql.SQL("DROP INDEX booking.{}").format(sql.Identifier(name)))
+        connection.execute(
+            "WITH slots AS (SELECT id, item_id, hall_id, row_number() OVER () - 1 AS n FROM booking.slots WHERE id = ANY(%s)),"
+            " users AS (SELECT id, row_number() OVER () - 1 AS n FROM booking.users),"
+            " sizes AS (SELECT (SELECT count(*) FROM slots) AS slots, (SELECT count(*) FROM users) AS users)"
+            " INSERT INTO booking.joins (id, party_id, user_id, slot_id, item_id, hall_id, code, status, answers, sealed,"
+            " form_version, created_at)"
+            " SELECT gen_random_uuid(), gen_random_uuid(), users.id, slots.id, slots.item_id, slots.hall_id,"
+            " lpad((n * 7919 + %s)::text, 15, '1'), 'booked', '{\"name\": \"王小明\"}', decode(repeat('ab', 70), 'hex'), 1, now()"
+            " FROM generate_series(1, %s) AS n, sizes"
+            " JOIN slots ON true JOIN users ON true"
+            " WHERE slots.n = n % sizes.slots AND users.n = n % sizes.users",
+            [slot_ids, 0, count],
+        )
+        for _, definition in indexes:
+            connection.execute(definition)
+    connection.execute("VACUUM ANALYZE booking.joins")
+    connection.execute("CHECKPOINT")
