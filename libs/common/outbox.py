@@ -1,12 +1,12 @@
 """The outbox: events recorded in the business transaction, and the relay that hands them to the bus."""
 
-import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from pydantic_core import to_json
 from sqlalchemy import BigInteger, Identity, Index, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -73,12 +73,11 @@ def record(session: Session, *facts: Fact, replayed: bool = False) -> None:
 class Unfinished:
     """A row of the outbox as JSON, all but one part of its data."""
 
-    head: str
-    missing: str
+    head: bytes
 
-    def finished(self, part: str) -> str:
+    def finished(self, part: bytes) -> bytes:
         """Return the whole row; `part` is JSON."""
-        return f'{self.head},"{self.missing}":{part}}}}}'
+        return self.head + part + b"}}"
 
 
 def unfinished(fact: Fact, missing: str, *, request_id: str) -> Unfinished:
@@ -90,10 +89,10 @@ def unfinished(fact: Fact, missing: str, *, request_id: str) -> Unfinished:
         "version": fact.version,
         "request_id": request_id,
         "replayed": False,
-        "time": utcnow().isoformat(),
+        "time": utcnow(),
     }
-    data = fact.model_dump_json(exclude={missing})
-    return Unfinished(f'{json.dumps(row)[:-1]},"data":{data[:-1]}', missing)
+    data = fact.model_dump_json(exclude={missing}).encode()
+    return Unfinished(to_json(row)[:-1] + b',"data":' + data[:-1] + f',"{missing}":'.encode())
 
 
 def republish(db: Database, facts_of: Callable[[Session], Iterable[Fact]], *, batch: int = BATCH) -> int:

@@ -32,7 +32,7 @@ class RateLimiter:
         if self._pool is None or time.monotonic() < self._resume_at:
             metrics.RATE_LIMITER_DOWN.labels(self._service).inc()
             return
-        item = _parsed(rate)
+        item = parsed(rate)
         try:
             limiter = self._connected()
             if limiter.hit(item, self._service, *subject):
@@ -58,5 +58,6 @@ class RateLimiter:
 
 
 @lru_cache
-def _parsed(rate: str) -> RateLimitItem:
+def parsed(rate: str) -> RateLimitItem:
+    """Read a rate such as `30/minute`."""
     return parse(rate)

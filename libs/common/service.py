@@ -14,6 +14,7 @@ from libs.common.inbox import Consumer
 from libs.common.messages import Fact
 from libs.common.ratelimit import RateLimiter
 from libs.common.settings import Settings
+from libs.common.tally import Tally
 from libs.common.tokens import TokenKeys
 
 
@@ -64,6 +65,7 @@ class Runtime:
     settings: Any
     db: Database
     limiter: RateLimiter
+    tally: Tally
     staff_keys: TokenKeys
     user_keys: TokenKeys
     resources: Any = field(default=None)
@@ -78,6 +80,7 @@ class Runtime:
                 settings.database_url.get_secret_value(), name=service.name, pool_size=settings.database_pool_size
             ),
             limiter=RateLimiter(redis_url, service=service.name),
+            tally=Tally(redis_url, service=service.name),
             staff_keys=TokenKeys(settings.staff_token_keys, algorithm="Ed25519", audience="staff"),
             user_keys=TokenKeys(settings.user_token_keys, algorithm="HS256", audience="user"),
             resources=service.resources(settings),
@@ -86,4 +89,5 @@ class Runtime:
         return runtime
 
     def close(self) -> None:
+        self.tally.close()
         self.db.close()

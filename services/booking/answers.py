@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from pydantic_core import to_json
+
 from libs.common.crypto import Sealer
 from services.booking import forms
 from services.booking.forms import Answers
@@ -14,7 +16,7 @@ def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
     """Return the encrypted sensitive answers of a join, None where there are none."""
     if not answers.sensitive:
         return None
-    return sealer.seal(json.dumps(answers.sensitive, ensure_ascii=False).encode(), about=f"join:{join_id}")
+    return sealer.seal(to_json(answers.sensitive), about=f"join:{join_id}")
 
 
 def opened(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:

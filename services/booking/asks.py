@@ -1,11 +1,12 @@
 """What users ask of the ledger: to book for a party, to cancel a join, to move one."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
+
+from pydantic_core import to_json
 
 from libs.common import context
 from libs.common.ids import parse_id
@@ -36,8 +37,7 @@ class Booking(Ask):
     @cached_property
     def digest(self) -> bytes:
         """Tell one body from another, whatever the order of its fields."""
-        body = json.dumps([self.slot_id, self.attendees], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(body.encode("utf-8", "surrogatepass")).digest()
+        return hashlib.sha256(to_json([self.slot_id, [sorted(answers.items()) for answers in self.attendees]])).digest()
 
 
 @dataclass(kw_only=True)

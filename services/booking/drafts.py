@@ -4,10 +4,11 @@ Checking a form, encrypting answers and rendering JSON take most of a booking's 
 everybody else waits for it, so that this is done ahead, upon what the process last saw of the slot.
 """
 
-import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import to_json
 
 from libs.common import outbox
 from libs.common.crypto import Sealer
@@ -30,8 +31,8 @@ class Draft:
 
     basis: tuple[Any, ...]
     wanted: list[claims.Wanted]
-    joins: list[str]
-    success: str
+    joins: list[bytes]
+    success: bytes
     answer: bytes
     facts: list[outbox.Unfinished]
 
@@ -76,10 +77,10 @@ def wanted(
     return claims.wanted(sealer, offered.slot, form, people)
 
 
-def success_row(sealer: Sealer, asked: Booking, answer: bytes) -> str:
+def success_row(sealer: Sealer, asked: Booking, answer: bytes) -> bytes:
     """The record by which the same key finds the same answer again."""
     sealed = sealer.seal(answer, about=f"success:{asked.user_id}:{asked.key}")
-    return json.dumps(
+    return to_json(
         {
             "user_id": asked.user_id,
             "key": asked.key,
@@ -112,8 +113,8 @@ def _join(sealer: Sealer, asked: Booking, offered: Offered, party_id: str, answe
     )
 
 
-def _as_row(join: JoinRow) -> str:
-    return json.dumps(
+def _as_row(join: JoinRow) -> bytes:
+    return to_json(
         {
             "id": join.id,
             "party_id": join.party_id,
@@ -130,5 +131,4 @@ def _as_row(join: JoinRow) -> str:
             "version": join.version,
             "created_at": join.created_at.isoformat(),
         },
-        ensure_ascii=False,
     )

@@ -176,9 +176,17 @@ def _number(field: FormField, value: Any) -> int | float:
     return value
 
 
+# The library's own pattern for what most people write. Asking it takes a tenth of a millisecond, at 9:00 a third of a
+# booking's time.
+_CHINA: Any = phonenumbers.PhoneMetadata.metadata_for_region("CN")
+_CHINESE_MOBILE = re.compile(_CHINA.mobile.national_number_pattern)
+
+
 def _mobile(_: FormField, value: Any) -> str:
     """A Chinese mobile number as 11 digits, one of elsewhere as E.164 (with its +)."""
     text = _text_of(value)
+    if len(text) == 11 and text.isascii() and text.isdigit() and _CHINESE_MOBILE.fullmatch(text):
+        return text
     try:
         number = phonenumbers.parse(text, "CN")
     except phonenumbers.NumberParseException:

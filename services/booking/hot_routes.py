@@ -21,11 +21,11 @@ async def book(request: Request) -> Answer | None:
         return None
     runtime, now = request.runtime, utcnow()
     user_id: str = runtime.user_keys.verify(token[7:], now=now)["sub"]
-    runtime.limiter.hit(runtime.settings.user_rate, "user", user_id)
     try:
         body = BookIn.model_validate_json(await request.body())
     except ValidationError:
         return None
+    runtime.tally.hit(runtime.settings.user_rate, "user", user_id)
     resources: Resources = runtime.resources
     attendees = [attendee.answers for attendee in body.attendees]
     answer = await resources.desk.book(

@@ -73,13 +73,13 @@ class Changes:
     """What is to be written. Rows that are inserted are JSON already."""
 
     counts: dict[str, Count] = field(default_factory=dict)
-    booked: list[str] = field(default_factory=list)
+    booked: list[bytes] = field(default_factory=list)
     cancelled: dict[str, JoinRow] = field(default_factory=dict)
     moved: dict[str, JoinRow] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     claims: dict[tuple[str, str, str, bytes], Wanted] = field(default_factory=dict)
-    successes: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
+    successes: list[bytes] = field(default_factory=list)
+    facts: list[bytes] = field(default_factory=list)
 
 
 class Ledger:
@@ -102,7 +102,7 @@ class Ledger:
         self._claim(ready.wanted)
         self.changes.booked.extend(ready.joins)
         self.changes.successes.append(ready.success)
-        inventory = taken.model_dump_json()
+        inventory = taken.model_dump_json().encode()
         self.changes.facts.extend(fact.finished(inventory) for fact in ready.facts)
         self._hold(asked.user_id, offered.slot, len(asked.attendees))
         self.known.successes[asked.user_id, asked.key] = Success(asked.digest, answer=ready.answer)
@@ -238,7 +238,7 @@ class Ledger:
     ) -> None:
         for fact in events.of_action(kind, [(join, offered, taken)], **more):
             row = outbox.unfinished(fact, "slot", request_id=asked.request_id)
-            self.changes.facts.append(row.finished(taken.model_dump_json()))
+            self.changes.facts.append(row.finished(taken.model_dump_json().encode()))
 
 
 def _place(join: JoinRow) -> Place:

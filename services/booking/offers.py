@@ -1,6 +1,7 @@
 """A slot together with its item and hall: what is on offer, loaded in one query."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -15,11 +16,12 @@ from services.booking.rows import HallRow, ItemRow, SlotRow
 
 @dataclass(frozen=True)
 class Offered:
-    """The three rows, and how the rules see them."""
+    """The three rows, and how the rules see them. `kept` is what others have made of the rows and may use again."""
 
     slot: Slot | SlotRow
     item: Item | ItemRow
     hall: Hall | HallRow
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def offer(self) -> Offer:

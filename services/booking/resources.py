@@ -100,7 +100,7 @@ def _desk(runtime: RuntimeDep) -> Desk:
 
 
 def _limited(runtime: RuntimeDep, user: CurrentUser) -> None:
-    runtime.limiter.hit(runtime.settings.user_rate, "user", user.id)
+    runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
 
 
 def _key(idempotency_key: Annotated[str | None, Header(description="new for each booking")] = None) -> str:

@@ -5,12 +5,12 @@ statements, slots first; where one of them does not touch what it should, all is
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from pydantic_core import to_json
 from sqlalchemy.engine import make_url
 
 from libs.common.crypto import Sealer
@@ -89,9 +89,11 @@ class Settler:
 
     # --- refusing without locks ---
 
-    def _looks_full(self, asked: Ask) -> bool:
-        seen = self._seen.get(asked.slot_id) if isinstance(asked, Booking) else None
-        return seen is not None and seen.offer.left is not None and len(asked.attendees) > seen.offer.left  # type: ignore[attr-defined]  # a Booking
+    def _looks_full(self, asked: Booking) -> bool:
+        seen = self._seen.get(asked.slot_id)
+        if seen is None or seen.slot.capacity is None:
+            return False
+        return seen.slot.taken + len(asked.attendees) > seen.slot.capacity
 
     async def _refusals(self, asks: Sequence[Ask]) -> dict[int, HallpassError]:
         """Return who of those that ask for a full slot is refused, by what stands in the database.
@@ -326,18 +328,18 @@ def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:
         return refused
 
 
-def _writes(changes: Changes) -> Iterator[tuple[str, list[str]]]:
+def _writes(changes: Changes) -> Iterator[tuple[str, list[bytes]]]:
     """Yield statements and rows in the order of writing; the counts come first, so that they line up."""
     counts = [
-        json.dumps({"id": slot_id, "seen": count.seen, "people": count.people, "version": count.version})
+        to_json({"id": slot_id, "seen": count.seen, "people": count.people, "version": count.version})
         for slot_id, count in sorted(changes.counts.items())
     ]
     cancelled = [
-        json.dumps({"id": join.id, "ended_at": str(join.ended_at), "version": join.version})
+        to_json({"id": join.id, "ended_at": str(join.ended_at), "version": join.version})
         for join in changes.cancelled.values()
     ]
     moved = [
-        json.dumps({"id": join.id, "slot_id": join.slot_id, "version": join.version}) for join in changes.moved.values()
+        to_json({"id": join.id, "slot_id": join.slot_id, "version": join.version}) for join in changes.moved.values()
     ]
     claims = [_claim(changes.claims[key]) for key in sorted(changes.claims)]
     everything = (
@@ -352,9 +354,9 @@ def _writes(changes: Changes) -> Iterator[tuple[str, list[str]]]:
     return ((statement, rows) for statement, rows in everything if rows)
 
 
-def _claim(wish: Wanted) -> str:
+def _claim(wish: Wanted) -> bytes:
     item_id, scope, name, digest = wish.key
-    return json.dumps(
+    return to_json(
         {"item_id": item_id, "scope": scope, "field": name, "digest": f"\\x{digest.hex()}", "join_id": wish.join_id}
     )
 

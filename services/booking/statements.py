@@ -125,6 +125,6 @@ def byte_array(values: Iterable[bytes]) -> str:
     return array(f"\\x{value.hex()}" for value in values)
 
 
-def rows(of_json: Iterable[str]) -> str:
+def rows(of_json: Iterable[bytes]) -> str:
     """Return rows that are JSON already as one JSON array."""
-    return "[" + ",".join(of_json) + "]"
+    return (b"[" + b",".join(of_json) + b"]").decode()

@@ -18,23 +18,34 @@ from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, Sl
 
 
 def slot(offered: Offered) -> SlotRef:
-    zone = ZoneInfo(offered.hall.timezone)
-    return SlotRef(
-        id=offered.slot.id,
-        date=offered.slot.date,
-        start=offered.slot.start,
-        end=offered.slot.end,
-        starts_at=offered.slot.starts_at.astimezone(zone),
-        ends_at=offered.slot.ends_at.astimezone(zone),
-    )
+    return _references(offered)[0]
 
 
 def item(offered: Offered) -> ItemRef:
-    return ItemRef(id=offered.item.id, title=offered.item.title, cover=offered.item.cover)
+    return _references(offered)[1]
 
 
 def hall(offered: Offered) -> HallRef:
-    return HallRef(id=offered.hall.id, name=offered.hall.name, address=offered.hall.address)
+    return _references(offered)[2]
+
+
+def _references(offered: Offered) -> tuple[SlotRef, ItemRef, HallRef]:
+    """Describe slot, item and hall, once for all joins of an offer: in a rush they make up most of each answer."""
+    found: tuple[SlotRef, ItemRef, HallRef] | None = offered.kept.get("references")
+    if found is None:
+        zone = ZoneInfo(offered.hall.timezone)
+        slot = SlotRef(
+            id=offered.slot.id,
+            date=offered.slot.date,
+            start=offered.slot.start,
+            end=offered.slot.end,
+            starts_at=offered.slot.starts_at.astimezone(zone),
+            ends_at=offered.slot.ends_at.astimezone(zone),
+        )
+        item = ItemRef(id=offered.item.id, title=offered.item.title, cover=offered.item.cover)
+        hall = HallRef(id=offered.hall.id, name=offered.hall.name, address=offered.hall.address)
+        found = offered.kept["references"] = (slot, item, hall)
+    return found
 
 
 def join(sealer: Sealer, found: Join | JoinRow, offered: Offered, *, now: datetime) -> JoinOut:

@@ -54,7 +54,7 @@ def list_notices(
 @router.post("/notices/read")
 def read_notices(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MarkRead) -> Unread:
     """Mark notices as read; ids that are not the user's are passed over in silence."""
-    runtime.limiter.hit(runtime.settings.user_rate, "user", user.id)
+    runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     notices.mark_read(session, user.id, body.ids, now=now)
     return Unread(unread=notices.unread(session, user.id))
 
