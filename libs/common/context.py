@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from libs.common.ids import new_id
 
@@ -21,11 +21,20 @@ def acceptable(text: str | None) -> str:
     return text if text and _ACCEPTABLE.fullmatch(text) else new_id()
 
 
+def begin(request_id: str) -> Token[str]:
+    """Work under this request id until `end` gets the token; for what is done too often for a context manager."""
+    return _request_id.set(request_id)
+
+
+def end(token: Token[str]) -> None:
+    _request_id.reset(token)
+
+
 @contextmanager
 def working_on(request_id: str) -> Iterator[None]:
     """Do the enclosed work under this request id."""
-    token = _request_id.set(request_id)
+    token = begin(request_id)
     try:
         yield
     finally:
-        _request_id.reset(token)
+        end(token)
