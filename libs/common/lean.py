@@ -88,6 +88,12 @@ class Answer:
             for name, value in (about | dict(headers or {})).items()
         ]
 
+    def response(self) -> Response:
+        """Return the same for an ordinary route to return."""
+        response = Response(self.body, self.status)
+        response.raw_headers = list(self.headers)
+        return response
+
     async def send(self, send: Send) -> None:
         # A new start message each time: what stands in front adds to it.
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})

@@ -28,6 +28,11 @@ def matches(header: str, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
+def none_match(header: str | None, etag: str) -> bool:
+    """Whether If-None-Match says that the caller has this already; it compares weakly (RFC 9110, 13.1.2)."""
+    return header is not None and matches(header.replace("W/", ""), etag)
+
+
 def require(header: str | None, row: Versioned) -> None:
     """Raise Stale where the caller names a version and it is not the present one."""
     if header is not None and not matches(header, of(row)):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -44,6 +44,14 @@ def slot_state(
     return "full" if left == 0 else "bookable"
 
 
+def next_change(
+    rules: Rules, *, starts_at: datetime, ends_at: datetime, opens_at: datetime | None, now: datetime
+) -> datetime | None:
+    """Return the next instant at which the state of a slot changes by the time alone, or None."""
+    ahead = [at for at in (opens_at, rules.window_closes(starts_at, ends_at)) if at is not None and at > now]
+    return min(ahead, default=None)
+
+
 # --- time at the hall -----------------------------------------------------------------------------------------------
 
 
@@ -60,6 +68,11 @@ def is_zone(name: str) -> bool:
 def today(zone: str, now: datetime) -> date:
     """Return the date at the hall."""
     return now.astimezone(ZoneInfo(zone)).date()
+
+
+def midnight(zone: str, now: datetime) -> datetime:
+    """Return when the present date at the hall ends, in UTC."""
+    return datetime.combine(today(zone, now) + timedelta(days=1), time(0), ZoneInfo(zone)).astimezone(UTC)
 
 
 def instant(day: date, at: time, zone: str) -> datetime | None:

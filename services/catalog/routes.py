@@ -1,15 +1,15 @@
 """What anybody may read, without signing in."""
 
-import hashlib
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator
 
+from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.web import Id, Now, Text, Tx
-from services.catalog import browse, etags, views
+from libs.common.web import Id, Now, RuntimeDep, Text, Tx
+from services.catalog import browse, item_page, views
 from services.catalog.browse import Place
 from services.catalog.etags import IfNoneMatch
 from services.catalog.schemas import CategoryOut, Date, DateOfHall, ItemCard, ItemOfDay, PublicHall, PublicItem
@@ -91,12 +91,10 @@ def list_items(
 
 
 @router.get("/items/{item_id}", response_model=PublicItem, responses={304: {"description": "Not changed"}})
-def get_item(session: Tx, now: Now, item_id: Id, from_: FromDate = None, if_none_match: IfNoneMatch = None) -> Any:
+@answered_first_by(item_page.from_memory)
+async def get_item(
+    runtime: RuntimeDep, item_id: Id, from_: FromDate = None, if_none_match: IfNoneMatch = None
+) -> Response:
     """Return an item with its form, rules and open slots; with If-None-Match, 304 while all of it is the same."""
-    # Rendered here: the ETag is of the very bytes, for a slot's state changes with the time alone.
-    content = browse.item(session, item_id, first=from_, now=now).model_dump_json().encode()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if if_none_match is not None and etags.matches(if_none_match.replace("W/", ""), etag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type="application/json", headers=headers)
+    page = await item_page.get(runtime, item_id, first=from_)
+    return page.for_who_has(if_none_match).response()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from libs.common.service import Service
 from libs.common.settings import Settings
-from services.catalog import facts, handlers, routes, staff_routes, tasks
+from services.catalog import facts, handlers, resources, routes, staff_routes, tasks
 
 
 class CatalogSettings(Settings):
@@ -23,5 +23,7 @@ service = Service(
     routers=(routes.router, staff_routes.router),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
+    resources=resources.build,
+    connect=resources.connect,
     republish=facts.everything,
 )
