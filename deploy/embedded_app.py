@@ -57,8 +57,8 @@ def _loops(serving: dict[str, Runtime], bus: dict[str, Runtime]) -> list[Loop]:
     relays = []
     for name, runtime in bus.items():
         relay = Relay(runtime.db, local, source=name, poll_s=FALLBACK_POLL_S)
-        runtime.db.wake_after_commit(relay.wake)
-        serving[name].db.wake_after_commit(relay.wake)
+        for database in (runtime.db, serving[name].db):
+            relay.wake_on_commit(database)
         ops.count_outbox(runtime)
         relays.append(relay)
     return [*relays, *queues]

@@ -109,7 +109,7 @@ class World:
         parts: list[Relay | LocalQueue] = [*self.relays, *self.queues]
         threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
         for runtime, relay in zip(self.runtimes.values(), self.relays, strict=True):
-            runtime.db.wake_after_commit(relay.wake)
+            relay.wake_on_commit(runtime.db)
         for thread in threads:
             thread.start()
         try:

@@ -1,6 +1,6 @@
 """The database of one service: engine, transactions, and the tables every service has."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from psycopg import errors as pg
 from sqlalchemy import DateTime, Dialect, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 from libs.common.errors import Unavailable
@@ -69,8 +69,9 @@ class Database:
             connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._wakes: list[Callable[[], None]] = []
+        self._acts: dict[str, list[Callable[[Any], None]]] = {}
         event.listen(self._sessions, "after_commit", self._after_commit)
+        event.listen(self._sessions, "after_soft_rollback", self._after_rollback)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -90,21 +91,27 @@ class Database:
                     raise
         raise AssertionError("unreachable")
 
-    def wake_after_commit(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after each commit that recorded an event: a relay need not poll, what is kept can be forgotten.
+    def on_commit(self, note: str, act: Callable[[Any], None]) -> None:
+        """Call `act` with what a transaction left in `session.info[note]`, after its commit and only then.
 
-        The caller of the transaction goes on only when all have been called.
+        What is rolled back is forgotten; with a savepoint all that was noted by then is. `act` must not raise, and the
+        caller of the transaction goes on only when it has returned.
         """
-        self._wakes.append(wake)
+        self._acts.setdefault(note, []).append(act)
 
-    def wake(self) -> None:
-        """Tell of a commit that recorded an event and was made on a connection of one's own."""
-        for wake in self._wakes:
-            wake()
+    def committed(self, notes: Mapping[str, Any]) -> None:
+        """Tell of a commit on a connection of one's own, as of a session that left these notes."""
+        for note, left in notes.items():
+            for act in self._acts.get(note, ()):
+                act(left)
 
     def _after_commit(self, session: Session) -> None:
-        if session.info.pop("recorded_event", False):
-            self.wake()
+        if not session.in_nested_transaction():
+            self.committed({note: session.info.pop(note) for note in self._acts if note in session.info})
+
+    def _after_rollback(self, session: Session, _: SessionTransaction) -> None:
+        for note in self._acts:
+            session.info.pop(note, None)
 
     def ping(self) -> None:
         """Raise where the database does not answer."""

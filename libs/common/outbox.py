@@ -21,6 +21,7 @@ from libs.common.messages import Fact, Message
 log = logger(__name__)
 
 BATCH = 500
+RECORDED = "recorded_event"  # in a session's info: this transaction recorded an event
 
 
 class OutboxRow(CommonBase):
@@ -66,7 +67,7 @@ def record(session: Session, *facts: Fact, replayed: bool = False) -> None:
             for fact in facts
         ],
     )
-    session.info["recorded_event"] = True
+    session.info[RECORDED] = True
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,10 @@ class Relay:
     def wake(self) -> None:
         """Look at once."""
         self._wake.set()
+
+    def wake_on_commit(self, db: Database) -> None:
+        """Look at once after each commit that recorded an event (in one process, the relay need not poll)."""
+        db.on_commit(RECORDED, lambda _: self.wake())
 
     def stop(self) -> None:
         self._stopping = True

@@ -32,8 +32,9 @@ class Task:
 class Service:
     """A whole service: what it serves, hears, runs in the background, owns and needs.
 
-    `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `connect` ties
-    that to the rest of the runtime; `republish` yields its present state as facts.
+    `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `attach` ties
+    that to the other parts of a runtime (it may start no thread: a worker forks), and `detach` ends it; `republish`
+    yields its present state as facts.
     """
 
     name: str
@@ -44,7 +45,8 @@ class Service:
     consumers: tuple[Consumer, ...] = ()
     tasks: tuple[Task, ...] = ()
     resources: Callable[[Any], Any] = lambda settings: None
-    connect: "Callable[[Runtime], None]" = lambda runtime: None
+    attach: "Callable[[Runtime], None]" = lambda runtime: None
+    detach: "Callable[[Runtime], None]" = lambda runtime: None
     republish: Callable[[Session], Iterable[Fact]] | None = None
 
     @property
@@ -85,9 +87,10 @@ class Runtime:
             user_keys=TokenKeys(settings.user_token_keys, algorithm="HS256", audience="user"),
             resources=service.resources(settings),
         )
-        service.connect(runtime)
+        service.attach(runtime)
         return runtime
 
     def close(self) -> None:
+        self.service.detach(self)
         self.tally.close()
         self.db.close()

@@ -1,14 +1,15 @@
 """The desk: where one process settles bookings, cancellations and moves, whatever waits of them together."""
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from libs.common.crypto import Sealer
 from libs.common.groups import Groups
 from services.booking import metrics
 from services.booking.asks import Ask, Booking, Cancelling, Moving
+from services.booking.counters import Counters
 from services.booking.drafts import Draft
 from services.booking.schemas import JoinOut
 from services.booking.settle import Request, Settler
@@ -17,13 +18,14 @@ from services.booking.settle import Request, Settler
 class Desk:
     """Takes requests on any event loop of the process; each loop has a connection and groups of its own.
 
-    `on_commit` is called after each transaction that recorded an event.
+    `on_commit` is called after each transaction with the notes that a session would have left.
     """
 
-    def __init__(self, url: str, sealer: Sealer) -> None:
-        self.on_commit: Callable[[], None] = lambda: None
+    def __init__(self, url: str, sealer: Sealer, atomic: Counters) -> None:
+        self.on_commit: Callable[[Mapping[str, Any]], None] = lambda notes: None
         self._url = url
         self._sealer = sealer
+        self._atomic = atomic
         self._counters: WeakKeyDictionary[asyncio.AbstractEventLoop, _Counter] = WeakKeyDictionary()
 
     async def book(self, asked: Booking) -> bytes:
@@ -46,7 +48,7 @@ class Desk:
         loop = asyncio.get_running_loop()
         found = self._counters.get(loop)
         if found is None:
-            settler = Settler(self._url, self._sealer, on_commit=lambda: self.on_commit())
+            settler = Settler(self._url, self._sealer, self._atomic, on_commit=lambda notes: self.on_commit(notes))
             found = self._counters[loop] = _Counter(settler)
         return found
 

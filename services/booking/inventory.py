@@ -1,7 +1,11 @@
 """The inventory: how many places of a slot are taken. Every change is one guarded UPDATE of the slot's row.
 
-The caller makes it before it writes any join, so that the changes of one slot are totally ordered by the row's lock.
+The caller makes it before it writes any join, so that the changes of one slot are totally ordered by the row's lock. Each
+change is noted in the session, and told to the atomic counters after its commit.
 """
+
+from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import case, exists, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
@@ -9,12 +13,17 @@ from sqlalchemy.orm import Session
 
 from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import SlotChanged, SlotStatus
+from services.booking.counters import CHANGED
+from services.booking.counts import Count
 from services.booking.models import Join, Slot
 from services.booking.rows import SlotRow
 
 
-def take(session: Session, slot_id: str, people: int, *, even_closed: bool = False) -> SlotTaken | None:
-    """Take places for `people`, all or none; None where they are not free or (unless `even_closed`) the slot is closed."""
+def take(session: Session, slot_id: str, people: int, *, holder: str, even_closed: bool = False) -> SlotTaken | None:
+    """Take places for `people` of the user `holder`, all or none.
+
+    None where they are not free or (unless `even_closed`) the slot is closed.
+    """
     statement = (
         update(Slot)
         .where(Slot.id == slot_id)
@@ -23,7 +32,7 @@ def take(session: Session, slot_id: str, people: int, *, even_closed: bool = Fal
         .where(Slot.capacity.is_(None) | (Slot.taken + people <= Slot.capacity))
         .values(taken=Slot.taken + people, version=Slot.version + 1)
     )
-    return _changed(session, slot_id, statement)
+    return _changed(session, statement, holders=[holder])
 
 
 def give_back(session: Session, slot_id: str, people: int) -> SlotTaken:
@@ -38,18 +47,36 @@ def give_back(session: Session, slot_id: str, people: int) -> SlotTaken:
             version=Slot.version + 1,
         )
     )
-    changed = _changed(session, slot_id, statement)
+    changed = _changed(session, statement)
     if changed is None:
         raise LookupError(f"slot {slot_id} has joins but no inventory")
     return changed
 
 
-def _changed(session: Session, slot_id: str, statement: object) -> SlotTaken | None:
-    returning = statement.returning(Slot.taken, Slot.capacity, Slot.version)  # type: ignore[attr-defined]  # an update
+def note(session: Session, count: Count) -> None:
+    """Let the counters know of this change when it is committed."""
+    counts: dict[str, Count] = session.info.setdefault(CHANGED, {})
+    earlier = counts.get(count.slot_id)
+    counts[count.slot_id] = earlier.then(count) if earlier else count
+
+
+def _changed(session: Session, statement: Any, *, holders: Iterable[str] = ()) -> SlotTaken | None:
+    """Carry out a change of one row, that makes one version, and note it; None where no row was changed."""
+    returning = statement.returning(Slot.id, Slot.taken, Slot.capacity, Slot.version, Slot.status, Slot.deleted)
     row = session.execute(returning.execution_options(synchronize_session=False)).first()
     if row is None:
         return None
-    return SlotTaken(slot_id=slot_id, taken=row.taken, capacity=row.capacity, version=row.version)
+    changed = Count(
+        slot_id=row.id,
+        before=max(0, row.version - 1),  # what was just made at version 0 had no holder before
+        version=row.version,
+        taken=row.taken,
+        capacity=row.capacity,
+        is_open=row.status == SlotStatus.OPEN and not row.deleted,
+        holders=frozenset(holders),
+    )
+    note(session, changed)
+    return SlotTaken(slot_id=row.id, taken=row.taken, capacity=row.capacity, version=row.version)
 
 
 def current(slot: Slot | SlotRow) -> SlotTaken:
@@ -95,8 +122,9 @@ def define(session: Session, fact: SlotChanged) -> None:
     }
     if known is None:
         fresh = insert(Slot).values(id=fact.slot_id, capacity=fact.capacity, **definition)
-        made = session.execute(fresh.on_conflict_do_nothing().returning(Slot.id)).scalar()
-        if made is None:  # another delivery has made it in this moment: look at it again
+        if (
+            _changed(session, fresh.on_conflict_do_nothing()) is None
+        ):  # another delivery has made it in this moment: look at it again
             define(session, fact)
         return
     if known.definition_version > fact.version:
@@ -104,9 +132,7 @@ def define(session: Session, fact: SlotChanged) -> None:
     if fact.deleted and session.scalar(select(exists().where(Join.slot_id == fact.slot_id))):
         definition |= {"deleted": False, "status": SlotStatus.CLOSED}
     capacity = None if fact.capacity is None else max(fact.capacity, known.taken)
-    session.execute(
-        update(Slot)
-        .where(Slot.id == fact.slot_id)
-        .values(capacity=capacity, version=Slot.version + 1, **definition)
-        .execution_options(synchronize_session=False)
+    _changed(
+        session,
+        update(Slot).where(Slot.id == fact.slot_id).values(capacity=capacity, version=Slot.version + 1, **definition),
     )

@@ -60,7 +60,7 @@ def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) ->
     """Give a revoked join a place again: a new claim on the capacity, which can be refused."""
     offered, join = _locked(session, join_id)
     policy.may_restore(_place(join), offered.offer, now=now)
-    taken = inventory.take(session, join.slot_id, 1, even_closed=True)
+    taken = inventory.take(session, join.slot_id, 1, holder=join.user_id, even_closed=True)
     if taken is None:
         raise errors.SlotFull(left=offered.offer.left or 0, people=1)
     all_answers = kept.opened(sealer, join)

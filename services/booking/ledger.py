@@ -61,11 +61,12 @@ class Known:
 
 @dataclass
 class Count:
-    """By how many people a slot's count has to change, from the version that was seen to another."""
+    """By how many people a slot's count has to change, from the version that was seen to another, and who got places."""
 
     seen: int
     version: int
     people: int = 0
+    holders: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Ledger:
         if first is not None:
             return first
         offered, ready = self._may_book(asked, drafted)
-        taken = self._count(offered, len(asked.attendees))
+        taken = self._count(offered, len(asked.attendees), asked)
         self._claim(ready.wanted)
         self.changes.booked.extend(ready.joins)
         self.changes.successes.append(ready.success)
@@ -145,7 +146,7 @@ class Ledger:
         """Give the user's place back, or raise why not. The row stays, as cancelled."""
         join, here = self._own(asked)
         policy.may_give_back(_place(join), here.offer, now=asked.now)
-        taken = self._count(here, -1)
+        taken = self._count(here, -1, asked)
         join.status, join.ended_at, join.version = JoinStatus.CANCELLED, asked.now, join.version + 1
         self.changes.cancelled[join.id] = join
         self.changes.released.append(join.id)
@@ -167,8 +168,8 @@ class Ledger:
         policy.may_book(there.offer, held, people=1, user_is_disabled=disabled, now=asked.now)
         wishes = wanted(self._sealer, there, there.form, [join], [kept.opened(self._sealer, join)])
         self._free(wishes)
-        left = self._count(here, -1)
-        taken = self._count(there, 1)
+        left = self._count(here, -1, asked)
+        taken = self._count(there, 1, asked)
         join.slot_id, join.version = there.slot.id, join.version + 1
         self.changes.moved[join.id] = join
         self.changes.released.append(join.id)
@@ -212,7 +213,7 @@ class Ledger:
     def _hold(self, user_id: str, slot: Any, people: int) -> None:
         self.known.holdings[user_id, slot.item_id].append(Holding(slot.id, slot.date, slot.ends_at, people))
 
-    def _count(self, offered: Offered, people: int) -> SlotTaken:
+    def _count(self, offered: Offered, people: int, asked: Ask) -> SlotTaken:
         """Change the slot's count; each change has a version of its own, so that all are totally ordered."""
         slot = offered.slot
         count = self.changes.counts.setdefault(slot.id, Count(seen=slot.version, version=slot.version))
@@ -221,6 +222,8 @@ class Ledger:
         slot.version += 1
         count.people += people
         count.version = slot.version
+        if people > 0:
+            count.holders.add(asked.user_id)
         return SlotTaken(slot_id=slot.id, taken=slot.taken, capacity=slot.capacity, version=slot.version)
 
     def _free(self, wishes: list[Wanted]) -> None:

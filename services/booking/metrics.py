@@ -1,7 +1,23 @@
-"""Metrics of booking alone."""
+"""What booking counts about groups, its atomic counters and its inventory."""
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 GROUP_SIZE = Histogram(
     "hallpass_group_size", "Requests settled in one transaction", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+ASKS = Counter("hallpass_counter_asks_total", "Requests at the counter by what it said", ["service", "outcome"])
+APPLIES = Counter("hallpass_counter_applies_total", "Counts told to Redis", ["service"])
+DROPPED = Counter("hallpass_counter_applies_dropped_total", "Counts that Redis was never told", ["service", "reason"])
+READINGS = Counter(
+    "hallpass_counter_rebuilds_total", "Counters read from PostgreSQL anew", ["service", "kind", "result"]
+)
+REDIS_FAILURES = Counter(
+    "hallpass_counter_redis_failures_total", "Failures of Redis by what was done", ["service", "at"]
+)
+MENDED = Counter("hallpass_counter_mended_total", "Counters that the reconciler found wrong", ["service"])
+DIVERGENCE = Gauge(
+    "hallpass_inventory_divergence",
+    "Slots whose inventory differs from their booked joins, or is oversold: must be 0",
+    ["service"],
+    multiprocess_mode="mostrecent",
 )

@@ -135,6 +135,18 @@ class Join(Base):
     )
 
 
+class MovedAway(Base):
+    """A user whose join was once for this slot and was moved to another. A trigger on joins writes it.
+
+    Their request for this slot succeeded, so a repetition of it must find its success, also when the slot is full.
+    """
+
+    __tablename__ = "moved_away"
+
+    slot_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+
+
 class Claim(Base):
     """An answer that may be booked once in its scope: the booked join that holds it."""
 

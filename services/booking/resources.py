@@ -13,6 +13,7 @@ from libs.common.settings import Json, Settings, require_secret
 from libs.common.web import RuntimeDep
 from libs.contracts.principals import CurrentUser
 from services.booking import sign_in
+from services.booking.counters import Counters
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
 from services.booking.wechat import WeChat
@@ -59,9 +60,10 @@ class BookingSettings(Settings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to personal data, the ways to sign in, and the desk at which places are given out."""
+    """The key to personal data, the ways to sign in, the atomic counters, and the desk where places are given out."""
 
     sealer: Sealer
+    counters: Counters
     providers: sign_in.Providers
     desk: Desk
 
@@ -71,17 +73,28 @@ def build(settings: BookingSettings) -> Resources:
     if settings.wechat_appid:
         secret = settings.wechat_secret.get_secret_value()
         wechat = WeChat(settings.wechat_appid, secret, base_url=settings.wechat_base_url)
+    database_url = settings.database_url.get_secret_value()
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     sealer = Sealer(settings.data_keys, hash_key=settings.hash_key.get_secret_value())
+    counters = Counters(redis_url, database_url)
     return Resources(
         sealer=sealer,
+        counters=counters,
         providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
-        desk=Desk(settings.database_url.get_secret_value(), sealer),
+        desk=Desk(database_url, sealer, counters),
     )
 
 
-def connect(runtime: Runtime) -> None:
-    """What the desk commits is told like any other commit."""
-    runtime.resources.desk.on_commit = runtime.db.wake
+def attach(runtime: Runtime) -> None:
+    """Let the counters follow every commit of this runtime, those of the desk too."""
+    resources: Resources = runtime.resources
+    resources.counters.follow(runtime.db)
+    resources.desk.on_commit = runtime.db.committed
+
+
+def detach(runtime: Runtime) -> None:
+    resources: Resources = runtime.resources
+    resources.counters.close()
 
 
 def _sealer(runtime: RuntimeDep) -> Sealer:

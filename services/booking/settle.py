@@ -5,7 +5,9 @@ statements, slots first; where one of them does not touch what it should, all is
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -13,17 +15,22 @@ from psycopg import errors as pg
 from pydantic_core import to_json
 from sqlalchemy.engine import make_url
 
+from libs.common import failpoints
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unavailable
 from libs.common.logs import logger
-from libs.contracts.catalog import FormField, Rules
+from libs.contracts.catalog import FormField, Rules, SlotStatus
 from services.booking import answers as kept
-from services.booking import statements
+from services.booking import policy, statements
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
+from services.booking.counters import Counters
+from services.booking.counts import Ask as Asked
+from services.booking.counts import Count, Full
 from services.booking.drafts import Draft, draft, wanted
 from services.booking.ledger import Changes, Holding, Known, Ledger, Success
 from services.booking.offers import Offered
+from services.booking.policy import Held
 from services.booking.rows import HallRow, ItemRow, JoinRow, SlotRow
 
 log = logger(__name__)
@@ -31,6 +38,7 @@ log = logger(__name__)
 ATTEMPTS = 5
 PATIENCE_S = 5.0  # with a database that neither answers nor refuses
 MOST_SEEN = 10_000
+SEEN_FRESH_S = 1.0  # how long what was seen of item and hall may stand beside what a counter says of the slot
 _SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
     # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
@@ -49,15 +57,19 @@ class Raced(Exception):
 class Settler:
     """Decides and writes groups of requests. Belongs to one event loop, and to one group at a time."""
 
-    def __init__(self, url: str, sealer: Sealer, *, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, url: str, sealer: Sealer, atomic: Counters, *, on_commit: Callable[[Mapping[str, Any]], None]
+    ) -> None:
         parsed = make_url(url).set(drivername="postgresql")
         self._conninfo = parsed.render_as_string(hide_password=False)
         self._sealer = sealer
+        self._atomic = atomic
         self._on_commit = on_commit
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._items: dict[str, ItemRow] = {}
         self._halls: dict[str, HallRow] = {}
         self._seen: dict[str, Offered] = {}
+        self._seen_at: dict[str, float] = {}
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -77,8 +89,9 @@ class Settler:
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request its answer, or the exception that says why not."""
         try:
+            refused = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
             async with asyncio.timeout(PATIENCE_S):
-                refused = await self._refusals([asked for asked, _ in requests])
+                refused |= await self._refusals([asked for asked, _ in requests if id(asked) not in refused])
                 left = [request for request in requests if id(request[0]) not in refused]
                 settled = iter(await self._settled(left)) if left else iter(())
         except (TimeoutError, OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -87,7 +100,32 @@ class Settler:
             return [Unavailable() for _ in requests]
         return [refused.get(id(asked)) or next(settled) for asked, _ in requests]
 
-    # --- refusing without locks ---
+    # --- refusing without PostgreSQL, or without locks there ---
+
+    async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
+        """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken."""
+        failpoints.reach("settle.before_admit")
+        verdicts = await self._atomic.admit([Asked(ask.slot_id, ask.user_id, len(ask.attendees)) for ask in asks])
+        failpoints.reach("settle.after_admit")
+        return {
+            id(asked): refused
+            for asked, full in zip(asks, verdicts, strict=True)
+            if full is not None and (refused := self._refusal_by(asked, full)) is not None
+        }
+
+    def _refusal_by(self, asked: Booking, full: Full) -> HallpassError | None:
+        """Ask the rules with what was seen a moment ago. Who is not known to hold a place holds none in this slot."""
+        seen = self._seen.get(asked.slot_id)
+        if seen is None or time.monotonic() - self._seen_at[asked.slot_id] > SEEN_FRESH_S:
+            return None
+        if seen.rules.max_per_day is not None or seen.rules.max_ahead is not None or seen.slot.deleted:
+            return None  # what the user holds in other slots is known to PostgreSQL alone
+        offer = replace(seen.offer, capacity=full.left, taken=0)
+        try:
+            policy.may_book(offer, Held(), people=len(asked.attendees), user_is_disabled=False, now=asked.now)
+        except HallpassError as refused:
+            return refused
+        return None
 
     def _looks_full(self, asked: Booking) -> bool:
         seen = self._seen.get(asked.slot_id)
@@ -175,8 +213,6 @@ class Settler:
             await self._undo(connection)
             raise
         self._see(known)
-        if ledger.changes.facts:
-            self._on_commit()
         return results
 
     async def _undo(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -259,7 +295,9 @@ class Settler:
     def _see(self, known: Known) -> None:
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
+            self._seen_at.clear()
         self._seen |= known.offered
+        self._seen_at |= dict.fromkeys(known.offered, time.monotonic())
 
     async def _made_ready(
         self, connection: psycopg.AsyncConnection[Any], known: Known, requests: Sequence[Request]
@@ -314,6 +352,23 @@ class Settler:
         if self._connection is not None:
             await self._connection.close()
         self._connection = None
+
+
+def _counts(ledger: Ledger) -> dict[str, Count]:
+    """Describe each slot as the commit leaves it, for the atomic counters."""
+    counts = {}
+    for slot_id, change in ledger.changes.counts.items():
+        slot = ledger.known.offered[slot_id].slot
+        counts[slot_id] = Count(
+            slot_id=slot_id,
+            before=change.seen,
+            version=slot.version,
+            taken=slot.taken,
+            capacity=slot.capacity,
+            is_open=slot.status == SlotStatus.OPEN and not slot.deleted,
+            holders=frozenset(change.holders),
+        )
+    return counts
 
 
 def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:

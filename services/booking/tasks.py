@@ -1,4 +1,4 @@
-"""Booking's background work: noting who did not come, and sweeping what nobody needs any more."""
+"""Booking's background work: noting who did not come, reconciling counts, and sweeping what nobody needs any more."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from libs.contracts.booking import (
 from services.booking import events, inventory, offers
 from services.booking.models import Hall, Item, Join, Slot, Success
 from services.booking.offers import Offered
+from services.booking.reconcile import reconcile
 
 KEEP_SUCCESSES = timedelta(days=7)
 BATCH = 500
@@ -107,5 +108,6 @@ def _kind(join: Join) -> type[JoinEvent]:
 
 TASKS = (
     Task("booking.mark_missed", mark_missed, every=timedelta(minutes=1)),
+    Task("booking.reconcile", reconcile, every=timedelta(minutes=1)),
     Task("booking.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from libs.common.outbox import RECORDED
 from libs.common.service import Runtime
 from libs.common.settings import Settings
 from services.catalog.item_page import ItemPages
@@ -16,6 +17,6 @@ def build(settings: Settings) -> Resources:
     return Resources(item_pages=ItemPages("item-pages"))
 
 
-def connect(runtime: Runtime) -> None:
+def attach(runtime: Runtime) -> None:
     """Whatever staff edit through this process is audited, and so recorded: the next reader sees it."""
-    runtime.db.wake_after_commit(runtime.resources.item_pages.forget)
+    runtime.db.on_commit(RECORDED, lambda _: runtime.resources.item_pages.forget())

@@ -24,6 +24,6 @@ service = Service(
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     resources=resources.build,
-    connect=resources.connect,
+    attach=resources.attach,
     republish=facts.everything,
 )

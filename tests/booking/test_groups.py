@@ -23,7 +23,7 @@ def settled(world: World, *asks: Ask) -> list[Any]:
 
     async def story() -> list[Any]:
         url = runtime.settings.database_url.get_secret_value()
-        settler = Settler(url, runtime.resources.sealer, on_commit=runtime.db.wake)
+        settler = Settler(url, runtime.resources.sealer, runtime.resources.counters, on_commit=runtime.db.committed)
         try:
             return await settler.settle([(asked, None) for asked in asks])
         finally:

@@ -1,0 +1,75 @@
+-- Tell a slot's counter what a commit left, or what a reading found. May be repeated, lost, or come in any order.
+--
+-- KEYS  count, holders, leases of one slot
+-- ARGV  system, timeline, started; before, version, taken, capacity ('' none), open; seen (Redis's ms);
+--       is it a reading; how long to keep (ms); after how long a reading replaces what it contradicts (ms); holders...
+-- Returns Redis's time in ms.
+local count, holders, leases = KEYS[1], KEYS[2], KEYS[3]
+local system, timeline, started = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local before, version, taken = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local capacity, open, reading = ARGV[7], ARGV[8], ARGV[10] == '1'
+local keep, replace = ARGV[11], tonumber(ARGV[12])
+local FIRST_HOLDER = 13
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local seen = math.min(tonumber(ARGV[9]), now)
+
+local got = redis.call('HMGET', count, 'system', 'timeline', 'started', 'base', 'version', 'taken', 'capacity', 'open',
+  'seen', 'holders')
+local had = {system = got[1], timeline = tonumber(got[2]), started = tonumber(got[3]), base = tonumber(got[4]),
+  version = tonumber(got[5]), taken = tonumber(got[6]), capacity = got[7], open = got[8],
+  seen = tonumber(got[9]), holders = tonumber(got[10])}
+local known = had.system and had.timeline and had.started and had.base and had.version and had.seen and had.holders
+
+if known and had.seen > now then had.seen = 0 end -- Redis's clock was set back: the record is of no known age
+-- A reading that found less, long after the record was last said to be true: the record is of another history.
+local contradicts = known and reading and seen > had.seen + replace
+
+if known and (had.system ~= system or had.timeline ~= timeline or had.started ~= started) then
+  local newer = had.system ~= system or timeline > had.timeline
+    or (timeline == had.timeline and started > had.started)
+  if not newer and not contradicts then return now end
+  known = false
+end
+if known and had.version == version and (had.taken ~= taken or had.capacity ~= capacity or had.open ~= open) then
+  -- Two states under one version: a reading is right, after a commit PostgreSQL is asked.
+  if not reading then
+    redis.call('DEL', count, holders, leases)
+    return now
+  end
+  had.base = version
+end
+if known and version < had.version and contradicts then known = false end
+
+if not known then
+  redis.call('DEL', count, holders, leases)
+  had = {base = before, version = -1, seen = 0, holders = 0}
+end
+if redis.call('SCARD', holders) ~= had.holders then
+  had.base = had.version -- holders were evicted: nobody is known who came by then
+end
+
+-- What is known of holders reaches from base to version: join the two stretches where they touch.
+if version >= had.version then
+  if before > had.version then had.base = before else had.base = math.min(had.base, before) end
+  redis.call('HSET', count, 'system', system, 'timeline', ARGV[2], 'started', ARGV[3], 'version', version,
+    'taken', taken, 'capacity', capacity, 'open', open, 'seen', string.format('%.0f', math.max(had.seen, seen)))
+elseif version >= had.base then
+  had.base = math.min(had.base, before)
+end
+
+local gone = 0
+for i = FIRST_HOLDER, #ARGV do
+  redis.call('SADD', holders, ARGV[i]) -- a member is never removed: to be one only leads to PostgreSQL
+  local lease = redis.call('ZSCORE', leases, ARGV[i])
+  if lease then
+    gone = gone + lease % 1024
+    redis.call('ZREM', leases, ARGV[i])
+  end
+end
+redis.call('HSET', count, 'base', had.base, 'holders', redis.call('SCARD', holders))
+if gone > 0 then redis.call('HINCRBY', count, 'leased', -gone) end
+redis.call('PEXPIRE', count, keep)
+redis.call('PEXPIRE', holders, keep)
+return now

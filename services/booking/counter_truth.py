@@ -1,0 +1,88 @@
+"""What PostgreSQL says about slots, for counters that missed something or were never told."""
+
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, func, select, text, union
+
+from libs.common.db import Database
+from libs.contracts.booking import JoinStatus
+from libs.contracts.catalog import SlotStatus
+from services.booking.counts import Count, Epoch
+from services.booking.models import Join, MovedAway, Slot
+
+# All of it may be asked by any login (15 to 18). The timeline is that of the log being written: the one that
+# pg_control_checkpoint() tells is the last checkpoint's, and after a promotion that may be the old one for minutes.
+_EPOCH = text("""
+    SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
+           pg_walfile_name(pg_current_wal_insert_lsn()) AS wal_file,
+           (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_us
+""")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in one snapshot: the history it belongs to, a count for each slot, and its booked people if asked."""
+
+    epoch: Epoch
+    counts: dict[str, Count]
+    booked: dict[str, int]
+
+
+def epoch(db: Database) -> Epoch:
+    """Return which history PostgreSQL is writing, or raise DBAPIError."""
+    with db.engine.connect() as connection:
+        return _epoch(connection)
+
+
+def read(
+    db: Database, slot_ids: Iterable[str], *, holders_of: Collection[str] = (), count_booked: bool = False
+) -> Reading:
+    """Read slots in one snapshot, with every user who has or had a place where asked; unknown ids are left out."""
+    seen_at = time.monotonic()  # before the snapshot: whatever is committed later is no part of it
+    with db.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        counts = _counts(connection, list(slot_ids), seen_at)
+        for slot_id in counts.keys() & set(holders_of):
+            counts[slot_id] = replace(counts[slot_id], before=0, holders=_holders(connection, slot_id))
+        booked = _booked(connection, list(counts)) if count_booked else {}
+        return Reading(_epoch(connection), counts, booked)
+
+
+def _epoch(connection: Connection) -> Epoch:
+    row = connection.execute(_EPOCH).one()
+    return Epoch(system=row.system, timeline=int(row.wal_file[:8], 16), started_us=row.started_us)
+
+
+def _counts(connection: Connection, slot_ids: list[str], seen_at: float) -> dict[str, Count]:
+    rows = connection.execute(
+        select(Slot.id, Slot.version, Slot.taken, Slot.capacity, Slot.status, Slot.deleted).where(Slot.id.in_(slot_ids))
+    )
+    return {
+        row.id: Count(
+            slot_id=row.id,
+            before=row.version,
+            version=row.version,
+            taken=row.taken,
+            capacity=row.capacity,
+            is_open=row.status == SlotStatus.OPEN and not row.deleted,
+            seen_at=seen_at,
+        )
+        for row in rows
+    }
+
+
+def _holders(connection: Connection, slot_id: str) -> frozenset[str]:
+    here = select(Join.user_id).where(Join.slot_id == slot_id)
+    moved_away = select(MovedAway.user_id).where(MovedAway.slot_id == slot_id)
+    return frozenset(connection.scalars(union(here, moved_away)))
+
+
+def _booked(connection: Connection, slot_ids: list[str]) -> dict[str, int]:
+    rows = connection.execute(
+        select(Join.slot_id, func.count().label("people"))
+        .where(Join.slot_id.in_(slot_ids))
+        .where(Join.status == JoinStatus.BOOKED)
+        .group_by(Join.slot_id)
+    )
+    return {row.slot_id: row.people for row in rows}

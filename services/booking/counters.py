@@ -1,0 +1,203 @@
+"""The atomic counters: what Redis knows of each slot, so that the crowd before a full one needs no visit to PostgreSQL.
+
+PostgreSQL is the truth, and a counter never gives a place. It says one of two things: "full", or nothing, and then
+PostgreSQL is asked. So whatever becomes of Redis (down, slow, flushed, restored, behind, lying), the worst it can do
+is a visit to PostgreSQL too many, or a refusal that was right up to FRESH_MS (300 ms) ago.
+
+**What a counter holds.** Of each slot, under keys that share a hash tag: version, taken, capacity and whether it is open,
+as some commit left them; the ids of users who hold or held a place; short leases of those who are on their way to
+PostgreSQL. Every change of an inventory row is told to it after its commit, as a `Count`.
+
+**Told in any order.** A Count may come late, twice, out of order, or never. The greater (epoch, version) wins whole;
+an older one changes no number. The epoch (`Epoch`) is the history that the versions belong to: after a failover or a restore
+versions are given out a second time, and a cache that is older than its database must not outvote it. A Count is
+labelled with the epoch known when it was made, before its commit: a label may be too old (ignored), never too new.
+
+**Refusing only whom it knows.** Someone who holds a place may be repeating a request that succeeded, under its key, and
+must get the first success again: holders always go to PostgreSQL. So a refusal needs the whole set of holders. A Count
+tells who got a place in the versions (before, version]; the counter keeps the one unbroken stretch (base, version] that
+reaches its present version, and joins to it what touches it. Only base = 0 is complete. A lost Count leaves a gap and a
+higher base; a reading of PostgreSQL is a Count of (0, version], and closes it also while commits go on. Members are never
+removed, and their number is kept beside the set, so that a set which Redis evicted or expired alone is noticed.
+
+**Refusing only for a while.** A refusal needs a confirmation less than FRESH_MS old, by Redis's clock: a commit, or a reading.
+A full slot has no commits, so refusals that rest on an old confirmation ask for a reading of the row (one a slot and process every
+50 ms at most), before it is too old. A Count carries the moment when it was true, and not that when it
+arrives: what lay in a queue or in the network confirms nothing. A reading that finds a lower version than a record
+that nobody has confirmed for two seconds replaces it: a record that no history explains does not stay.
+
+**Leases** count requests that may be about to take the last places. They expire by themselves, refuse nobody (one may
+belong to a request that PostgreSQL will refuse), and show in the metrics how much of a crowd reached PostgreSQL.
+
+**Time.** `admit` takes at most BUDGET_S (50 ms); after a failure nobody asks Redis for PAUSE_S. `apply` only puts into a bounded
+queue that a thread empties (counter_applier.py), and drops what does not fit: that leaves a gap, as above.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from libs.common.db import Database
+from libs.common.logs import logger
+from services.booking import counter_scripts as scripts
+from services.booking import metrics
+from services.booking.counter_applier import SERVICE, Applier
+from services.booking.counts import Ask, Count, Full
+
+__all__ = ["Ask", "Count", "Counters", "Full"]
+
+log = logger(__name__)
+
+BUDGET_S = 0.05
+PAUSE_S = 1.5
+REFRESH_MS = scripts.FRESH_MS / 3  # a refusal that rests on something older asks for a reading
+CONNECTIONS = 8
+CHANGED = "counts"  # in a session's info: the Counts of its transaction, by slot
+
+
+class Counters:
+    """One process's way to the counters of all slots. Without a Redis it never knows anything."""
+
+    def __init__(self, redis_url: str | None, database_url: str) -> None:
+        self._redis_url = redis_url
+        self.applier = Applier(redis_url, database_url) if redis_url else None
+        self._resume_at = 0.0
+        self._asking: tuple[asyncio.AbstractEventLoop, Redis] | None = None
+
+    def start(self) -> None:
+        """Start the thread at once; otherwise it starts with the first work. May be repeated."""
+        if self.applier:
+            self.applier.start()
+
+    def close(self) -> None:
+        """Tell Redis what still waits, within a moment, and end the thread."""
+        if self.applier:
+            self.applier.close()
+
+    async def disconnect(self) -> None:
+        """Let go of the connections that `admit` made on this event loop."""
+        if self._asking and self._asking[0] is asyncio.get_running_loop():
+            await self._asking[1].aclose(close_connection_pool=True)
+            self._asking = None
+
+    def follow(self, db: Database) -> None:
+        """Apply what every transaction of this database notes, after its commit."""
+        db.on_commit(CHANGED, lambda counts: self.apply(counts.values()))
+
+    def apply(self, counts: Iterable[Count]) -> None:
+        """Tell the counters what commits left. Never blocks, never raises; what can't be told is dropped and counted."""
+        if self.applier is None:
+            return
+        try:
+            self.applier.put(counts)
+        except Exception:
+            metrics.DROPPED.labels(SERVICE, "error").inc()
+            log.exception("counts could not be handed over")
+
+    async def admit(self, asks: Sequence[Ask]) -> list[Full | None]:
+        """Return for each request whether its slot is full; None means that PostgreSQL has to be asked."""
+        if self.applier is None or not asks:
+            return [None] * len(asks)
+        self.applier.start()
+        epoch = self.applier.epoch
+        if epoch is None or time.monotonic() < self._resume_at:
+            return self._unanswered(asks, "unknown_epoch" if epoch is None else "paused")
+        by_slot: dict[str, list[int]] = {}
+        for index, ask in enumerate(asks):
+            by_slot.setdefault(ask.slot_id, []).append(index)
+        calls = [scripts.admit_call(epoch, slot, [asks[i] for i in indexes]) for slot, indexes in by_slot.items()]
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(BUDGET_S):
+                replies = await self._call(calls)
+        except TimeoutError:
+            # A loop that was kept busy for long is no sign of a slow Redis: the answer may well have been there.
+            if time.monotonic() - started < 2 * BUDGET_S:
+                self._failed("timeout")
+            return self._unanswered(asks, "timeout")
+        except (RedisError, OSError) as error:
+            self._failed(type(error).__name__)
+            return self._unanswered(asks, "failed")
+        verdicts: list[Full | None] = [None] * len(asks)
+        for (slot_id, indexes), reply in zip(by_slot.items(), replies, strict=True):
+            for index, verdict in zip(indexes, self._verdicts(slot_id, len(indexes), reply), strict=True):
+                verdicts[index] = verdict
+        return verdicts
+
+    async def _call(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        replies = await self._execute(calls, by_digest=True)
+        again = scripts.forgotten(calls, replies)
+        if again:
+            for index, reply in zip(
+                again, await self._execute([calls[i] for i in again], by_digest=False), strict=True
+            ):
+                replies[index] = reply
+        return replies
+
+    async def _execute(self, calls: Sequence[scripts.Call], *, by_digest: bool) -> list[Any]:
+        pipeline = self._client().pipeline(transaction=False)
+        run, script = (pipeline.evalsha, scripts.ADMIT.sha) if by_digest else (pipeline.eval, scripts.ADMIT.text)
+        for call in calls:
+            call.queue(run, script)
+        return await pipeline.execute(raise_on_error=False)
+
+    def _client(self) -> Redis:
+        loop = asyncio.get_running_loop()
+        if self._asking is None or self._asking[0] is not loop:  # connections belong to the loop that made them
+            pool = BlockingConnectionPool.from_url(
+                str(self._redis_url),
+                max_connections=CONNECTIONS,
+                timeout=BUDGET_S,
+                socket_timeout=BUDGET_S,
+                socket_connect_timeout=BUDGET_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+            self._asking = loop, Redis(connection_pool=pool)
+        return self._asking[1]
+
+    def _verdicts(self, slot_id: str, asked: int, reply: Any) -> list[Full | None]:
+        if isinstance(reply, ResponseError) or not _is_well_formed(reply, asked):
+            metrics.REDIS_FAILURES.labels(SERVICE, "admit").inc()
+            metrics.ASKS.labels(SERVICE, "refused_by_redis").inc(asked)
+            self._want(slot_id, holders=True)
+            return [None] * asked
+        state = reply[0].decode()
+        if state != "ok":
+            metrics.ASKS.labels(SERVICE, state).inc(asked)
+            if state in ("missing", "foreign") or (state == "unconfirmed" and reply[1]):
+                self._want(slot_id, holders=False)
+            elif state == "incomplete" and reply[1]:
+                self._want(slot_id, holders=True)
+            return [None] * asked
+        left, version, age, *said = reply[1:]
+        for verdict in said:
+            metrics.ASKS.labels(SERVICE, verdict.decode()).inc()
+        verdicts = [Full(left=max(0, left), version=version) if verdict == b"full" else None for verdict in said]
+        if age > REFRESH_MS and any(verdicts):
+            self._want(slot_id, holders=False)
+        return verdicts
+
+    def _want(self, slot_id: str, *, holders: bool) -> None:
+        if self.applier:
+            self.applier.want(slot_id, holders=holders)
+
+    def _failed(self, why: str) -> None:
+        self._resume_at = time.monotonic() + PAUSE_S
+        metrics.REDIS_FAILURES.labels(SERVICE, "admit").inc()
+        log.warning("PostgreSQL is asked about everybody: Redis is away", error=why)
+
+    def _unanswered(self, asks: Sequence[Ask], why: str) -> list[Full | None]:
+        metrics.ASKS.labels(SERVICE, why).inc(len(asks))
+        return [None] * len(asks)
+
+
+def _is_well_formed(reply: Any, asked: int) -> bool:
+    if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
+        return False
+    return len(reply) == (4 + asked if reply[0] == b"ok" else 2)
