@@ -34,12 +34,12 @@ class Cluster:
         engine.dispose()
 
     @contextmanager
-    def world(self, **settings: Any) -> Iterator[World]:
-        """Yield a world over a database of its own, while the block runs."""
+    def world(self, *, redis_url: str | None = None, **settings: Any) -> Iterator[World]:
+        """Yield a world over a database of its own (and another Redis, if one is named), while the block runs."""
         database = f"test_{new_id().replace('-', '')}"
         self.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
-        world = World(self.postgres.superuser_url(), database, self.valkey.url, **settings)
+        world = World(self.postgres.superuser_url(), database, redis_url or self.valkey.url, **settings)
         try:
             yield world
         finally:

@@ -114,9 +114,9 @@ class Applier:
         """Read these slots with all their holders and tell Redis, on this thread; raise where a server is away."""
         self._read(dict.fromkeys(slot_ids, True))
 
-    def tell_now(self, epoch: Epoch, counts: Iterable[Count]) -> None:
-        """Tell Redis of readings, on this thread; raise RedisError where it is away."""
-        self._tell([_Told(epoch, count, is_reading=True) for count in counts])
+    def tell_now(self, epoch: Epoch, counts: Iterable[Count], *, is_reading: bool) -> None:
+        """Tell Redis what commits left or readings found, on this thread; raise RedisError where it is away."""
+        self._tell([_Told(epoch, count, is_reading) for count in counts])
 
     def records(self, slot_ids: Sequence[str]) -> dict[str, Record]:
         """Return what the counters of these slots hold, or raise RedisError; those that have none are left out."""
@@ -149,7 +149,7 @@ class Applier:
     def _pause(self) -> float:
         now = time.monotonic()
         due = [self._epoch_due]
-        if self._queue:
+        if self._queue and self.epoch is not None:
             due.append(self._redis_due)
         with self._lock:
             due += [self._next_reading(slot_id, holders) for slot_id, holders in self._wanted.items()]
@@ -283,7 +283,7 @@ class Applier:
     def _read(self, wanted: dict[str, bool]) -> None:
         reading = truth.read(self._db, wanted, holders_of=[slot for slot, holders in wanted.items() if holders])
         self._adopt(reading.epoch)
-        self.tell_now(reading.epoch, reading.counts.values())
+        self.tell_now(reading.epoch, reading.counts.values(), is_reading=True)
         self._count_readings(wanted, "done")
 
     def _count_readings(self, wanted: dict[str, bool], result: str) -> None:

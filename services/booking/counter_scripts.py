@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError
 from services.booking.counts import Ask, Count, Epoch, Record
 
 FRESH_MS = 300  # how long what PostgreSQL said last may be a reason to refuse
+VERDICTS = {b"r": "room", b"c": "crowded", b"h": "holder", b"f": "full"}
 LEASE_MS = 2_000
 KEEP_MS = 3_600_000  # a counter that nobody tells anything for so long is forgotten
 REPLACE_MS = 2_000  # longer than any clock or answer is off
@@ -52,8 +53,8 @@ def keys_of(slot_id: str) -> tuple[str, str, str]:
 
 
 def admit_call(epoch: Epoch, slot_id: str, asks: Sequence[Ask]) -> Call:
-    each = [word for ask in asks for word in (ask.user_id, ask.people)]
-    return Call(slot_id, [*_words(epoch), FRESH_MS, LEASE_MS, *each])
+    each = "\n".join(f"{ask.user_id} {ask.people}" for ask in asks)
+    return Call(slot_id, [*_words(epoch), FRESH_MS, LEASE_MS, each])
 
 
 def apply_call(epoch: Epoch, count: Count, *, seen_ms: int, is_reading: bool) -> Call:
@@ -76,18 +77,18 @@ def forgotten(calls: Sequence[Call], replies: Sequence[Any]) -> list[int]:
     return [index for index, _ in enumerate(calls) if isinstance(replies[index], NoScriptError)]
 
 
-RECORD = ("system", "timeline", "started", "base", "version", "taken", "capacity", "open")
+RECORD = ("system", "timeline", "started", "known", "version", "taken", "capacity", "open")
 
 
 def record_of(fields: Sequence[bytes | None], holders: int) -> Record | None:
     """Read the fields RECORD of a count; None where there is none, or nothing that we have written."""
     try:
-        system, timeline, started, base, version, taken, capacity, is_open = (
+        system, timeline, started, known, version, taken, capacity, is_open = (
             field.decode() for field in fields if field is not None
         )
         return Record(
             epoch=Epoch(system, int(timeline), int(started)),
-            base=int(base),
+            known=known,
             version=int(version),
             taken=int(taken),
             capacity=int(capacity) if capacity else None,

@@ -15,10 +15,10 @@ labelled with the epoch known when it was made, before its commit: a label may b
 
 **Refusing only whom it knows.** Someone who holds a place may be repeating a request that succeeded, under its key, and
 must get the first success again: holders always go to PostgreSQL. So a refusal needs the whole set of holders. A Count
-tells who got a place in the versions (before, version]; the counter keeps the one unbroken stretch (base, version] that
-reaches its present version, and joins to it what touches it. Only base = 0 is complete. A lost Count leaves a gap and a
-higher base; a reading of PostgreSQL is a Count of (0, version], and closes it also while commits go on. Members are never
-removed, and their number is kept beside the set, so that a set which Redis evicted or expired alone is noticed.
+tells who got a place in the versions (before, version]; the counter keeps the stretches it was told of, and joins those that
+touch, so that Counts of several processes may overtake each other. A lost Count leaves a gap; a reading of PostgreSQL is
+a Count of (0, version], and closes it also while commits go on. Members are never removed, and their number is kept
+beside the set, so that a set which Redis evicted or expired alone is noticed.
 
 **Refusing only for a while.** A refusal needs a confirmation less than FRESH_MS old, by Redis's clock: a commit, or a reading.
 A full slot has no commits, so refusals that rest on an old confirmation ask for a reading of the row (one a slot and process every
@@ -175,13 +175,14 @@ class Counters:
             elif state == "incomplete" and reply[1]:
                 self._want(slot_id, holders=True)
             return [None] * asked
-        left, version, age, *said = reply[1:]
-        for verdict in said:
-            metrics.ASKS.labels(SERVICE, verdict.decode()).inc()
-        verdicts = [Full(left=max(0, left), version=version) if verdict == b"full" else None for verdict in said]
-        if age > REFRESH_MS and any(verdicts):
+        left, version, age, said = reply[1:]
+        for letter, outcome in scripts.VERDICTS.items():
+            if times := said.count(letter):
+                metrics.ASKS.labels(SERVICE, outcome).inc(times)
+        full = Full(left=max(0, left), version=version)
+        if age > REFRESH_MS and b"f" in said:
             self._want(slot_id, holders=False)
-        return verdicts
+        return [full if verdict == ord("f") else None for verdict in said]
 
     def _want(self, slot_id: str, *, holders: bool) -> None:
         if self.applier:
@@ -200,4 +201,6 @@ class Counters:
 def _is_well_formed(reply: Any, asked: int) -> bool:
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         return False
-    return len(reply) == (4 + asked if reply[0] == b"ok" else 2)
+    if reply[0] != b"ok":
+        return len(reply) == 2
+    return len(reply) == 5 and len(reply[4]) == asked

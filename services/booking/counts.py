@@ -69,15 +69,20 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Record:
-    """What the counter of a slot holds. It knows every holder of the versions after `base`: of all, where that is 0."""
+    """What the counter of a slot holds. `known` are the stretches of versions of which it knows every holder."""
 
     epoch: Epoch
-    base: int
+    known: str
     version: int
     taken: int
     capacity: int | None
     is_open: bool
     holders: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether it knows every holder."""
+        return self.known == f"0-{self.version}"
 
     def agrees_with(self, count: Count) -> bool:
         """Tell whether the numbers are those of the count, at the same version."""

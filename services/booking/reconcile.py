@@ -14,7 +14,7 @@ from services.booking import counter_truth as truth
 from services.booking import metrics
 from services.booking.counter_applier import SERVICE, Applier
 from services.booking.counter_truth import Reading
-from services.booking.counts import Record
+from services.booking.counts import Count, Record
 from services.booking.models import Slot
 
 log = logger(__name__)
@@ -85,8 +85,13 @@ def _records(applier: Applier | None, slot_ids: Sequence[str]) -> dict[str, Reco
 
 
 def _mend(applier: Applier | None, records: dict[str, Record], reading: Reading) -> int:
-    """Tell each counter that is wrong what is right. One that is behind is told too: it missed a commit."""
-    off = [slot_id for slot_id, record in records.items() if _is_off(record, slot_id, reading)]
+    """Tell each counter that is wrong what is right."""
+    off = [slot_id for slot_id, record in records.items() if _is_off(record, reading.counts.get(slot_id), reading)]
+    # Of a slot that is busy a count is always under way: what has arrived since was on its way, and not lost.
+    later = _records(applier, off)
+    off = [
+        slot_id for slot_id in off if not _has_caught_up(records[slot_id], later.get(slot_id), reading.counts[slot_id])
+    ]
     if not off or applier is None:
         return 0
     for slot_id in off:
@@ -100,8 +105,9 @@ def _mend(applier: Applier | None, records: dict[str, Record], reading: Reading)
     return len(off)
 
 
-def _is_off(record: Record, slot_id: str, reading: Reading) -> bool:
-    count = reading.counts.get(slot_id)
-    if count is None:
-        return False
-    return record.epoch != reading.epoch or not record.agrees_with(count)
+def _is_off(record: Record, count: Count | None, reading: Reading) -> bool:
+    return count is not None and (record.epoch != reading.epoch or not record.agrees_with(count))
+
+
+def _has_caught_up(record: Record, later: Record | None, count: Count) -> bool:
+    return record.version < count.version and later is not None and later.version >= count.version

@@ -1,0 +1,710 @@
+"""The atomic counters: what they may say, whatever reaches them, and that every change of the inventory does."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from redis import Redis
+from sqlalchemy import text
+
+from deploy.servers.valkey import Valkey
+from libs.common.ids import new_id
+from libs.contracts.catalog import SlotStatus
+from services.booking import counter_applier, counter_scripts, inventory, reconcile
+from services.booking import counter_truth as truth
+from services.booking import counters as counters_module
+from services.booking.counter_scripts import Script, keys_of
+from services.booking.counters import Ask, Count, Counters, Full
+from services.booking.counts import Epoch, Record
+from tests.booking.builders import (
+    a_slot,
+    booked,
+    cancel,
+    move,
+    revoke,
+    stock,
+    user_id,
+)
+from tests.conftest import Cluster
+from tests.world import World, eventually, simultaneously
+
+LOOP = asyncio.Runner()
+
+
+@pytest.fixture
+def counters(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counters]:
+    """Those of the booking service, knowing PostgreSQL's epoch, and patient: this machine may have much to do."""
+    monkeypatch.setattr(counters_module, "BUDGET_S", 5)
+    monkeypatch.setattr(counter_scripts, "FRESH_MS", 5_000)
+    found: Counters = world.runtimes["booking"].resources.counters
+    found.start()
+    eventually(lambda: found.applier and found.applier.epoch)
+    yield found
+    LOOP.run(found.disconnect())
+
+
+def ask(counters: Counters, *asks: Ask) -> list[Full | None]:
+    return LOOP.run(counters.admit(asks))
+
+
+def redis_of(world: World) -> Redis:
+    return Redis.from_url(world.runtimes["booking"].settings.redis_url.get_secret_value())
+
+
+def stranger(slot_id: str, people: int = 1) -> Ask:
+    return Ask(slot_id, new_id(), people)
+
+
+def record(counters: Counters, slot_id: str) -> Record | None:
+    assert counters.applier is not None
+    return counters.applier.records([slot_id]).get(slot_id)
+
+
+def epoch_of(counters: Counters) -> Epoch:
+    assert counters.applier is not None
+    assert counters.applier.epoch is not None
+    return counters.applier.epoch
+
+
+def say(counters: Counters, *counts: Count, is_reading: bool = False, **other_epoch: Any) -> None:
+    """Tell Redis at once, as the applier's thread does; in PostgreSQL's own epoch or another."""
+    assert counters.applier is not None
+    counters.applier.tell_now(replace(epoch_of(counters), **other_epoch), counts, is_reading=is_reading)
+
+
+def outcomes(outcome: str) -> float:
+    return REGISTRY.get_sample_value("hallpass_counter_asks_total", {"service": "booking", "outcome": outcome}) or 0
+
+
+def a_count(slot_id: str, version: int, taken: int, *, capacity: int | None = 2, **more: Any) -> Count:
+    chosen: dict[str, Any] = {"before": version - 1, "is_open": True, "holders": frozenset()} | more
+    return Count(slot_id=slot_id, version=version, taken=taken, capacity=capacity, **chosen)
+
+
+# --- in any order -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one commit did: who got places (0: gave one back, or the capacity changed), and what it left."""
+
+    user: int
+    taken: int
+    capacity: int
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Change], list[tuple[str, int]]]:
+    """Draw a slot's commits, and what reaches Redis of them: some twice, some never, some as readings, in any order."""
+    taken, capacity, commits = 0, 3, []
+    for _ in range(draw(st.integers(1, 8))):
+        moves = [("take", n) for n in (1, 2) if taken + n <= capacity]
+        moves += [("give", 1)] if taken else []
+        moves += [("capacity", n) for n in (2, 3, 4) if n >= taken]
+        kind, number = draw(st.sampled_from(moves))
+        user = 0
+        if kind == "take":
+            taken, user = taken + number, draw(st.integers(1, 5))
+        elif kind == "give":
+            taken -= 1
+        else:
+            capacity = number
+        commits.append(Change(user, taken, capacity))
+    one = st.tuples(st.sampled_from(["commit", "commit", "commit", "reading", "row"]), st.integers(1, len(commits)))
+    return commits, draw(st.lists(one, max_size=14))
+
+
+def _told(slot_id: str, users: dict[int, str], commits: Sequence[Change], kind: str, version: int) -> Count:
+    left = commits[version - 1]
+    before = {"commit": version - 1, "reading": 0, "row": version}[kind]
+    holders = frozenset(users[change.user] for change in commits[before:version] if change.user)
+    return a_count(slot_id, version, left.taken, capacity=left.capacity, before=before, holders=holders)
+
+
+def _hold_the_counter_to(counters: Counters, commits: list[Change], reached: list[tuple[str, int]]) -> None:
+    slot_id, users = new_id(), {number: new_id() for number in range(1, 6)}
+    for kind, version in reached:
+        say(counters, _told(slot_id, users, commits, kind, version), is_reading=kind != "commit")
+    found = record(counters, slot_id)
+    newest = max((version for _, version in reached), default=None)
+    if newest is None:
+        assert found is None
+        return
+    left = commits[newest - 1]
+    assert found is not None
+    assert (found.version, found.taken, found.capacity) == (newest, left.taken, left.capacity)
+
+    holders = {users[change.user] for change in commits[:newest] if change.user}
+    asks = [Ask(slot_id, user, people) for user in [*users.values(), new_id()] for people in (1, 2, 3)]
+    for each, verdict in zip(asks, ask(counters, *asks), strict=True):
+        if verdict is not None:
+            assert left.taken + each.people > left.capacity, "refused where there was room"
+            assert each.user_id not in holders, "refused somebody who may be repeating a success"
+            assert verdict == Full(left=left.capacity - left.taken, version=newest)
+
+    every_commit = {("commit", version) for version in range(1, newest + 1)}
+    if every_commit <= set(reached) or ("reading", newest) in reached:
+        refused = ask(counters, stranger(slot_id, people=9))
+        assert refused == [Full(left=left.capacity - left.taken, version=newest)], (
+            "nothing is missing, yet it is silent"
+        )
+
+
+ANY_HISTORY = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+
+
+def test_counts_may_be_lost_repeated_and_reordered(counters: Counters) -> None:
+    @ANY_HISTORY
+    @example(([Change(1, 3, 3), Change(0, 2, 3)], [("commit", 2), ("commit", 1)]))
+    @example(([Change(1, 1, 3), Change(2, 3, 3)], [("commit", 2)]))
+    @example(([Change(user, user, 5) for user in range(1, 6)], [("commit", version) for version in (1, 3, 5, 2, 4)]))
+    @given(histories())
+    def holds(history: tuple[list[Change], list[tuple[str, int]]]) -> None:
+        _hold_the_counter_to(counters, *history)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    ("guard", "without"),
+    [
+        pytest.param("if version >= had.version then", "if true then", id="without versions"),
+        pytest.param("stretches = {{before,", "stretches = {{0,", id="without looking for gaps"),
+        pytest.param("redis.call('SADD', holders, ARGV[i])", "", id="without holders"),
+    ],
+)
+def test_the_same_histories_find_a_script_that_lacks_a_guard(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch, guard: str, without: str
+) -> None:
+    broken = counter_scripts.APPLY.text.replace(guard, without)
+    assert broken != counter_scripts.APPLY.text
+    monkeypatch.setattr(counter_scripts, "APPLY", Script(broken))
+
+    @settings(ANY_HISTORY, phases=[Phase.generate], report_multiple_bugs=False)
+    @given(histories())
+    def holds(history: tuple[list[Change], list[tuple[str, int]]]) -> None:
+        _hold_the_counter_to(counters, *history)
+
+    with pytest.raises(AssertionError):
+        holds()
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_slot_turns_strangers_away_and_lets_holders_ask(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=2, party_max=2)
+    user = world.user("wang")
+    booked(world, user, place.slot_id, "张三", "李四")
+    eventually(lambda: (found := record(counters, place.slot_id)) and found.taken == 2)
+
+    verdicts = ask(counters, stranger(place.slot_id), Ask(place.slot_id, user_id(world, user), 1))
+
+    assert verdicts == [Full(left=0, version=1), None]
+
+
+def test_a_party_is_refused_where_only_a_single_person_fits(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, taken=1))
+
+    assert ask(counters, stranger(slot_id, 2), stranger(slot_id, 1)) == [Full(left=1, version=1), None]
+
+
+def test_one_group_may_ask_about_many_slots(counters: Counters) -> None:
+    full, free, unlimited, unknown = (new_id() for _ in range(4))
+    say(counters, a_count(full, 1, 2), a_count(free, 1, 1), a_count(unlimited, 1, 9, capacity=None))
+
+    verdicts = ask(counters, *(stranger(slot) for slot in (full, free, full, unlimited, unknown)))
+
+    assert verdicts == [Full(0, 1), None, Full(0, 1), None, None]
+
+
+def test_a_closed_slot_is_left_to_postgresql(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, 2, is_open=False))
+
+    assert ask(counters, stranger(slot_id)) == [None]
+
+
+def test_without_redis_nothing_is_known(world: World) -> None:
+    counters = Counters(None, "")
+    counters.start()
+
+    counters.apply([a_count(new_id(), 1, 2)])
+
+    assert ask(counters, stranger(new_id()), stranger(new_id())) == [None, None]
+    counters.close()
+
+
+# --- how long it may be believed ----------------------------------------------------------------------------------------
+
+
+def _long_ago() -> float:
+    return time.monotonic() - 10
+
+
+def test_what_nobody_has_confirmed_for_long_refuses_nobody(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, 2, seen_at=_long_ago()))
+    before = outcomes("unconfirmed")
+
+    assert ask(counters, stranger(slot_id)) == [None]
+    assert outcomes("unconfirmed") == before + 1
+
+
+def test_a_count_that_was_long_under_way_confirms_nothing(counters: Counters) -> None:
+    slot_id = new_id()
+    late = a_count(slot_id, 1, 2, seen_at=_long_ago())
+    say(counters, late)
+    say(counters, late)
+
+    assert ask(counters, stranger(slot_id)) == [None]
+
+    say(counters, a_count(slot_id, 1, 2))
+    assert ask(counters, stranger(slot_id)) == [Full(0, 1)]
+
+
+def test_an_old_confirmation_is_renewed_by_a_reading(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    booked(world, world.user("wang"), place.slot_id)
+    eventually(lambda: (found := record(counters, place.slot_id)) and found.taken == 1)
+    redis_of(world).hset(keys_of(place.slot_id)[0], "seen", 0)
+
+    assert ask(counters, stranger(place.slot_id)) == [None]
+    eventually(lambda: ask(counters, stranger(place.slot_id)) == [Full(0, 1)])
+
+
+def test_a_crowd_keeps_its_refusals_confirmed(
+    world: World, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counter_scripts, "FRESH_MS", 300)
+    place = a_slot(world, capacity=1)
+    booked(world, world.user("wang"), place.slot_id)
+    eventually(lambda: ask(counters, stranger(place.slot_id)) == [Full(0, 1)])
+
+    async def a_second_of_asking() -> list[Full | None]:
+        verdicts: list[Full | None] = []
+        until = time.monotonic() + 1
+        while time.monotonic() < until:  # more than three times as long as one confirmation lasts
+            verdicts += await counters.admit([stranger(place.slot_id)])
+            await asyncio.sleep(0.01)
+        return verdicts
+
+    verdicts = LOOP.run(a_second_of_asking())
+
+    assert verdicts.count(Full(0, 1)) > 0.5 * len(verdicts)
+    assert Full(0, 1) in verdicts[len(verdicts) // 2 :], "the first confirmation is over"
+
+
+# --- whose history --------------------------------------------------------------------------------------------------------
+
+
+def test_a_later_timeline_outvotes_more_versions(counters: Counters) -> None:
+    slot_id = new_id()
+    epoch = epoch_of(counters)
+    say(counters, a_count(slot_id, 90, 2), timeline=epoch.timeline - 1)
+    say(counters, a_count(slot_id, 7, 1, holders=frozenset({new_id()})))
+
+    found = record(counters, slot_id)
+
+    assert found is not None
+    assert (found.epoch, found.version, found.taken, found.holders) == (epoch, 7, 1, 1)
+
+
+@pytest.mark.parametrize("older", ["timeline", "started_us"])
+def test_an_earlier_history_changes_nothing(counters: Counters, older: str) -> None:
+    slot_id = new_id()
+    epoch = epoch_of(counters)
+    say(counters, a_count(slot_id, 7, 1))
+
+    say(counters, a_count(slot_id, 90, 2), **{older: getattr(epoch, older) - 1})
+
+    found = record(counters, slot_id)
+    assert found is not None
+    assert (found.epoch, found.version) == (epoch, 7)
+
+
+def test_another_cluster_replaces_whatever_was_there(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 90, 2), timeline=99, system="another")
+    assert ask(counters, stranger(slot_id)) == [None]
+
+    say(counters, a_count(slot_id, 1, 2))
+
+    assert ask(counters, stranger(slot_id)) == [Full(0, 1)]
+
+
+def test_two_states_under_one_version_refuse_nobody(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, 2))
+
+    say(counters, a_count(slot_id, 1, 1))
+
+    assert record(counters, slot_id) is None
+
+
+def test_a_record_that_no_history_explains_is_replaced_by_a_reading(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 90, 2, seen_at=_long_ago()))
+
+    say(counters, a_count(slot_id, 7, 1, before=7), is_reading=True)
+
+    found = record(counters, slot_id)
+    assert found is not None
+    assert (found.version, found.is_complete) == (7, False)
+
+
+def test_a_reading_does_not_replace_what_was_committed_since(counters: Counters) -> None:
+    slot_id = new_id()
+    reading = a_count(slot_id, 7, 1, before=7)
+    say(counters, a_count(slot_id, 8, 2))
+
+    say(counters, reading, is_reading=True)
+
+    found = record(counters, slot_id)
+    assert found is not None
+    assert (found.version, found.taken) == (8, 2)
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------------
+
+
+def test_leases_tell_a_crowd_and_refuse_nobody(counters: Counters) -> None:
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, 0))
+    crowded, room = outcomes("crowded"), outcomes("room")
+
+    verdicts = ask(counters, *(stranger(slot_id) for _ in range(5)))
+
+    assert verdicts == [None] * 5
+    assert (outcomes("room"), outcomes("crowded")) == (room + 2, crowded + 3)
+
+
+def test_a_lease_ends_by_itself(counters: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counter_scripts, "LEASE_MS", 30)
+    slot_id = new_id()
+    say(counters, a_count(slot_id, 1, 1))
+    ask(counters, stranger(slot_id))
+
+    def finds_room() -> bool:
+        room = outcomes("room")
+        say(counters, a_count(slot_id, 1, 1))
+        ask(counters, stranger(slot_id))
+        return outcomes("room") == room + 1
+
+    monkeypatch.setattr(counter_scripts, "LEASE_MS", 60_000)
+    eventually(finds_room)
+    assert not finds_room(), "the lease that lasts a minute stands"
+
+
+def test_a_lease_ends_with_the_commit_that_it_was_for(counters: Counters) -> None:
+    slot_id, user = new_id(), new_id()
+    say(counters, a_count(slot_id, 1, 0))
+    ask(counters, Ask(slot_id, user, 1), stranger(slot_id))
+    say(counters, a_count(slot_id, 2, 1, holders=frozenset({user})))
+
+    crowded = outcomes("crowded")
+    ask(counters, stranger(slot_id))
+    assert outcomes("crowded") == crowded + 1, "one place is taken, the other leased"
+
+    say(counters, a_count(slot_id, 3, 0))
+    room = outcomes("room")
+    ask(counters, stranger(slot_id))
+    assert outcomes("room") == room + 1, "of two places one is leased"
+
+
+# --- every change reaches it ----------------------------------------------------------------------------------------------------
+
+
+def _agrees(world: World, counters: Counters, slot_id: str) -> bool:
+    reading = truth.read(world.runtimes["booking"].db, [slot_id])
+    found = record(counters, slot_id)
+    return found is not None and found.is_complete and found.agrees_with(reading.counts[slot_id])
+
+
+def test_whatever_changes_an_inventory_row_is_told_to_its_counter(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=3)
+    other = place.another_slot(capacity=3)
+    users = [world.user(f"user {number}") for number in range(3)]
+
+    def told() -> None:
+        slots = (place.slot_id, other.slot_id)
+        eventually(lambda: all(_agrees(world, counters, slot_id) for slot_id in slots))
+
+    told()
+    joins = [booked(world, user, place.slot_id)[0]["id"] for user in users]
+    told()
+    assert cancel(world, users[0], joins[0]).status_code == 200
+    told()
+    assert move(world, users[1], joins[1], other.slot_id).status_code == 200
+    told()
+    assert revoke(world, joins[2]).status_code == 200
+    told()
+    restored = world.client.post(f"/api/booking/staff/joins/{joins[2]}/restore", headers=world.staff())
+    assert restored.status_code == 200
+    told()
+    emptied = world.client.post(
+        f"/api/booking/staff/slots/{other.slot_id}/revoke", json={"reason": "停电"}, headers=world.staff()
+    )
+    assert emptied.status_code == 200
+    told()
+    place.change_slot(capacity=7)
+    told()
+    place.change_slot(status=SlotStatus.CLOSED)
+    told()
+    assert stock(world, place.slot_id)["taken"] == 1
+    found = record(counters, place.slot_id)
+    assert found is not None
+    assert (found.is_open, found.holders) == (False, 3)
+
+
+def test_what_is_rolled_back_is_told_to_nobody(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    heard: list[dict[str, Count]] = []
+    db = world.runtimes["booking"].db
+    db.on_commit("heard", heard.append)
+
+    def taken_and_thought_better_of() -> None:
+        with db.transaction() as session:
+            inventory.take(session, place.slot_id, 1, holder=new_id())
+            session.info["heard"] = session.info["counts"]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        taken_and_thought_better_of()
+
+    assert heard == []
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+
+
+# --- reading PostgreSQL ------------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_flush_the_counter_knows_everybody_who_ever_had_a_place(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    other = place.another_slot()
+    names = ["cancelled", "revoked", "moved", "moved twice", "booked"]
+    users = {name: world.user(name) for name in names}
+    ids = {name: user_id(world, user) for name, user in users.items()}
+    joins = {}
+    for name in names:
+        joins[name] = booked(world, users[name], place.slot_id)[0]["id"]
+        if name == "cancelled":
+            cancel(world, users[name], joins[name])
+        elif name == "revoked":
+            revoke(world, joins[name])
+        elif name.startswith("moved"):
+            assert move(world, users[name], joins[name], other.slot_id).status_code == 200
+    third = place.another_slot()
+    assert move(world, users["moved twice"], joins["moved twice"], third.slot_id).status_code == 200
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+    redis_of(world).flushall()
+
+    eventually(lambda: ask(counters, stranger(place.slot_id))[0])
+
+    assert ask(counters, *(Ask(place.slot_id, user, 1) for user in ids.values())) == [None] * len(names)
+
+
+def test_flushes_in_the_middle_of_a_rush_leave_it_right(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=12)
+    users = [world.user(f"user {number}") for number in range(30)]
+    ids = {user_id(world, user) for user in users}
+    redis = redis_of(world)
+
+    def rush(number: int) -> Callable[[], Any]:
+        def go() -> Any:
+            if number % 6 == 0:
+                redis.flushall()
+            return world.client.post(
+                "/api/booking/joins",
+                headers=users[number] | {"Idempotency-Key": new_id()},
+                json={"slot_id": place.slot_id, "attendees": [{"answers": {"name": "张三"}}]},
+            )
+
+        return go
+
+    answers = simultaneously([rush(number) for number in range(30)])
+
+    got = [answer.json()["joins"][0] for answer in answers if answer.status_code == 201]
+    assert len(got) == 12
+    full = eventually(lambda: ask(counters, stranger(place.slot_id))[0])
+    assert full.left == 0
+    verdicts = dict(zip(ids, ask(counters, *(Ask(place.slot_id, user, 1) for user in ids)), strict=True))
+    assert sum(verdict is None for verdict in verdicts.values()) == 12
+    assert _agrees(world, counters, place.slot_id)
+
+
+def test_a_gap_is_closed_by_a_reading(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    user = world.user("wang")
+    booked(world, user, place.slot_id)
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+    redis = redis_of(world)
+    redis.delete(keys_of(place.slot_id)[0])
+    say(counters, a_count(place.slot_id, 1, 1, before=1, capacity=1))
+    incomplete = outcomes("incomplete")
+
+    assert ask(counters, stranger(place.slot_id)) == [None]
+    assert outcomes("incomplete") == incomplete + 1
+    eventually(lambda: ask(counters, stranger(place.slot_id))[0])
+    assert ask(counters, Ask(place.slot_id, user_id(world, user), 1)) == [None]
+
+
+def test_a_set_of_holders_that_redis_evicted_is_not_trusted(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    user = world.user("wang")
+    booked(world, user, place.slot_id)
+    holder = Ask(place.slot_id, user_id(world, user), 1)
+    eventually(lambda: ask(counters, stranger(place.slot_id))[0])
+    redis = redis_of(world)
+
+    assert redis.delete(keys_of(place.slot_id)[1]) == 1
+
+    assert ask(counters, holder) == [None]
+    eventually(lambda: ask(counters, stranger(place.slot_id))[0])
+    assert ask(counters, holder) == [None]
+
+
+def test_unknown_slots_cost_one_reading_and_leave_nothing(world: World, counters: Counters) -> None:
+    assert ask(counters, *(stranger(new_id()) for _ in range(50))) == [None] * 50
+
+    assert counters.applier is not None
+    eventually(lambda: not counters.applier._wanted)  # type: ignore[union-attr]
+    redis = redis_of(world)
+    assert list(redis.scan_iter("hallpass:booking:*")) == []
+
+
+# --- its limits ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_counts_that_do_not_fit_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counter_applier, "QUEUE_LIMIT", 3)
+    nobody = Counters(f"unix://{tmp_path}/nobody.sock", "postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+
+    def dropped() -> float:
+        labels = {"service": "booking", "reason": "queue_full"}
+        return REGISTRY.get_sample_value("hallpass_counter_applies_dropped_total", labels) or 0
+
+    before = dropped()
+
+    nobody.apply([a_count(new_id(), 1, 1) for _ in range(5)])
+
+    assert dropped() == before + 2
+    nobody.close()
+
+
+class ClusterOfOne(Valkey):
+    """A Redis Cluster of one node: it refuses commands and scripts whose keys lie in different hash slots."""
+
+    def _config(self) -> str:
+        return super()._config() + "cluster-enabled yes\n"
+
+
+@pytest.fixture
+def redis_cluster(tmp_path: Path) -> Iterator[Valkey]:
+    with ClusterOfOne(tmp_path / "cluster") as server:
+        with Redis.from_url(server.url) as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+            eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        yield server
+
+
+def test_redis_cluster_serves_as_it_is(
+    make_world: Callable[..., World], redis_cluster: Valkey, cluster: Cluster
+) -> None:
+    world = make_world()
+    database_url = world.runtimes["booking"].settings.database_url.get_secret_value()
+    counters = Counters(redis_cluster.url, database_url)
+    counters.start()
+    eventually(lambda: counters.applier and counters.applier.epoch)
+    slots = [new_id() for _ in range(20)]
+    counters.apply([a_count(slot, 1, 2, holders=frozenset({new_id()})) for slot in slots])
+    eventually(lambda: record(counters, slots[-1]))
+
+    verdicts = ask(counters, *(stranger(slot) for slot in slots))
+
+    assert verdicts == [Full(0, 1)] * 20
+    counters.close()
+
+
+# --- reconciling ------------------------------------------------------------------------------------------------------------------------
+
+
+def reconciled(world: World) -> dict[str, int]:
+    runtime = world.runtimes["booking"]
+    task = next(task for task in runtime.service.tasks if task.name == "booking.reconcile")
+    found = task.run(runtime)
+    assert isinstance(found, dict)
+    return found
+
+
+def divergence() -> float | None:
+    return REGISTRY.get_sample_value("hallpass_inventory_divergence", {"service": "booking"})
+
+
+def test_counters_that_agree_are_left_alone(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=1)
+    booked(world, world.user("wang"), place.slot_id)
+    place.another_slot()
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+
+    assert reconciled(world) == {"slots": 2, "mended": 0, "diverging": 0}
+    assert divergence() == 0
+
+
+@pytest.mark.parametrize(
+    "lie", [{"taken": 0}, {"version": 0}, {"version": 99, "seen": 0}, {"capacity": 5}, {"open": 0}]
+)
+def test_a_counter_that_lies_is_mended(world: World, counters: Counters, lie: Any) -> None:
+    place = a_slot(world, capacity=1)
+    booked(world, world.user("wang"), place.slot_id)
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+    redis = redis_of(world)
+    redis.hset(keys_of(place.slot_id)[0], mapping=lie)
+
+    assert reconciled(world) == {"slots": 1, "mended": 1, "diverging": 0}
+    assert _agrees(world, counters, place.slot_id)
+
+
+def test_an_inventory_that_differs_from_its_joins_raises_an_alarm(
+    world: World, counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = a_slot(world, capacity=5)
+    booked(world, world.user("wang"), place.slot_id)
+    with world.runtimes["booking"].db.transaction() as session:
+        session.execute(text("UPDATE slots SET taken = 3, version = version + 1"))
+
+    assert reconciled(world)["diverging"] == 1
+    assert divergence() == 1
+
+    with world.runtimes["booking"].db.transaction() as session:
+        session.execute(text("UPDATE slots SET taken = 1, version = version + 1"))
+    assert reconciled(world)["diverging"] == 0
+    assert divergence() == 0
+
+
+def test_slots_that_are_over_are_not_looked_at(world: World, counters: Counters) -> None:
+    a_slot(world, capacity=5, starts_in=timedelta(days=-1))
+
+    assert reconciled(world)["slots"] == 0
+
+
+def test_many_slots_are_reconciled_in_batches(
+    world: World, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "BATCH", 2)
+    place = a_slot(world, capacity=5)
+    for _ in range(4):
+        place.another_slot()
+
+    assert reconciled(world) == {"slots": 5, "mended": 0, "diverging": 0}
