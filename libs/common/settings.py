@@ -1,10 +1,13 @@
 """Settings of a process, read from the environment and checked before anything starts."""
 
 import json
+import os
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from libs.common import failpoints
 
 SHORTEST_SECRET = 24
 
@@ -83,6 +86,8 @@ class Settings(BaseSettings):
     def _secrets_are_fit(self) -> Self:
         if self.mode == "embedded":
             return self
+        if os.environ.get(failpoints.VARIABLE):
+            raise ValueError(f"{failpoints.VARIABLE} is for tests: it kills the process on purpose; unset it")
         for name in ("redis_url", "broker_url"):
             if not getattr(self, name):
                 raise ValueError(f"HALLPASS_{name.upper()} is missing (needed outside embedded mode)")
