@@ -12,8 +12,8 @@ import pytest
 
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField
-from services.booking import statements
 from tests.booking.builders import NAME, a_slot, booked, people_booked, stock
+from tests.concurrency.controls import without_the_guard
 from tests.world import World, simultaneously
 
 Headers = dict[str, str]
@@ -59,13 +59,6 @@ def test_two_hundred_ask_for_the_last_twenty_places_and_twenty_get_them(world: W
     assert _assert_counted(world, place.slot_id) == 20
 
 
-# The old way, kept as the control: look whether there is room, then write the count that was seen.
-UNGUARDED = """
-UPDATE slots SET taken = least(slots.taken + change.people, slots.capacity), version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
-WHERE slots.id = change.id"""
-
-
 def _rush_at_two_desks(world: World, places: int) -> tuple[str, int]:
     """Let 200 people ask for the places, half of them at another desk; return the slot and how many were told yes."""
     place = a_slot(world, capacity=places)
@@ -89,8 +82,7 @@ def test_two_desks_give_out_the_last_places_once(world: World) -> None:
 
 
 def test_without_locks_and_guard_the_same_race_oversells(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "SLOTS_LOCKED", statements.SLOTS)
-    monkeypatch.setattr(statements, "COUNT", UNGUARDED)
+    without_the_guard(monkeypatch)
 
     slot_id, told_yes = _rush_at_two_desks(world, 20)
 
