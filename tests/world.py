@@ -38,6 +38,7 @@ class World:
     """Handles on everything a test may want to do to the product, through its public surface."""
 
     def __init__(self, superuser_url: str, database: str, redis_url: str, **settings: Any) -> None:
+        self._made_of = (superuser_url, database, redis_url, settings)
         self.runtimes: dict[str, Runtime] = {}
         for service in SERVICES:
             url = login_url(superuser_url, service.name, PASSWORDS[service.name], database=database)
@@ -62,6 +63,12 @@ class World:
         self.client.__exit__()
         for runtime in self.runtimes.values():
             runtime.close()
+
+    def restarted(self) -> "World":
+        """Close this world and return another over the same database, as when every process was started again."""
+        self.close()
+        superuser_url, database, redis_url, settings = self._made_of
+        return World(superuser_url, database, redis_url, **settings)
 
     def settle(self) -> None:
         """Carry every recorded event to its consumers, until nothing moves any more."""

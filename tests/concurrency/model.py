@@ -1,0 +1,252 @@
+"""The booking rules once more, as plain Python without database, time or concurrency: what every answer should be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """An HTTP status, and the code where it is a refusal."""
+
+    status: int
+    code: str = ""
+
+
+class Happened(NamedTuple):
+    """An event that a step must record, with the inventory of the join's slot and of the one it left."""
+
+    kind: str
+    join: int
+    slot: "Taken"
+    left: "Taken | None" = None
+
+
+class Taken(NamedTuple):
+    """A slot's count at a moment."""
+
+    slot: int
+    taken: int
+    capacity: int | None
+
+
+@dataclass
+class Slot:
+    """`asked` is what the operator wants, `capacity` what is in force."""
+
+    asked: int | None
+    capacity: int | None
+    taken: int = 0
+    is_open: bool = True
+
+    def has_room_for(self, people: int) -> bool:
+        return self.capacity is None or self.taken + people <= self.capacity
+
+    def define(self, asked: int | None) -> None:
+        self.asked = asked
+        self.capacity = None if asked is None else max(asked, self.taken)
+
+    def give_back(self, people: int) -> None:
+        self.taken -= people
+        self.define(self.asked)
+
+
+@dataclass
+class Join:
+    """`badge` is an answer that may be booked once in a slot."""
+
+    user: int
+    slot: int
+    badge: str | None
+    status: str = "booked"
+    checked_in: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request to join says: one badge (or none) for each attendee; `faulty` leaves out a required answer."""
+
+    slot: int
+    badges: tuple[str | None, ...]
+    faulty: bool = False
+
+
+@dataclass
+class Success:
+    """What a key has stood for since it first succeeded."""
+
+    request: Request
+    joins: list[int]
+
+
+class Refused(Exception):
+    """A step that changes nothing."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.answer = Answer(status, code)
+
+
+SLOT_NOT_FOUND = Answer(404, "slot_not_found")
+JOIN_NOT_FOUND = Answer(404, "join_not_found")
+
+
+@dataclass
+class Model:
+    """One item with its slots; joins are numbered as they are made. Each step returns the answer it must get."""
+
+    party_max: int
+    max_per_slot: int
+    slots: list[Slot]
+    joins: list[Join] = field(default_factory=list)
+    successes: dict[tuple[int, str], Success] = field(default_factory=dict)
+    happened: list[Happened] = field(default_factory=list)
+
+    def people_booked(self, slot: int) -> int:
+        return sum(join.slot == slot and join.status == "booked" for join in self.joins)
+
+    # --- what users do ---
+
+    def book(self, user: int, key: str, request: Request) -> Answer:
+        first = self.successes.get((user, key))
+        if first is not None:
+            return Answer(201) if first.request == request else Answer(409, "idempotency_key_reused")
+        return self._answered(201, lambda: self._book(user, key, request))
+
+    def _book(self, user: int, key: str, request: Request) -> None:
+        people = len(request.badges)
+        self._may_book(user, request.slot, people)
+        if request.faulty:
+            raise Refused(422, "form_invalid")
+        if self._clash(request.slot, request.badges):
+            raise Refused(409, "person_already_joined")
+        self.slots[request.slot].taken += people
+        made = range(len(self.joins), len(self.joins) + people)
+        self.joins += [Join(user, request.slot, badge) for badge in request.badges]
+        self.successes[user, key] = Success(request, list(made))
+        self._tell("join.booked", *made)
+
+    def cancel(self, user: int, join: int) -> Answer:
+        return self._answered(200, lambda: self._cancel(user, join))
+
+    def _cancel(self, user: int, number: int) -> None:
+        join = self._own(user, number)
+        self._may_give_back(join)
+        join.status = "cancelled"
+        self.slots[join.slot].give_back(1)
+        self._tell("join.cancelled", number)
+
+    def move(self, user: int, join: int, slot: int) -> Answer:
+        return self._answered(200, lambda: self._move(user, join, slot))
+
+    def _move(self, user: int, number: int, target: int) -> None:
+        join = self._own(user, number)
+        if join.slot == target:
+            raise Refused(409, "same_slot")
+        self._may_give_back(join)
+        self._may_book(user, target, 1)
+        if self._clash(target, (join.badge,)):
+            raise Refused(409, "person_already_joined")
+        left = join.slot
+        self.slots[left].give_back(1)
+        self.slots[target].taken += 1
+        join.slot = target
+        self.happened.append(Happened("join.moved", number, self._taken(target), self._taken(left)))
+
+    # --- what staff do ---
+
+    def revoke(self, join: int) -> Answer:
+        return self._answered(200, lambda: self._revoke(join))
+
+    def _revoke(self, number: int) -> None:
+        self._may_give_back(self.joins[number])
+        self.joins[number].status = "revoked"
+        self.slots[self.joins[number].slot].give_back(1)
+        self._tell("join.revoked", number)
+
+    def revoke_slot(self, slot: int) -> tuple[int, int]:
+        """Return how many were revoked, and how many stay because they are here."""
+        booked = [n for n, join in enumerate(self.joins) if join.slot == slot and join.status == "booked"]
+        gone = [number for number in booked if not self.joins[number].checked_in]
+        for number in gone:
+            self.joins[number].status = "revoked"
+        if gone:
+            self.slots[slot].give_back(len(gone))
+        self._tell("join.revoked", *gone)
+        return len(gone), len(booked) - len(gone)
+
+    def restore(self, join: int) -> Answer:
+        return self._answered(200, lambda: self._restore(join))
+
+    def _restore(self, number: int) -> None:
+        join = self.joins[number]
+        if join.status != "revoked":
+            raise Refused(409, "not_revoked")
+        if not self.slots[join.slot].has_room_for(1):
+            raise Refused(409, "slot_full")
+        if self._clash(join.slot, (join.badge,)):
+            raise Refused(409, "person_already_joined")
+        join.status = "booked"
+        self.slots[join.slot].taken += 1
+        self._tell("join.booked", number)
+
+    def check_in(self, number: int) -> Answer:
+        join = self.joins[number]
+        if join.status != "booked":
+            return Answer(409, "join_not_booked")
+        if join.checked_in:
+            return Answer(409, "already_checked_in")
+        join.checked_in = True
+        self._tell("join.checked_in", number)
+        return Answer(200)
+
+    def undo(self, number: int) -> Answer:
+        if not self.joins[number].checked_in:
+            return Answer(409, "not_checked_in")
+        self.joins[number].checked_in = False
+        self._tell("join.check_in_undone", number)
+        return Answer(200)
+
+    # --- the rules ---
+
+    def _may_book(self, user: int, slot: int, people: int) -> None:
+        if not self.slots[slot].is_open:
+            raise Refused(409, "slot_closed")
+        if not 1 <= people <= self.party_max:
+            raise Refused(422, "party_too_large")
+        held = sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
+        if held + people > self.max_per_slot:
+            raise Refused(409, "already_joined")
+        if not self.slots[slot].has_room_for(people):
+            raise Refused(409, "slot_full")
+
+    def _may_give_back(self, join: Join) -> None:
+        if join.status != "booked":
+            raise Refused(409, "join_not_booked")
+        if join.checked_in:
+            raise Refused(409, "already_checked_in")
+
+    def _own(self, user: int, number: int) -> Join:
+        if self.joins[number].user != user:
+            raise Refused(404, "join_not_found")
+        return self.joins[number]
+
+    def _clash(self, slot: int, badges: tuple[str | None, ...]) -> bool:
+        wanted = [badge for badge in badges if badge is not None]
+        held = {join.badge for join in self.joins if join.slot == slot and join.status == "booked"}
+        return len(set(wanted)) < len(wanted) or not held.isdisjoint(wanted)
+
+    # --- helpers ---
+
+    def _answered(self, success: int, step: Callable[[], None]) -> Answer:
+        try:
+            step()
+        except Refused as refused:
+            return refused.answer
+        return Answer(success)
+
+    def _taken(self, slot: int) -> Taken:
+        return Taken(slot, self.slots[slot].taken, self.slots[slot].capacity)
+
+    def _tell(self, kind: str, *joins: int) -> None:
+        """Record the event of each join, with the count as it is after the whole step."""
+        self.happened += [Happened(kind, number, self._taken(self.joins[number].slot)) for number in joins]

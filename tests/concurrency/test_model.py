@@ -1,0 +1,360 @@
+"""Whatever people, staff and the operator do one after another, the product answers and counts as the model does."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from psycopg.rows import dict_row
+from redis import Redis
+
+from libs.common.ids import new_id
+from libs.common.messages import Message
+from libs.contracts.catalog import FieldType, FormField, Rules, SlotStatus
+from libs.contracts.envelope import Event
+from tests.booking.builders import NAME, Place
+from tests.concurrency.model import JOIN_NOT_FOUND, SLOT_NOT_FOUND, Answer, Happened, Model, Request, Slot, Taken
+from tests.conftest import Cluster
+from tests.world import World
+
+EXAMPLES = int(os.environ.get("HALLPASS_TEST_MODEL_EXAMPLES", "500"))
+STEPS = int(os.environ.get("HALLPASS_TEST_MODEL_STEPS", "30"))
+PARTS = 4  # of the examples, so that the workers of a test run share them
+
+USERS = 3
+SLOTS = 3
+PARTY_MAX = 3
+MAX_PER_SLOT = 3
+BADGE = FormField(key="badge", type=FieldType.DIGITS, label="证号", required=False, unique="slot", sensitive=True)
+RULES: dict[str, Any] = {"cancel": "anytime", "party_max": PARTY_MAX, "max_per_slot": MAX_PER_SLOT}
+
+capacities = st.one_of(st.none(), st.integers(0, 6))
+users = st.integers(0, USERS - 1)
+slots = st.integers(0, SLOTS - 1)
+picks = st.integers(0, 30)
+badges = st.sampled_from([None, None, None, "1", "2"])
+keys = st.sampled_from(["", "", "a", "b"])  # empty: a key that nobody used before
+parties = st.one_of(
+    st.tuples(badges),
+    st.tuples(badges, badges),
+    st.tuples(badges, badges, badges),
+    st.tuples(badges, badges, badges),
+    st.sampled_from([(), (None,) * (PARTY_MAX + 1)]),
+)
+requests = st.builds(Request, slots, parties, st.sampled_from([False] * 5 + [True]))
+
+
+class Stage:
+    """What all examples share: a world, its users and staff, and an eye on the tables of booking."""
+
+    def __init__(self, world: World) -> None:
+        self._enter(world)
+        self.users = [world.user(f"user {number}") for number in range(USERS)]
+        self.staff = world.staff()
+        self.redis = Redis.from_url(world.runtimes["booking"].settings.redis_url.get_secret_value())
+        url = world.runtimes["booking"].settings.database_url.get_secret_value()
+        self._eye = psycopg.connect(url.replace("+psycopg", ""), autocommit=True, row_factory=dict_row)
+
+    def _enter(self, world: World) -> None:
+        self.world = world
+        world.client.__enter__()  # one event loop for all requests and not one for each: a quarter of their cost
+
+    def _leave(self) -> None:
+        self.world.client.__exit__(None, None, None)
+
+    def restart(self) -> None:
+        self._leave()
+        self._enter(self.world.restarted())
+
+    def close(self) -> None:
+        self._eye.close()
+        self.redis.close()
+        self._leave()
+        self.world.close()
+
+    def user_post(self, user: int, path: str, body: Any = None, **headers: str) -> httpx2.Response:
+        return self.world.client.post(f"/api/booking/{path}", headers=self.users[user] | headers, json=body)
+
+    def staff_post(self, path: str, body: Any = None) -> httpx2.Response:
+        return self.world.client.post(f"/api/booking/staff/{path}", headers=self.staff, json=body)
+
+    def tell(self, *facts: Event) -> None:
+        """Let booking hear what catalog says, all in one transaction."""
+        booking = self.world.runtimes["booking"]
+        with booking.db.transaction() as session:
+            for fact in facts:
+                message = Message(
+                    id=new_id(),
+                    type=fact.type,
+                    source="catalog",
+                    subject=fact.subject,
+                    time=datetime.now(UTC),
+                    version=fact.version,
+                    data=fact.model_dump(mode="json"),
+                )
+                booking.service.consumers[0].handle(session, message)
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        return self._eye.execute(query, values).fetchall()
+
+
+class Booking(RuleBasedStateMachine):
+    """One item with three slots. Every step is taken in the product and in the model; then both are compared."""
+
+    stage: Stage  # set by the test
+
+    @initialize(asked=st.tuples(capacities, capacities, capacities))
+    def open(self, asked: tuple[int | None, ...]) -> None:
+        self.model = Model(PARTY_MAX, MAX_PER_SLOT, [Slot(capacity, capacity) for capacity in asked])
+        place = Place(self.stage.world)
+        item = place.item.model_copy(update={"form": [NAME, BADGE], "rules": Rules(**RULES)})
+        self.facts = [place.slot.model_copy(update={"slot_id": new_id(), "capacity": capacity}) for capacity in asked]
+        self.stage.tell(place.hall, item, *self.facts)
+        self.name = new_id()
+        self.ids: list[str] = []
+        self.codes: list[str] = []
+        self.versions = [0] * SLOTS
+        self.fresh = count()
+        self.steps = 0
+        [last] = self.stage.rows("SELECT coalesce(max(position), 0) AS position FROM outbox")
+        self.position = last["position"]
+
+    # --- what users do ---
+
+    @rule(user=users, key=keys, request=requests)
+    def book(self, user: int, key: str, request: Request) -> None:
+        self._book(user, key or f"fresh-{next(self.fresh)}", request)
+
+    @rule(user=users, slot=slots, badge=badges)
+    def book_for_oneself(self, user: int, slot: int, badge: str | None) -> None:
+        self._book(user, f"fresh-{next(self.fresh)}", Request(slot, (badge,)))
+
+    @precondition(lambda self: self.model.successes)
+    @rule(pick=picks)
+    def repeat_a_success(self, pick: int) -> None:
+        (user, key), success = list(self.model.successes.items())[pick % len(self.model.successes)]
+        self._book(user, key, success.request)
+
+    def _book(self, user: int, key: str, request: Request) -> None:
+        slot_id = self.facts[request.slot].slot_id
+        name = {} if request.faulty else {"name": "张三"}
+        attendees = [{"answers": name | ({"badge": badge} if badge else {})} for badge in request.badges]
+        body = {"slot_id": slot_id, "attendees": attendees}
+        known = self.model.slots[request.slot]
+
+        answer = self.stage.user_post(user, "joins", body, **{"Idempotency-Key": f"{self.name}-{key}"})
+
+        left = None if known.capacity is None else max(0, known.capacity - known.taken)
+        self._check(answer, self.model.book(user, key, request), left=left)
+        if answer.status_code == 201:
+            joins = answer.json()["joins"]
+            numbers = self.model.successes[user, key].joins
+            if numbers[0] == len(self.ids):
+                self.ids += [join["id"] for join in joins]
+                self.codes += [join["code"] for join in joins]
+            assert [join["id"] for join in joins] == [self.ids[number] for number in numbers]
+            assert {join["status"] for join in joins} == {"booked"}
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks, stranger=st.sampled_from([False] * 7 + [True]))
+    def cancel(self, pick: int, stranger: bool) -> None:
+        join = self._pick(pick)
+        user = (self.model.joins[join].user + stranger) % USERS
+        answer = self.stage.user_post(user, f"joins/{self.ids[join]}/cancel")
+        self._check(answer, self.model.cancel(user, join))
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks, slot=slots, stranger=st.sampled_from([False] * 7 + [True]))
+    def move(self, pick: int, slot: int, stranger: bool) -> None:
+        join = self._pick(pick)
+        user = (self.model.joins[join].user + stranger) % USERS
+        answer = self.stage.user_post(user, f"joins/{self.ids[join]}/move", {"slot_id": self.facts[slot].slot_id})
+        self._check(answer, self.model.move(user, join, slot))
+
+    @precondition(lambda self: self.steps % 5 == 0)
+    @rule(user=users, slot=slots, what=st.sampled_from(["book", "cancel", "move"]))
+    def ask_for_what_is_not_there(self, user: int, slot: int, what: str) -> None:
+        if what == "book":
+            body = {"slot_id": new_id(), "attendees": [{"answers": {"name": "张三"}}]}
+            self._check(self.stage.user_post(user, "joins", body, **{"Idempotency-Key": new_id()}), SLOT_NOT_FOUND)
+        elif what == "cancel":
+            self._check(self.stage.user_post(user, f"joins/{new_id()}/cancel"), JOIN_NOT_FOUND)
+        else:
+            body = {"slot_id": self.facts[slot].slot_id}
+            self._check(self.stage.user_post(user, f"joins/{new_id()}/move", body), JOIN_NOT_FOUND)
+
+    # --- what staff do ---
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks)
+    def revoke(self, pick: int) -> None:
+        join = self._pick(pick)
+        answer = self.stage.staff_post(f"joins/{self.ids[join]}/revoke", {"reason": "设备检修"})
+        self._check(answer, self.model.revoke(join))
+
+    @rule(slot=slots)
+    def revoke_a_slot(self, slot: int) -> None:
+        answer = self.stage.staff_post(f"slots/{self.facts[slot].slot_id}/revoke", {"reason": "设备检修"})
+        revoked, kept = self.model.revoke_slot(slot)
+        assert answer.json() == {"revoked": revoked, "kept_checked_in": kept}
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks)
+    def restore(self, pick: int) -> None:
+        join = self._pick(pick)
+        self._check(self.stage.staff_post(f"joins/{self.ids[join]}/restore"), self.model.restore(join))
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks)
+    def check_in(self, pick: int) -> None:
+        join = self._pick(pick)
+        answer = self.stage.staff_post("check-ins", {"code": self.codes[join], "override": True})
+        self._check(answer, self.model.check_in(join))
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks)
+    def undo_a_check_in(self, pick: int) -> None:
+        join = self._pick(pick)
+        answer = self.stage.staff_post("check-ins/undo", {"join_id": self.ids[join], "reason": "看错人"})
+        self._check(answer, self.model.undo(join))
+
+    # --- what catalog says, and what becomes of the servers ---
+
+    @rule(slot=slots, asked=capacities)
+    def change_the_capacity(self, slot: int, asked: int | None) -> None:
+        self._change(slot, capacity=asked)
+        self.model.slots[slot].define(asked)
+
+    @rule(slot=slots)
+    def close_or_open(self, slot: int) -> None:
+        known = self.model.slots[slot]
+        known.is_open = not known.is_open
+        self._change(slot, status=SlotStatus.OPEN if known.is_open else SlotStatus.CLOSED)
+
+    @rule(slot=slots)
+    def hear_old_news(self, slot: int) -> None:
+        """Catalog's first word on the slot comes once more, late."""
+        self.stage.tell(self.facts[slot].model_copy(update={"version": 0, "capacity": 0, "status": SlotStatus.CLOSED}))
+
+    @rule()
+    def lose_redis(self) -> None:
+        self.stage.redis.flushall()
+
+    @precondition(lambda self: self.steps % 5 == 0)
+    @rule()
+    def restart(self) -> None:
+        self.stage.restart()
+
+    def _change(self, slot: int, **changes: Any) -> None:
+        fact = self.facts[slot]
+        self.facts[slot] = fact.model_copy(update=changes | {"version": fact.version + 1})
+        self.stage.tell(self.facts[slot])
+
+    # --- both say the same ---
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        self.steps += 1
+        self._slots_are_counted_alike()
+        self._joins_are_alike()
+        self._events_are_alike()
+
+    def _slots_are_counted_alike(self) -> None:
+        rows = self.stage.rows(
+            "SELECT id::text, taken, capacity, asked, status, version FROM slots WHERE id = ANY(%s)", self._slot_ids
+        )
+        found = {row["id"]: row for row in rows}
+        for number, (slot_id, known) in enumerate(zip(self._slot_ids, self.model.slots, strict=True)):
+            row = found[slot_id]
+            assert row["taken"] == known.taken == self.model.people_booked(number)
+            assert known.capacity is None or known.taken <= known.capacity
+            assert (row["capacity"], row["asked"]) == (known.capacity, known.asked)
+            assert (row["status"] == "open") == known.is_open
+            assert row["version"] >= self.versions[number]
+            self.versions[number] = row["version"]
+
+    def _joins_are_alike(self) -> None:
+        rows = self.stage.rows(
+            "SELECT id::text, slot_id::text, status, checked_in_at IS NOT NULL AS here FROM joins WHERE slot_id = ANY(%s)",
+            self._slot_ids,
+        )
+        found = {row["id"]: (row["slot_id"], row["status"], row["here"]) for row in rows}
+        expected = {
+            self.ids[number]: (self._slot_ids[join.slot], join.status, join.checked_in)
+            for number, join in enumerate(self.model.joins)
+        }
+        assert found == expected
+
+    def _events_are_alike(self) -> None:
+        """The step has recorded the events that it should, no other, and each says the count that was committed."""
+        rows = self.stage.rows(
+            "SELECT position, type, data FROM outbox WHERE published_at IS NULL AND position > %s ORDER BY position",
+            self.position,
+        )
+        self.position = max((row["position"] for row in rows), default=self.position)
+        heard = [self._happened(row["type"], row["data"]) for row in rows if row["type"].startswith("join.")]
+        assert sorted(heard) == sorted(self.model.happened)
+        self.model.happened.clear()
+
+    def _happened(self, kind: str, data: dict[str, Any]) -> Happened:
+        left = self._taken(data["left"]) if "left" in data else None
+        return Happened(kind, self.ids.index(data["join_id"]), self._taken(data["slot"]), left)
+
+    def _taken(self, data: dict[str, Any]) -> Taken:
+        slot = self._slot_ids.index(data["slot_id"])
+        assert data["version"] <= self.versions[slot], "an event says a version that the slot has not reached"
+        return Taken(slot, data["taken"], data["capacity"])
+
+    # --- helpers ---
+
+    @property
+    def _slot_ids(self) -> list[str]:
+        return [fact.slot_id for fact in self.facts]
+
+    def _pick(self, pick: int) -> int:
+        """Return a join: of late ones sooner than of early ones, which are mostly over."""
+        return len(self.ids) - 1 - pick % len(self.ids)
+
+    def _check(self, answer: httpx2.Response, expected: Answer, *, left: int | None = None) -> None:
+        body = answer.json()
+        assert Answer(answer.status_code, body["code"] if answer.is_error else "") == expected, answer.text
+        if expected.code == "slot_full" and left is not None:
+            assert body["params"]["left"] == left
+
+
+@pytest.fixture(scope="module")
+def stage(cluster: Cluster) -> Iterator[Stage]:
+    with cluster.world(user_rate="1000000/minute") as world:
+        stage = Stage(world)
+        yield stage
+        stage.close()
+
+
+@pytest.mark.timeout(max(600, EXAMPLES * STEPS // 50))
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_product_answers_and_counts_as_the_model(stage: Stage, part: int) -> None:
+    machine = type("Booking", (Booking,), {"stage": stage})
+    chosen = settings(
+        max_examples=EXAMPLES // PARTS,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=chosen)
