@@ -1,0 +1,129 @@
+"""API processes of booking that start within a moment: one process has loaded the code, and forks the others.
+
+`python -m tests.faults.forks` is that one. It takes an order a line on its input, and ends with its input; each process
+that it has forked ends with it.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from deploy import parent, processes
+from deploy.embedded import ROOT
+from deploy.servers.process import clean_environment, free_port
+from libs.common import failpoints
+from tests.world import KEYS, World, eventually
+
+HERE = "127.0.0.1"
+
+
+class Api:
+    """One API process of booking over the world's database; it can be started again at the same port."""
+
+    def __init__(self, forks: "Forks", world: World, **more: str) -> None:
+        self._forks = forks
+        self._port = free_port()
+        self._pid = 0
+        self._environment = _environment(world) | more
+        self.http = httpx2.Client(base_url=f"http://{HERE}:{self._port}", timeout=20, trust_env=False)
+
+    def start(self) -> None:
+        self._pid = self._forks.fork(self._port, self._environment)
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.is_alive(), f"the process did not start: {self._forks.log.read_text()[-2000:]}"
+        try:
+            return self.http.get("/livez").is_success
+        except httpx2.TransportError:
+            return False
+
+    def is_alive(self) -> bool:
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        if self._pid and self.is_alive():
+            os.kill(self._pid, signal.SIGKILL)
+        self.http.close()
+
+
+class Forks:
+    """The process that forks the others, while the block runs."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __enter__(self) -> Self:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.forks"],
+                cwd=ROOT,
+                env=clean_environment(LC_ALL="C.UTF-8"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=20)
+
+    def fork(self, port: int, environment: dict[str, str]) -> int:
+        """Start an API process; return its pid."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"port": port, "environment": environment}) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+def _environment(world: World) -> dict[str, str]:
+    settings = world.runtimes["booking"].settings
+    keys = {f"HALLPASS_{name.upper()}": value for name, value in KEYS.items()}
+    return {
+        "HALLPASS_MODE": "embedded",
+        "HALLPASS_DATABASE_URL": settings.database_url.get_secret_value(),
+        "HALLPASS_REDIS_URL": settings.redis_url.get_secret_value(),
+        **{name: value if isinstance(value, str) else json.dumps(value) for name, value in keys.items()},
+    }
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever has died is gone at once
+    for line in sys.stdin:
+        order: dict[str, Any] = json.loads(line)
+        us = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _be_an_api(order["port"], order["environment"] | {parent.VARIABLE: str(us)})
+        print(pid, flush=True)
+
+
+def _be_an_api(port: int, environment: dict[str, str]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    os.environ.update(environment)
+    importlib.reload(failpoints)  # it reads the environment once, when it is loaded
+    parent.end_with_parent()
+    os._exit(processes.api("booking", host=HERE, port=port))
+
+
+if __name__ == "__main__":
+    main()
