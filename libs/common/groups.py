@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from libs.common import failpoints
 from libs.common.errors import Unavailable
 from libs.common.logs import logger
 
@@ -56,6 +57,7 @@ class Groups(Generic[Request]):
             group = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
             self._observe(len(group))
             results = await self._results([request for request, _ in group])
+            failpoints.reach("settle.before_answer")
             for (_, answer), result in zip(group, results, strict=True):
                 if answer.done():  # its caller has hung up
                     continue
@@ -63,6 +65,7 @@ class Groups(Generic[Request]):
                     answer.set_exception(result)
                 else:
                     answer.set_result(result)
+            failpoints.reach("settle.after_answer")
 
     async def _results(self, requests: Sequence[Request]) -> Sequence[Any]:
         try:

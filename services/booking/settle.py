@@ -193,7 +193,9 @@ class Settler:
             connection = await self._connected()
             try:
                 await connection.execute("BEGIN")
+                failpoints.reach("settle.before_lock")
                 known = await self._known(connection, asks, [drafted for _, drafted in requests])
+                failpoints.reach("settle.after_lock")
                 break
             except psycopg.OperationalError:
                 # The server was restarted since the last group; nothing has been written yet.
@@ -324,7 +326,9 @@ class Settler:
         written = []
         async with connection.pipeline():
             for statement, rows in _writes(changes):
+                _reach("before", statement)
                 cursor = await connection.execute(statement, [statements.rows(rows)])
+                _reach("after", statement)
                 written.append((cursor, len(rows)))
                 if statement is statements.COUNT and changes.released:
                     await connection.execute(statements.RELEASE, [statements.array(changes.released)])
@@ -352,6 +356,13 @@ class Settler:
         if self._connection is not None:
             await self._connection.close()
         self._connection = None
+
+
+def _reach(when: str, statement: str) -> None:
+    if statement is statements.COUNT:
+        failpoints.reach(f"settle.{when}_count")
+    elif statement is statements.RECORD:
+        failpoints.reach(f"settle.{when}_insert")
 
 
 def _counts(ledger: Ledger) -> dict[str, Count]:
