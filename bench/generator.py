@@ -89,9 +89,7 @@ class Run:
         plan = self._plan
         connections = await self._open()
         if plan.start_at is not None:
-            await asyncio.sleep(plan.start_at - time.time() - 0.05)
-            while time.time() < plan.start_at:
-                await asyncio.sleep(0)
+            await _until(plan.start_at)
         self._started = time.perf_counter()
         self._counts_from = self._started + plan.warm_s
         self._ends = self._started + plan.seconds
@@ -191,6 +189,15 @@ class Run:
             wanted_s=self._last_wanted - self._started,
             all_s=self._last - self._started,
         )
+
+
+async def _until(instant: float) -> None:
+    """Return at that instant and not, as a timer would, up to a millisecond off."""
+    if time.time() > instant:
+        raise RuntimeError("opening the connections took too long for the moment they were opened for")
+    await asyncio.sleep(instant - time.time() - 0.05)
+    while time.time() < instant:
+        await asyncio.sleep(0)
 
 
 def _named(status: bytes, data: bytes) -> bytes:
