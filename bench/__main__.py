@@ -20,6 +20,7 @@ from bench.ground import Ground
 from bench.report import Row
 from bench.scene import Scene
 from deploy.servers.postgres import find_binaries
+from deploy.servers.process import ServerError
 
 OUT = Path(__file__).parent / "out" / "latest.json"
 
@@ -58,6 +59,8 @@ class Bench:
             for row in rows:
                 self.rows.append(row)
                 print(row, flush=True)
+        except ServerError as error:  # a program that can't be had here
+            print(f"{name}: not measured: {error}", flush=True)
         except Exception:  # noqa: BLE001  # the other measures can still be had
             self.failed.append(name)
             print(f"{name}: not measured\n{traceback.format_exc()}", flush=True)

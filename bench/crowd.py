@@ -15,6 +15,7 @@ from libs.contracts.principals import issue_user_token
 ZONE = ZoneInfo("Asia/Shanghai")
 PLENTY = 1_000_000  # places: limited, so that the guard works, and never full
 SLOTS_A_DAY = 10
+JOINS = "/api/booking/joins"
 FORM = [
     {"key": "name", "type": "text", "label": "姓名", "min": 2, "max": 30},
     {"key": "mobile", "type": "mobile", "label": "手机号"},
@@ -69,7 +70,7 @@ def offer(
     return Offer(item_id, [row[0] for row in made])
 
 
-def join_requests(guests: list[Guest], slot_ids: list[str], *, path: str = "/api/booking/joins") -> list[bytes]:
+def join_requests(guests: list[Guest], slot_ids: list[str], *, path: str = JOINS) -> list[bytes]:
     """Render one request to join for each guest, the slots taking turns, each with its own mobile number and key."""
     return [_join_request(guest, slot_ids[number % len(slot_ids)], number, path) for number, guest in enumerate(guests)]
 

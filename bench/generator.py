@@ -63,9 +63,8 @@ class Connection(asyncio.Protocol):
         self._run.answered(self, data, self._asked_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._run.lost()
+        self._run.closed(self, was_waiting=self._is_waiting)
+        self._is_waiting = False
 
 
 class Run:
@@ -125,7 +124,12 @@ class Run:
             self._idle.append(connection)
         self._look_for_the_end()
 
-    def lost(self) -> None:
+    def closed(self, connection: Connection, *, was_waiting: bool) -> None:
+        """The server, or we at the end, has closed a connection; a request under way on it is lost."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not was_waiting:
+            return
         self._counts[b"lost"] += 1
         self._under_way -= 1
         self._look_for_the_end()

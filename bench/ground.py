@@ -19,6 +19,7 @@ from deploy import parent, secret_files, table
 from deploy.env_files import Variables
 from deploy.keys import Keys
 from deploy.probe import answers
+from deploy.servers import install
 from deploy.servers.postgres import Postgres
 from deploy.servers.process import Child, clean_environment, port_is_taken, wait_until
 from deploy.servers.rabbitmq import RabbitMQ
@@ -26,7 +27,7 @@ from deploy.servers.valkey import Valkey
 
 HERE = "127.0.0.1"
 PORTS = range(20_000, 32_000)  # below those from which the system takes ports for connections that go out
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 120
 # What a round leaves behind in booking. Its users stay, and the next round's slots are new ones: no cache knows them.
 LEFT_BY_A_ROUND: LiteralString = "booking.joins, booking.claims, booking.successes, booking.outbox, booking.slots"
 
@@ -140,6 +141,7 @@ class Ground:
 
     def follow(self, stack: ExitStack) -> None:
         """Let events flow until the stack is closed: RabbitMQ, and the relay and consumers of the ring."""
+        install.ensure("rabbitmq")
         stack.enter_context(self._rabbitmq)
         for name in ("booking", "notify", "catalog"):
             port = self._free_port()

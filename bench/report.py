@@ -15,6 +15,7 @@ class Row:
     limit: str
     limit_value: float
     rounds: int
+    asked: str = ""  # of the ratio
     is_inverse: bool = False  # limit divided by value, where the value is a time that should be small
 
     @property
@@ -35,8 +36,8 @@ class Row:
 
     def __str__(self) -> str:
         return (
-            f"{self.name:54} {self.value:10,.1f} {self.unit:11} {self.ratio:8.2f} ="
-            f" {'limit ÷ value' if self.is_inverse else 'value ÷ limit'}, {self.limit}: {self.limit_value:,.1f}"
+            f"{self.name:56} {self.value:10,.1f} {self.unit:11} {'1 /' if self.is_inverse else ' / '}"
+            f" {self.limit_value:10,.1f} {self.limit:32} = {self.ratio:7.2f} {self.asked and f'(asked {self.asked})'}"
         )
 
 
