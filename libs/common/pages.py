@@ -5,14 +5,15 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Row, Select, and_, or_
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, and_, or_
 from sqlalchemy.orm import Session
 
+from libs.common import storable
 from libs.common.errors import Invalid, Texts
 from libs.common.ids import parse_id
 
@@ -82,24 +83,31 @@ def _decode(cursor: str, keys: Sequence[Key]) -> list[Any]:
         plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(plain, list) or len(plain) != len(keys):
             raise BadCursor
-        return [_value(key.kind, value) for key, value in zip(keys, plain, strict=True)]
-    except (ValueError, TypeError, binascii.Error, UnicodeError, RecursionError):
+        return [_value(key, value) for key, value in zip(keys, plain, strict=True)]
+    except (ValueError, TypeError, OverflowError, binascii.Error, UnicodeError, RecursionError):
         raise BadCursor from None
 
 
-def _value(kind: Any, value: Any) -> Any:
-    if kind is int and type(value) is int and abs(value) < 2**62:
-        return value
-    if not isinstance(value, str) or "\x00" in value:
+def _value(key: Key, value: Any) -> Any:
+    """Return what the column can be compared with: what its type can't hold would be an error of the database."""
+    if key.kind is int:
+        return _integer(value, bits=64 if isinstance(key.column.type, BigInteger) else 32)
+    if not isinstance(value, str):
         raise BadCursor
-    if kind == "id":
+    if key.kind == "id":
         parsed = parse_id(value)
         if parsed is None:
             raise BadCursor
         return parsed
-    if kind is datetime:
+    if key.kind is datetime:
         instant = datetime.fromisoformat(value)
         if instant.tzinfo is None:
             raise BadCursor
-        return instant
-    return date.fromisoformat(value) if kind is date else str(value)
+        return instant.astimezone(UTC)
+    return date.fromisoformat(value) if key.kind is date else storable.text(value)
+
+
+def _integer(value: Any, *, bits: int) -> int:
+    if type(value) is not int or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):  # True is an int, too
+        raise BadCursor
+    return value

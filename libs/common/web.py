@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from libs.common import context, errors, metrics, migrations
+from libs.common import context, errors, metrics, migrations, storable
 from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
@@ -49,28 +49,8 @@ RETRY_AFTER_S = 1
 HUNG_UP = 499  # in metrics: the caller left before there was an answer
 
 
-def _storable(value: str) -> str:
-    # JSON can spell both, PostgreSQL stores neither: as an error of the database they would be a 500.
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("text may not hold NUL or half of a surrogate pair")
-    return value
-
-
-def _all_storable(value: Any) -> None:
-    waiting = [value]  # no recursion: how deep a body nests is the sender's choice
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, str):
-            _storable(found)
-        elif isinstance(found, dict):
-            waiting.extend(found)
-            waiting.extend(found.values())
-        elif isinstance(found, list):
-            waiting.extend(found)
-
-
 # Text from a query string. What comes in a body is checked by Schema.
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable.text)]
 
 
 class Schema(BaseModel):
@@ -81,7 +61,7 @@ class Schema(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _holds_storable_text(cls, data: Any) -> Any:
-        _all_storable(data)
+        storable.every_text(data)  # as an error of the database it would be a 500
         return data
 
 
