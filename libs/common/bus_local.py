@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import Index, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Mapped, mapped_column
 
 from libs.common import metrics
 from libs.common.clock import utcnow
-from libs.common.db import CommonBase, Database, Uuid
+from libs.common.db import CommonBase, Database, Uuid, is_away
 from libs.common.inbox import Consumer
 from libs.common.logs import logger
 from libs.common.messages import Message
@@ -80,7 +81,7 @@ class LocalQueue:
             try:
                 busy = self.consume_once()
                 pause = min(1.0, *self._delays)
-            except DBAPIError as error:
+            except (DBAPIError, PoolTimeout) as error:
                 log.warning("consumer waits", consumer=self.consumer.name, error=type(error).__name__)
                 busy, pause = False, 1.0
             if not busy:
@@ -108,11 +109,9 @@ class LocalQueue:
     def _carry_out(self, message: Message, event_id: str, attempts: int) -> None:
         try:
             self.consumer.receive(self._db, message)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise  # the database is away: that is nobody's failed attempt
-            self._put_off(event_id, attempts, error)
-        except Exception as error:  # noqa: BLE001  # whatever one message does, the others go on
+        except Exception as error:
+            if is_away(error):
+                raise  # that is nobody's failed attempt
             self._put_off(event_id, attempts, error)
         else:
             with self._db.transaction() as session:

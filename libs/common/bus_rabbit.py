@@ -17,9 +17,10 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from libs.common import metrics
-from libs.common.db import Database
+from libs.common.db import Database, is_away
 from libs.common.inbox import Consumer
 from libs.common.logs import logger
 from libs.common.messages import Message
@@ -323,8 +324,8 @@ class RabbitConsumer(_Link):
         while True:
             try:
                 return self.consumer.receive(self._db, message)
-            except DBAPIError as error:
-                if not error.connection_invalidated or self._stopping.is_set():
+            except (DBAPIError, PoolTimeout) as error:
+                if not is_away(error) or self._stopping.is_set():
                     raise
                 log.warning("consumer waits for the database", consumer=self.consumer.name)
                 self._stopping.wait(pause)

@@ -10,6 +10,7 @@ from psycopg import errors as pg
 from sqlalchemy import DateTime, Dialect, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
@@ -128,11 +129,23 @@ class Database:
         self.engine.dispose()
 
 
-def unavailable(error: DBAPIError) -> Unavailable | None:
+def unavailable(error: BaseException) -> Unavailable | None:
     """Return what to tell a caller when this error says that PostgreSQL is away, restarting or overrun."""
-    orig = error.orig
-    if isinstance(orig, (*_RACED, pg.LockNotAvailable, pg.QueryCanceled)):
-        return Unavailable()
-    if error.connection_invalidated or isinstance(orig, (psycopg.OperationalError, psycopg.InterfaceError)):
-        return Unavailable()
-    return None
+    return Unavailable() if is_away(error) or _overrun(error) else None
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether PostgreSQL can't be had at all, so that the same work may be tried until it is back.
+
+    A lost deadlock, a lock not had in time, a cancelled statement are faults of the work itself, or of its company.
+    """
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError) or _overrun(error):
+        return False
+    # A connection that was never made is not "invalidated".
+    return error.connection_invalidated or isinstance(error.orig, (psycopg.OperationalError, psycopg.InterfaceError))
+
+
+def _overrun(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and isinstance(error.orig, (*_RACED, pg.LockNotAvailable, pg.QueryCanceled))

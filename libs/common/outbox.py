@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from sqlalchemy import BigInteger, Identity, Index, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from libs.common import context, metrics
@@ -159,7 +160,7 @@ class Relay:
             try:
                 moved = self.relay_once()
                 pause = self._poll_s
-            except (DBAPIError, OSError) as error:
+            except (DBAPIError, PoolTimeout, OSError) as error:
                 log.warning("relay waits", source=self._source, error=type(error).__name__)
                 moved, pause = 0, min(max(pause, 0.05) * 2, 2.0)
             if moved < BATCH:

@@ -268,9 +268,7 @@ def _known(error: Exception, scope: Scope) -> HallpassError | None:
             return _from_validation(error)
         case HTTPException():
             return _from_http(error, scope)
-        case PoolTimeout():
-            return Unavailable()
-        case DBAPIError():
+        case PoolTimeout() | DBAPIError():
             return unavailable(error)
     return None
 

@@ -1,6 +1,7 @@
 """The bus over a real RabbitMQ: nothing lost, nothing twice, one bad message stops no other."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +9,10 @@ from typing import Any, ClassVar
 
 import pika
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 from sqlalchemy.orm import Session
 
+from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from libs.common import outbox
 from libs.common.bus_rabbit import EXCHANGE, RabbitConsumer, RabbitPublisher
@@ -65,27 +68,56 @@ class Ring:
 
     @contextmanager
     def running(self, *, relays: int = 1) -> Iterator[RabbitConsumer]:
-        consumer = RabbitConsumer(self.rabbit.url, self.consumer, self.db, retry_delays_s=[0.05, 0.05])
-        publishers = [RabbitPublisher(self.rabbit.url, name="test relay") for _ in range(relays)]
-        moving = [Relay(self.db, publisher, source="booking", poll_s=0.02) for publisher in publishers]
-        parts: list[RabbitConsumer | Relay] = [consumer, *moving]
-        threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
-        for thread in threads:
-            thread.start()
-        try:
+        with self.consuming() as consumer, self.relaying(relays):
             yield consumer
-        finally:
-            for relay in moving:
-                relay.stop()
-            consumer.stop()
-            for thread in threads:
-                thread.join(20)
-            for publisher in publishers:
-                publisher.close()
+
+    @contextmanager
+    def consuming(self) -> Iterator[RabbitConsumer]:
+        consumer = RabbitConsumer(self.rabbit.url, self.consumer, self.db, retry_delays_s=[0.05, 0.05])
+        with in_threads(consumer):
+            yield consumer
+
+    @contextmanager
+    def relaying(self, relays: int = 1) -> Iterator[None]:
+        publishers = [RabbitPublisher(self.rabbit.url, name="test relay") for _ in range(relays)]
+        with in_threads(*(Relay(self.db, publisher, source="booking", poll_s=0.02) for publisher in publishers)):
+            yield
+        for publisher in publishers:
+            publisher.close()
+
+    def make_queues(self) -> None:
+        """Let the broker know the consumer, as it does wherever one has run before."""
+        with self.consuming():
+            eventually(self._has_queues)
+
+    def _has_queues(self) -> bool:
+        channel = self.channel()
+        try:
+            channel.queue_declare(self.consumer.name, passive=True)
+            channel.queue_bind(self.consumer.name, EXCHANGE, routing_key=self.fact.type)
+        except ChannelClosedByBroker:
+            return False
+        channel.connection.close()
+        return True
 
     def channel(self) -> Any:
         """A plain connection of the test's own, to look from outside."""
         return pika.BlockingConnection(pika.URLParameters(self.rabbit.url)).channel()
+
+
+@contextmanager
+def in_threads(*parts: RabbitConsumer | Relay) -> Iterator[None]:
+    """Run relays and consumers while the block runs."""
+    threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.stop()
+        for thread in threads:
+            thread.join(20)
 
 
 @pytest.fixture
@@ -167,3 +199,26 @@ def test_a_message_delivered_twice_has_its_effect_once(ring: Ring) -> None:
         eventually(lambda: ring.heard["two"])
 
     assert ring.heard == {"one": 1, "two": 1}
+
+
+@pytest.mark.timeout(180)
+def test_a_backlog_waits_for_a_database_that_is_away_for_longer_than_every_retry(
+    fragile_world: World, own_postgres: Postgres, rabbit: RabbitMQ
+) -> None:
+    ring = Ring(fragile_world.runtimes["booking"].db, rabbit)
+    bells = [f"bell {number}" for number in range(60)]
+    ring.make_queues()
+    with ring.relaying():
+        ring.ring(*bells)
+        eventually(lambda: ring.pending() == 0)
+
+    own_postgres.stop()
+    with ring.consuming() as consumer:
+        time.sleep(2)  # many times what all retries take together
+        own_postgres.start()
+        eventually(lambda: len(ring.heard) == 60, timeout_s=30)
+
+    channel = ring.channel()
+    assert channel.basic_get(consumer.dead_queue)[2] is None
+    channel.connection.close()
+    assert set(ring.heard.values()) == {1}
