@@ -62,28 +62,19 @@ class Stage:
     """What all examples share: a world, its users and staff, and an eye on the tables of booking."""
 
     def __init__(self, world: World) -> None:
-        self._enter(world)
+        self.world = world
         self.users = [world.user(f"user {number}") for number in range(USERS)]
         self.staff = world.staff()
         self.redis = Redis.from_url(world.runtimes["booking"].settings.redis_url.get_secret_value())
         url = world.runtimes["booking"].settings.database_url.get_secret_value()
         self._eye = psycopg.connect(url.replace("+psycopg", ""), autocommit=True, row_factory=dict_row)
 
-    def _enter(self, world: World) -> None:
-        self.world = world
-        world.client.__enter__()  # one event loop for all requests and not one for each: a quarter of their cost
-
-    def _leave(self) -> None:
-        self.world.client.__exit__(None, None, None)
-
     def restart(self) -> None:
-        self._leave()
-        self._enter(self.world.restarted())
+        self.world = self.world.restarted()
 
     def close(self) -> None:
         self._eye.close()
         self.redis.close()
-        self._leave()
         self.world.close()
 
     def user_post(self, user: int, path: str, body: Any = None, **headers: str) -> httpx2.Response:

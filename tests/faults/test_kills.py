@@ -300,9 +300,7 @@ class Killer:
 
     def _backend(self) -> bool:
         """Kill the PostgreSQL process behind a connection of booking; PostgreSQL then restarts all of them."""
-        query = (
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'hallpass-booking' ORDER BY state = 'idle', pid"
-        )
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'hallpass-booking%%' ORDER BY random()"
         try:
             pids = [row["pid"] for row in self._eye.rows(query)]
         except psycopg.OperationalError:
