@@ -300,17 +300,19 @@ class Killer:
 
     def _backend(self) -> bool:
         """Kill the PostgreSQL process behind a connection of booking; PostgreSQL then restarts all of them."""
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'hallpass-booking%%' ORDER BY random()"
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'hallpass-booking%%' ORDER BY backend_start"
+        )
         try:
             pids = [row["pid"] for row in self._eye.rows(query)]
         except psycopg.OperationalError:
             return False
         server = self._native["postgres"].part
         assert isinstance(server, Postgres)
-        ours = server.processes()
-        if not pids or pids[0] not in ours:
+        ours = [pid for pid in pids if pid in server.processes()]
+        if not ours:
             return False
-        os.kill(pids[0], signal.SIGKILL)
+        os.kill(self._chance.choice(ours), signal.SIGKILL)
         return True
 
 
