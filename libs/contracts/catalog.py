@@ -1,11 +1,12 @@
 """What catalog publishes: halls, items with form and rules, and slots, each as it is now."""
 
+import unicodedata
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from libs.contracts.envelope import Event
 
@@ -51,13 +52,26 @@ class FieldType(StrEnum):
 
 ALWAYS_SENSITIVE = frozenset({FieldType.MOBILE, FieldType.ID_CARD})
 
+# What an answer can be at most, whatever the form says: catalog takes no form that asks for more, booking no answer.
+LONGEST_ANSWER = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50}
+NUMBERS_BELOW = 10**15  # and above its negative: float and int agree on all whole numbers of this size
+
+
+def normal(text: str) -> str:
+    """Return text as options and answers are kept and compared: composed (NFC), without space at its ends."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+Option = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(normal)]
+
 
 class FormField(BaseModel):
     """One question of an item's form.
 
     `min` and `max` bound the length of text, the value of a number, or how many options a checkbox takes.
     `unique` names the scope in which an answer may be booked once. `pattern` is an RE2 regular expression that the
-    whole of a text answer must match. Mobile numbers and ID cards are sensitive whatever `sensitive` says.
+    whole of a text answer must match. A text has 200 characters
+    at most, a textarea 10,000, digits 50, whatever `max` says. Mobile numbers and ID cards are sensitive whatever `sensitive` says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,7 +83,7 @@ class FormField(BaseModel):
     help: str = Field(default="", max_length=200)
     min: float | None = None
     max: float | None = None
-    options: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default=[], max_length=100)
+    options: list[Option] = Field(default=[], max_length=100)
     pattern: str | None = Field(default=None, max_length=200)
     unique: Literal["slot", "day", "item"] | None = None
     sensitive: bool = False

@@ -1,6 +1,5 @@
 """The one validator of answers: what an attendee may write into each kind of field."""
 
-import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -14,10 +13,9 @@ import re2
 from stdnum.cn import ric
 from stdnum.exceptions import InvalidChecksum, ValidationError
 
-from libs.contracts.catalog import FieldType, FormField
+from libs.contracts.catalog import LONGEST_ANSWER, NUMBERS_BELOW, FieldType, FormField, normal
 from services.booking.errors import FormInvalid
 
-LONGEST = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50}
 # Licence plates: GA 36-2018, seven characters, eight for new-energy vehicles.
 PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][A-HJ-NP-Z0-9]{4,5}[A-HJ-NP-Z0-9挂学警港澳]"
@@ -83,7 +81,7 @@ def _check(form: list[FormField], answers: dict[str, Any], attendee: int, faults
 
 def _checked(field: FormField, value: Any) -> Any:
     if isinstance(value, str):
-        value = unicodedata.normalize("NFC", value).strip()
+        value = normal(value)
     if value is None or value == "" or value == []:
         if field.required:
             raise _Fault("required")
@@ -130,7 +128,7 @@ def _text_of(value: Any) -> str:
 def _length(field: FormField, text: str) -> None:
     if field.min is not None and len(text) < field.min:
         raise _Fault("too_short")
-    longest = LONGEST.get(field.type, 200)
+    longest = LONGEST_ANSWER[field.type]
     if len(text) > (longest if field.max is None else min(field.max, longest)):
         raise _Fault("too_long")
 
@@ -167,7 +165,7 @@ def _number(field: FormField, value: Any) -> int | float:
         value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Fault("wrong_type")
-    if not -1e15 < value < 1e15 or (isinstance(value, float) and not math.isfinite(value)):
+    if not -NUMBERS_BELOW < value < NUMBERS_BELOW:  # infinity and NaN aren't either
         raise _Fault("too_large")
     if field.min is not None and value < field.min:
         raise _Fault("too_small")
@@ -257,7 +255,7 @@ def _region(_: FormField, value: Any) -> list[str]:
     """Province, city and, where there is one, district: ["广东省", "广州市", "天河区"]."""
     if not isinstance(value, list) or not 2 <= len(value) <= 3:
         raise _Fault("wrong_type")
-    names = [_text_of(name).strip() for name in value]
+    names = [normal(_text_of(name)) for name in value]
     if not all(1 <= len(name) <= 30 and name.isprintable() for name in names):
         raise _Fault("bad_format")
     return names
@@ -266,9 +264,10 @@ def _region(_: FormField, value: Any) -> list[str]:
 def _one_of(field: FormField, value: Any) -> str:
     if not isinstance(value, str):
         raise _Fault("wrong_type")
-    if value not in field.options:
+    chosen = normal(value)
+    if chosen not in field.options:
         raise _Fault("not_an_option")
-    return value
+    return chosen
 
 
 def _some_of(field: FormField, value: Any) -> list[str]:

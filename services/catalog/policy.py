@@ -10,7 +10,15 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import re2
 
-from libs.contracts.catalog import FieldType, FormField, HallStatus, ItemStatus, Rules
+from libs.contracts.catalog import (
+    LONGEST_ANSWER,
+    NUMBERS_BELOW,
+    FieldType,
+    FormField,
+    HallStatus,
+    ItemStatus,
+    Rules,
+)
 from services.catalog import errors
 
 SlotState = Literal["bookable", "not_yet", "full", "ended"]
@@ -18,7 +26,6 @@ SlotState = Literal["bookable", "not_yet", "full", "ended"]
 VISIBLE_ITEM = (ItemStatus.OPEN, ItemStatus.STOPPED)
 MOST_SLOTS = 48
 MOST_FIELDS = 50
-LONGEST_ANSWER = 5000
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@ def check_periods(periods: Sequence[tuple[time, time]], *, retired: Iterable[int
 # --- forms and rules ------------------------------------------------------------------------------------------------
 
 _CHOICES = {FieldType.SELECT, FieldType.RADIO, FieldType.CHECKBOX}
-_LENGTHS = {FieldType.TEXT, FieldType.TEXTAREA, FieldType.DIGITS}
+_LENGTHS = set(LONGEST_ANSWER)
 _BOUNDED = _LENGTHS | {FieldType.NUMBER, FieldType.CHECKBOX}
 _PATTERNS = {FieldType.TEXT, FieldType.TEXTAREA, FieldType.DIGITS}
 _UNIQUE = {
@@ -175,7 +182,7 @@ def _faults_of_options(field: FormField) -> Iterable[tuple[str, str]]:
         yield "options", "options_missing"
     if len(set(field.options)) < len(field.options):
         yield "options", "options_repeated"
-    if any(option != option.strip() or not option for option in field.options):
+    if not all(field.options):
         yield "options", "option_unfit"
 
 
@@ -184,16 +191,21 @@ def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:
     for name, value in bounds.items():
         if field.type not in _BOUNDED:
             yield name, "bound_not_for_type"
-        elif not math.isfinite(value) or abs(value) > 1e15:
+        elif not math.isfinite(value) or abs(value) >= NUMBERS_BELOW:
             yield name, "bound_out_of_range"
         elif field.type != FieldType.NUMBER and (value < 0 or value != int(value)):
             yield name, "bound_not_a_count"
-        elif field.type in _LENGTHS and value > LONGEST_ANSWER:
+        elif field.type != FieldType.NUMBER and not _can_be_reached(field.type, name, value):
             yield name, "bound_out_of_range"
         elif field.type == FieldType.CHECKBOX and value > len(field.options):
             yield name, "more_than_options"
     if field.min is not None and field.max is not None and field.min > field.max:
         yield "min", "min_above_max"
+
+
+def _can_be_reached(type: FieldType, name: str, count: float) -> bool:
+    """Whether an answer can be as long, or hold as many choices, as the bound asks; an empty one is no answer."""
+    return count <= LONGEST_ANSWER.get(type, count) and (name != "max" or count >= 1)
 
 
 def _faults_of_pattern(field: FormField) -> Iterable[tuple[str, str]]:
