@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from libs.contracts.catalog import FieldType, FormField
-from tests.booking.builders import NAME, a_slot, booked
+from tests.booking.builders import NAME, a_slot, book, booked, code_of
 from tests.catalog.builders import a_day, a_hall, an_item, in_days
 from tests.world import World
 
@@ -43,3 +43,15 @@ def test_an_option_is_chosen_however_its_letters_are_composed(
     [join] = booked(world, world.user("wang"), place.slot_id, drink=said)
 
     assert join["answers"]["drink"] == kept
+
+
+@pytest.mark.parametrize(("first", "spellings"), [(1, [1.0, "1", "1.0", "+1", "01."]), (-0.0, [0, 0.0, "-0", "-.0"])])
+def test_a_unique_number_is_one_however_it_is_spelled(world: World, first: float, spellings: list[Any]) -> None:
+    number = FormField(key="number", type=FieldType.NUMBER, label="编号", unique="slot")
+    place = a_slot(world, form=[NAME, number])
+    [join] = booked(world, world.user("wang"), place.slot_id, number=first)
+
+    answers = [book(world, world.user("li"), place.slot_id, number=spelling) for spelling in spellings]
+
+    assert str(join["answers"]["number"]) == str(int(first))
+    assert {code_of(answer) for answer in answers} == {(409, "person_already_joined")}
