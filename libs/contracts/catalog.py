@@ -70,8 +70,9 @@ class FormField(BaseModel):
 
     `min` and `max` bound the length of text, the value of a number, or how many options a checkbox takes.
     `unique` names the scope in which an answer may be booked once. `pattern` is an RE2 regular expression that the
-    whole of a text answer must match. A text has 200 characters
-    at most, a textarea 10,000, digits 50, whatever `max` says. Mobile numbers and ID cards are sensitive whatever `sensitive` says.
+    whole of a text answer must match. A text has 200 characters at most, a textarea 10,000, digits 50, whatever `max`
+    says. Mobile numbers and ID cards are sensitive whatever `sensitive` says; made sensitive later, a field is masked for
+    staff in all its answers, and encrypted in those that come from then on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -252,6 +252,19 @@ def test_staff_see_sensitive_answers_masked_everywhere(world: World) -> None:
     assert my_join(world, user, join["id"])["answers"] == {"name": "张三"} | SENSITIVE_ANSWERS
 
 
+def test_a_question_made_sensitive_later_is_masked_in_the_joins_before(world: World) -> None:
+    note = FormField(key="note", type=FieldType.TEXT, label="备注")
+    place = a_slot(world, form=[NAME, note])
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id, note="对花生过敏")
+    place.change_item(form=[NAME, note.model_copy(update={"sensitive": True})], form_version=2)
+
+    shown = world.client.get(f"/api/booking/staff/joins/{join['id']}", headers=world.staff()).json()
+
+    assert shown["answers"] == {"name": "张三", "note": "对****"}
+    assert my_join(world, user, join["id"])["answers"]["note"] == "对花生过敏"
+
+
 def test_an_answer_whose_question_is_gone_is_masked_whole(world: World) -> None:
     place = a_slot(world, form=[NAME, ID_CARD])
     [join] = booked(world, world.user("wang"), place.slot_id, id_card=A_PERSON)
