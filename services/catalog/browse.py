@@ -6,12 +6,12 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Integer, Select, case, cast, func, select
+from sqlalchemy import ColumnElement, Integer, Select, case, cast, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound
 from libs.common.pages import Key, Page, fetch
-from libs.contracts.catalog import HallStatus, Rules, SlotStatus
+from libs.contracts.catalog import HallStatus, ItemStatus, Rules, SlotStatus
 from services.catalog import policy, views
 from services.catalog.models import Category, Day, Hall, Item, Slot
 from services.catalog.schemas import (
@@ -75,22 +75,35 @@ def open_hall(session: Session, hall_id: str) -> Hall:
 def dates(
     session: Session, hall_id: str, *, first: date | None, limit: int, cursor: str | None, now: datetime
 ) -> Page[DateOfHall]:
-    """List the dates, from today at the hall on, on which a visible item has open slots."""
+    """List the dates, from today at the hall on, that can be booked: with slots that are `bookable` now."""
     hall = open_hall(session, hall_id)
     earliest = policy.today(hall.timezone, now)
     columns: tuple[Any, ...] = (Slot.date, func.count())
     query = (
         select(*columns)
-        .join(Item, Item.id == Slot.item_id)
-        .where(
-            Slot.hall_id == hall_id,
-            Slot.date >= (earliest if first is None else max(earliest, first)),
-            *_is_shown(),
-        )
+        .where(Slot.hall_id == hall_id, Slot.status == SlotStatus.OPEN, ~Slot.deleted)
+        .where(Slot.date >= (earliest if first is None else max(earliest, first)))
+        .where(Slot.capacity.is_(None) | (Slot.taken < Slot.capacity))
+        .where(_within_window(session, hall, now=now))
         .group_by(Slot.date)
     )
     rows, following = fetch(session, query, keys=[Key(Slot.date, date)], limit=limit, cursor=cursor)
     return Page(items=[DateOfHall(date=day, slots=slots) for day, slots in rows], next_cursor=following)
+
+
+def _within_window(session: Session, hall: Hall, *, now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a slot is of an item that takes bookings, and within its booking window."""
+    rows = session.execute(select(Item.id, Item.rules).where(Item.hall_id == hall.id, Item.status == ItemStatus.OPEN))
+    of_window: defaultdict[policy.Window, list[str]] = defaultdict(list)
+    for item_id, rules in rows:
+        of_window[policy.window(Rules.model_validate(rules), hall.timezone, now=now)].append(item_id)
+    return or_(false(), *(_within(window) & Slot.item_id.in_(item_ids) for window, item_ids in of_window.items()))
+
+
+def _within(window: policy.Window) -> ColumnElement[bool]:
+    edge = Slot.starts_at if window.edge == "start" else Slot.ends_at
+    not_ended = edge > window.after
+    return not_ended if window.last_day is None else not_ended & (Slot.date <= window.last_day)
 
 
 def items_of_day(
@@ -124,11 +137,12 @@ def items_of_day(
 def _item_of_day(row: Any, slots: list[Any], now: datetime) -> ItemOfDay:
     item, hall, category = row
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
+    is_open = policy.takes_bookings(item.status, hall.status)
     return ItemOfDay(
         **views.card_fields(item, hall, category),
         slot_count=len(slots),
         first_start=slots[0].start,
-        slots=[views.public_slot(slot, rules, zone, now=now) for slot in slots],
+        slots=[views.public_slot(slot, rules, zone, is_open=is_open, now=now) for slot in slots],
     )
 
 
@@ -190,10 +204,11 @@ def _days(
         .order_by(Slot.date, Slot.start)
     ).all()
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
+    takes_bookings = policy.takes_bookings(item.status, hall.status)
     of_date: defaultdict[date, list[PublicSlot]] = defaultdict(list)
     notes: dict[date, str] = {}
     for slot in slots:
-        of_date[slot.date].append(views.public_slot(slot, rules, zone, now=now))
+        of_date[slot.date].append(views.public_slot(slot, rules, zone, is_open=takes_bookings, now=now))
         notes[slot.date] = slot.note or ""
     days = [PublicDay(date=day, note=notes[day], slots=of_date[day]) for day in of_date]
     return days, found[MOST_DAYS] if len(found) > MOST_DAYS else None
@@ -212,7 +227,3 @@ def _visible_items() -> Select[Any]:
         .outerjoin(Category, Category.id == Item.category_id)
         .where(Item.status.in_(policy.VISIBLE_ITEM), Hall.status == HallStatus.OPEN)
     )
-
-
-def _is_shown() -> tuple[Any, ...]:
-    return (Slot.status == SlotStatus.OPEN, ~Slot.deleted, Item.status.in_(policy.VISIBLE_ITEM))

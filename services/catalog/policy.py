@@ -21,7 +21,7 @@ from libs.contracts.catalog import (
 )
 from services.catalog import errors
 
-SlotState = Literal["bookable", "not_yet", "full", "ended"]
+SlotState = Literal["bookable", "not_yet", "full", "ended", "closed"]
 
 VISIBLE_ITEM = (ItemStatus.OPEN, ItemStatus.STOPPED)
 MOST_SLOTS = 48
@@ -40,10 +40,24 @@ def remaining(capacity: int | None, taken: int) -> int | None:
     return None if capacity is None else max(0, capacity - taken)
 
 
+def takes_bookings(item_status: str, hall_status: str) -> bool:
+    """Whether the open slots of an item can be booked as far as item and hall are concerned."""
+    return item_status == ItemStatus.OPEN and hall_status == HallStatus.OPEN
+
+
 def slot_state(
-    rules: Rules, *, starts_at: datetime, ends_at: datetime, opens_at: datetime | None, left: int | None, now: datetime
+    rules: Rules,
+    *,
+    is_open: bool,
+    starts_at: datetime,
+    ends_at: datetime,
+    opens_at: datetime | None,
+    left: int | None,
+    now: datetime,
 ) -> SlotState:
-    """Return what the public is told about an open slot."""
+    """Return what is told about a slot, by the first of booking's rules that it breaks; `is_open`: with item and hall."""
+    if not is_open:
+        return "closed"
     if now >= rules.window_closes(starts_at, ends_at):
         return "ended"
     if opens_at is not None and now < opens_at:
@@ -57,6 +71,32 @@ def next_change(
     """Return the next instant at which the state of a slot changes by the time alone, or None."""
     ahead = [at for at in (opens_at, rules.window_closes(starts_at, ends_at)) if at is not None and at > now]
     return min(ahead, default=None)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which slots of an item are within their booking window: those until `last_day` whose `edge` comes after an instant."""
+
+    edge: Literal["start", "end"]
+    after: datetime
+    last_day: date | None
+
+
+def window(rules: Rules, zone: str, *, now: datetime) -> Window:
+    """Return what slots must be like now to be neither `not_yet` nor `ended`."""
+    return Window(
+        edge=rules.closes_before,
+        after=now + timedelta(minutes=rules.closes_minutes_before),
+        last_day=_last_day_opened(rules, zone, now),
+    )
+
+
+def _last_day_opened(rules: Rules, zone: str, now: datetime) -> date | None:
+    if rules.opens_days_before is None:
+        return None
+    last = today(zone, now) + timedelta(days=rules.opens_days_before)
+    opens_at = rules.window_opens(last, zone)
+    return last if opens_at is not None and opens_at <= now else last - timedelta(days=1)
 
 
 # --- time at the hall -----------------------------------------------------------------------------------------------

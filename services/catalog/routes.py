@@ -52,7 +52,7 @@ def get_hall(session: Tx, hall_id: Id) -> PublicHall:
 def list_dates_of_hall(
     session: Tx, now: Now, hall_id: Id, from_: FromDate = None, limit: Limit = 20, cursor: CursorText = None
 ) -> Page[DateOfHall]:
-    """List the dates, from today at the hall on, that have an open slot."""
+    """List the dates, from today at the hall on, that can be booked: that have a slot in state `bookable`."""
     return browse.dates(session, hall_id, first=from_, limit=limit, cursor=cursor, now=now)
 
 
@@ -65,7 +65,7 @@ def list_items_of_day(
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Page[ItemOfDay]:
-    """List the items that have open slots on a day, with those slots."""
+    """List the items that have open slots on a day, with those slots, also where they can't be booked (see `state`)."""
     return browse.items_of_day(session, hall_id, day=day, limit=limit, cursor=cursor, now=now)
 
 

@@ -142,7 +142,7 @@ class HallRef(BaseModel):
 
 
 class DateOfHall(BaseModel):
-    """A date on which items of the hall have open slots."""
+    """A date on which something can be booked at the hall, and in how many slots."""
 
     date: date
     slots: int
@@ -212,6 +212,15 @@ class ItemCard(BaseModel):
     order: int
 
 
+State = Annotated[
+    SlotState,
+    Field(
+        description="closed: the slot, its item or its hall is not open; not_yet: booking opens at opens_at; "
+        "ended: booking is over; full: no place is left; bookable: none of these"
+    ),
+]
+
+
 class PublicSlot(BaseModel):
     """An open slot. Instants carry the hall's offset; `capacity` and `remaining` are null where there is no limit."""
 
@@ -223,7 +232,7 @@ class PublicSlot(BaseModel):
     ends_at: datetime
     capacity: int | None
     remaining: int | None
-    state: SlotState
+    state: State
     opens_at: datetime | None = Field(description="when booking opens; null: it always was")
 
 
@@ -293,7 +302,7 @@ class StaffSlot(BaseModel):
     capacity_in_force: int | None
     taken: int
     remaining: int | None
-    state: SlotState
+    state: State
     opens_at: datetime | None
     booked: int
     cancelled: int

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from libs.contracts.catalog import FormField, Rules
+from libs.contracts.catalog import FormField, Rules, SlotStatus
 from services.catalog import etags, policy
 from services.catalog.models import Category, Day, Hall, Item, Slot, Template
 from services.catalog.schemas import (
@@ -98,7 +98,7 @@ def staff_item(item: Item, hall: Hall, category: Category | None) -> StaffItem:
     return StaffItem(**card_fields(item, hall, category), **detail_fields(item), version=item.version)
 
 
-def _offer(slot: Any, rules: Rules, zone: ZoneInfo, now: datetime) -> dict[str, Any]:
+def _offer(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> dict[str, Any]:
     left = policy.remaining(slot.capacity, slot.taken)
     opens_at = rules.window_opens(slot.date, zone.key)
     return {
@@ -111,20 +111,30 @@ def _offer(slot: Any, rules: Rules, zone: ZoneInfo, now: datetime) -> dict[str, 
         "capacity": slot.capacity,
         "remaining": left,
         "state": policy.slot_state(
-            rules, starts_at=slot.starts_at, ends_at=slot.ends_at, opens_at=opens_at, left=left, now=now
+            rules,
+            is_open=is_open,
+            starts_at=slot.starts_at,
+            ends_at=slot.ends_at,
+            opens_at=opens_at,
+            left=left,
+            now=now,
         ),
         "opens_at": opens_at,
     }
 
 
-def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, now: datetime) -> PublicSlot:
-    """Show a slot, given as an entity or a row of PUBLIC_SLOT, with its instants in the hall's zone."""
-    return PublicSlot(**_offer(slot, rules, zone, now))
+def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> PublicSlot:
+    """Show an open slot, given as an entity or a row of PUBLIC_SLOT, with its instants in the hall's zone.
+
+    `is_open` says whether item and hall take bookings.
+    """
+    return PublicSlot(**_offer(slot, rules, zone, is_open=is_open, now=now))
 
 
-def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, now: datetime) -> StaffSlot:
+def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> StaffSlot:
+    """Show a slot with its numbers; `is_open` says whether item and hall take bookings."""
     return StaffSlot(
-        **_offer(slot, rules, zone, now),
+        **_offer(slot, rules, zone, is_open=is_open and slot.status == SlotStatus.OPEN, now=now),
         status=slot.status,
         capacity_in_force=None if slot.capacity is None else max(slot.capacity, slot.taken),
         taken=slot.taken,
@@ -138,12 +148,13 @@ def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, now: datetime) -> St
 
 def staff_day(day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, now: datetime) -> StaffDay:
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
+    is_open = policy.takes_bookings(item.status, hall.status)
     return StaffDay(
         date=day.date,
         note=day.note,
         version=day.version,
         etag=etags.of(day),
-        slots=[staff_slot(slot, rules, zone, now=now) for slot in slots],
+        slots=[staff_slot(slot, rules, zone, is_open=is_open, now=now) for slot in slots],
     )
 
 

@@ -247,7 +247,8 @@ def test_today_is_the_date_at_the_hall_on_both_sides_of_midnight(world: World, z
     before = dates_at(midnight - timedelta(seconds=1))
     after = dates_at(midnight)
 
-    assert before == (["2027-03-10", "2027-03-11", "2027-03-12"],) * 2 + (["2027-03-10"],)
+    # Shown is the whole of today; what can be booked of it is over by now.
+    assert before == (["2027-03-10", "2027-03-11", "2027-03-12"], ["2027-03-11", "2027-03-12"], ["2027-03-10"])
     assert after == (["2027-03-11", "2027-03-12"],) * 2 + (["2027-03-11"],)
     assert days_start(world, item, midnight) == f"2027-03-11T09:00:00{offset}"
 
@@ -257,16 +258,17 @@ def days_start(world: World, item: dict[str, object], instant: datetime) -> obje
         return shown(world.client.get(f"{API}/items/{item['id']}"))["days"][0]["slots"][0]["starts_at"]
 
 
-def test_the_dates_of_a_hall_are_those_with_an_open_slot_of_a_visible_item(world: World) -> None:
+def test_the_dates_of_a_hall_are_those_with_an_open_slot_of_an_open_item(world: World) -> None:
     hall = a_hall(world)
     item, stopped = an_item(world, hall), an_item(world, hall, status="stopped")
     draft, foreign = an_item(world, hall, status="draft"), an_item(world, a_hall(world))
     a_day(world, item, in_days(-1))
     a_day(world, item, in_days(1), MORNING, AFTERNOON)
     a_day(world, item, in_days(2), {**MORNING, "status": "closed"})
-    a_day(world, stopped, in_days(3))
-    a_day(world, draft, in_days(4))
-    a_day(world, foreign, in_days(5))
+    a_day(world, item, in_days(3))
+    a_day(world, stopped, in_days(4))
+    a_day(world, draft, in_days(5))
+    a_day(world, foreign, in_days(6))
 
     url = f"{API}/halls/{hall['id']}/days"
     page = shown(world.client.get(url))
@@ -280,6 +282,60 @@ def test_the_dates_of_a_hall_are_those_with_an_open_slot_of_a_visible_item(world
     first = shown(world.client.get(url, params={"limit": 1}))
     rest = shown(world.client.get(url, params={"limit": 1, "cursor": first["next_cursor"]}))
     assert [day["date"] for day in rest["items"]] == [in_days(3).isoformat()]
+
+
+def test_a_date_is_listed_while_a_slot_of_it_can_be_booked(world: World) -> None:
+    # Of the second item one slot is full, and booking closes a day before the end of the other.
+    window = {"opens_days_before": 2, "opens_at": "08:30", "closes_minutes_before": 30, "closes_before": "start"}
+    one = MORNING | {"capacity": 1}
+    with time_machine.travel(datetime(2027, 3, 1, tzinfo=UTC), tick=False):
+        hall = a_hall(world, timezone="Asia/Tokyo")
+        a_day(world, an_item(world, hall, rules=window), datetime(2027, 3, 10, tzinfo=UTC).date())
+        item = an_item(world, hall, rules={"closes_minutes_before": 24 * 60})
+        [last, full] = a_day(world, item, datetime(2027, 3, 20, tzinfo=UTC).date(), one, AFTERNOON)["slots"]
+    stat(world, full, item, taken=30, booked=30)
+
+    def dates_at(instant: datetime) -> list[tuple[str, int]]:
+        with time_machine.travel(instant, tick=False):
+            page = shown(world.client.get(f"{API}/halls/{hall['id']}/days"))
+        return [(day["date"], day["slots"]) for day in page["items"]]
+
+    second = timedelta(seconds=1)
+    opens, closes = datetime(2027, 3, 7, 23, 30, tzinfo=UTC), datetime(2027, 3, 9, 23, 30, tzinfo=UTC)
+    other_closes = datetime(2027, 3, 19, 3, tzinfo=UTC)
+    both, other = [("2027-03-10", 1), ("2027-03-20", 1)], [("2027-03-20", 1)]
+    assert dates_at(opens - second) == other
+    assert dates_at(opens) == both
+    assert dates_at(closes - second) == both
+    assert dates_at(closes) == other
+    assert dates_at(other_closes - second) == other
+    assert dates_at(other_closes) == []
+    stat(world, last, item, taken=1, booked=1)
+    assert dates_at(closes) == []
+
+
+def test_a_slot_is_closed_while_it_or_its_item_or_its_hall_is(world: World) -> None:
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    tomorrow, staff = in_days(1), world.staff()
+    a_day(world, item, tomorrow, MORNING, {**AFTERNOON, "status": "closed"})
+
+    def states_to_staff() -> list[str]:
+        day = shown(world.client.get(f"{STAFF}/items/{item['id']}/days/{tomorrow}", headers=staff))
+        return [slot["state"] for slot in day["slots"]]
+
+    def states() -> list[str]:
+        of_item = shown(world.client.get(f"{API}/items/{item['id']}"))["days"][0]["slots"]
+        [of_day] = shown(world.client.get(f"{API}/halls/{hall['id']}/items?day={tomorrow}"))["items"]
+        assert of_item == of_day["slots"]
+        return [slot["state"] for slot in of_item]
+
+    assert (states(), states_to_staff()) == (["bookable"], ["bookable", "closed"])
+    shown(world.client.patch(f"{STAFF}/items/{item['id']}", json={"status": "stopped"}, headers=staff))
+    assert (states(), states_to_staff()) == (["closed"], ["closed", "closed"])
+    shown(world.client.patch(f"{STAFF}/items/{item['id']}", json={"status": "open"}, headers=staff))
+    shown(world.client.patch(f"{STAFF}/halls/{hall['id']}", json={"status": "closed"}, headers=staff))
+    assert states_to_staff() == ["closed", "closed"]
 
 
 def test_the_items_of_a_day_are_shown_with_their_slots_and_first_start(world: World) -> None:
