@@ -6,7 +6,10 @@ from libs.contracts.envelope import Event
 
 
 class SlotStatChanged(Event):
-    """The stat of one slot. `taken` and `slot_version` are the newest inventory that notify has heard of."""
+    """The stat of one slot. `taken` and `slot_version` are the newest inventory that notify has heard of.
+
+    `capacity` is the one in force: what catalog's newest definition asks, but never below `taken`.
+    """
 
     type: ClassVar[str] = "slot.stat_changed"
 

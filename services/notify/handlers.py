@@ -1,4 +1,4 @@
-"""What notify hears: every event about joins, and staff signed out."""
+"""What notify hears: every event about joins, the capacity of slots, and staff signed out."""
 
 from sqlalchemy.orm import Session
 
@@ -14,8 +14,9 @@ from libs.contracts.booking import (
     JoinMoved,
     JoinRevoked,
 )
+from libs.contracts.catalog import SlotChanged
 from libs.contracts.principals import hear_sign_outs
-from services.notify import joins, notices
+from services.notify import joins, notices, stats
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -63,3 +64,8 @@ def check_in_undone(session: Session, fact: JoinCheckInUndone, message: Message)
 def missed(session: Session, fact: JoinMissed, message: Message) -> None:
     joins.follow(session, fact, now=utcnow())
     notices.tell(session, NoticeKind.MISSED, fact, message)
+
+
+@consumer.on(SlotChanged)
+def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
+    stats.define(session, fact, now=utcnow())

@@ -43,7 +43,9 @@ class JoinRecord(Base):
 class SlotStat(Base):
     """How many joins of a slot are in which state, with the newest inventory heard of (`slot_version`).
 
-    Item, hall and day are null while a slot is only known as the one that somebody left.
+    `capacity` is the one in force: what the operator `asked` for by catalog's newest definition (`definition_version`),
+    but never below `taken`; while no definition was heard (0), what booking last said. Item, hall and day are null
+    while nobody is known to have joined: the slot was only defined, or is the one that somebody left.
     """
 
     __tablename__ = "slot_stats"
@@ -60,6 +62,8 @@ class SlotStat(Base):
     taken: Mapped[int]
     capacity: Mapped[int | None]
     slot_version: Mapped[int] = mapped_column(BigInteger)
+    asked: Mapped[int | None]
+    definition_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     version: Mapped[int] = mapped_column(BigInteger)
 
     __table_args__ = (

@@ -55,6 +55,11 @@ def changes(before: Seat | None, after: Seat) -> dict[str, Counts]:
     return {slot_id: change for slot_id, change in found.items() if change}
 
 
+def in_force(asked: int | None, taken: int) -> int | None:
+    """Return the capacity of a slot of which this much was asked (None: no limit): nobody is thrown out."""
+    return None if asked is None else max(asked, taken)
+
+
 def first_version(now: datetime) -> int:
     """Return the version a new stat starts with: seconds since the product's first day.
 

@@ -126,7 +126,8 @@ class Sums(BaseModel):
     """Counts over the slots that anybody ever joined.
 
     `checked_in` and `missed` are among the `booked`. `taken` is the newest count of places that booking told.
-    `capacity` and `fill_rate` (booked / capacity) look at the slots with a limit, and are null where there is none.
+    `capacity` (in force, never below `taken`) and `fill_rate` (booked / capacity) look at the slots with a limit, and
+    are null where there is none.
     """
 
     slots: int

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.logs import logger
 from libs.contracts.booking import SlotTaken
+from libs.contracts.catalog import SlotChanged
 from libs.contracts.notify import SlotStatChanged
 from services.notify.models import JoinRecord, SlotStat
-from services.notify.policy import Counts, first_version
+from services.notify.policy import Counts, first_version, in_force
 
 log = logger(__name__)
 
@@ -85,8 +86,12 @@ def _merge(session: Session, slot_id: str, change: Counts, heard: Inventory, *, 
     is_newer = new.slot_version > SlotStat.slot_version
     is_placed_now = and_(SlotStat.item_id.is_(None), new.item_id.is_not(None))
     merged: dict[str, Any] = {name: getattr(SlotStat, name) + getattr(new, name) for name in asdict(change)}
-    for name in ("taken", "capacity", "slot_version"):
+    for name in ("taken", "slot_version"):
         merged[name] = case((is_newer, getattr(new, name)), else_=getattr(SlotStat, name))
+    merged["capacity"] = case(
+        (SlotStat.definition_version == 0, case((is_newer, new.capacity), else_=SlotStat.capacity)),
+        (SlotStat.asked.is_not(None), func.greatest(SlotStat.asked, merged["taken"])),  # policy.in_force
+    )
     for name in ("item_id", "hall_id", "day"):
         merged[name] = func.coalesce(getattr(SlotStat, name), getattr(new, name))
     merged["version"] = SlotStat.version + 1
@@ -98,6 +103,42 @@ def _merge(session: Session, slot_id: str, change: Counts, heard: Inventory, *, 
         ).returning(SlotStat),
         execution_options={"populate_existing": True},
     ).first()
+
+
+def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:
+    """Keep what catalog asks of a slot's capacity, unless something newer is known; publish what it changes."""
+    row = session.scalars(
+        select(SlotStat).where(SlotStat.slot_id == fact.slot_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).first()
+    if row is None:
+        made = session.scalar(_first_definition(fact, now=now))
+        if made is None:  # somebody has joined it in this moment: look at it again
+            define(session, fact, now=now)
+        return
+    if row.definition_version >= fact.version:
+        return
+    row.asked, row.definition_version = fact.capacity, fact.version
+    capacity = in_force(fact.capacity, row.taken)
+    if capacity == row.capacity:
+        return
+    row.capacity, row.version = capacity, row.version + 1
+    if row.item_id is not None:
+        outbox.record(session, _fact(row))
+
+
+def _first_definition(fact: SlotChanged, *, now: datetime) -> Any:
+    statement = insert(SlotStat).values(
+        slot_id=fact.slot_id,
+        taken=0,
+        capacity=fact.capacity,
+        slot_version=0,
+        asked=fact.capacity,
+        definition_version=fact.version,
+        version=first_version(now),
+        **asdict(Counts()),
+    )
+    return statement.on_conflict_do_nothing(index_elements=["slot_id"]).returning(SlotStat.slot_id)
 
 
 def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list[Difference]:

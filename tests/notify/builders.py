@@ -16,13 +16,13 @@ from libs.contracts.booking import (
     JoinCancelled,
     JoinCheckedIn,
     JoinCheckInUndone,
-    JoinEvent,
     JoinMissed,
     JoinMoved,
     JoinRevoked,
     JoinStatus,
     SlotTaken,
 )
+from libs.contracts.catalog import SlotChanged, SlotStatus
 from libs.contracts.envelope import Event
 from libs.contracts.principals import issue_user_token
 from services.notify.models import JoinRecord, Notice, SlotStat
@@ -52,6 +52,23 @@ class Slot:
 
     def inventory(self) -> SlotTaken:
         return SlotTaken(slot_id=self.id, taken=self.taken, capacity=self.capacity, version=self.version)
+
+    def defined(self, *, capacity: int | None, version: int) -> SlotChanged:
+        """Say what catalog says of the slot, whose capacity is now this; booking is not to hear of it."""
+        local = self.starts_at + timedelta(hours=8)
+        return SlotChanged(
+            version=version,
+            slot_id=self.id,
+            item_id=self.item_id,
+            hall_id=self.hall_id,
+            date=local.date(),
+            start=local.time(),
+            end=(local + timedelta(hours=1)).time(),
+            starts_at=self.starts_at,
+            ends_at=self.starts_at + timedelta(hours=1),
+            status=SlotStatus.OPEN,
+            capacity=capacity,
+        )
 
 
 def a_slot(**differing: Any) -> Slot:
@@ -167,7 +184,7 @@ def deliver(world: World, *messages: Message) -> None:
         runtime.service.consumers[0].receive(runtime.db, one)
 
 
-def hear(world: World, *facts: JoinEvent) -> None:
+def hear(world: World, *facts: Event) -> None:
     """Let notify hear facts, each once, in this order."""
     deliver(world, *(message(fact) for fact in facts))
 

@@ -4,14 +4,15 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts import booking
 from libs.contracts.admin import StaffSignedOut
+from libs.contracts.catalog import SlotChanged
 from libs.contracts.principals import Role, Staff, issue_staff_token
 from services.notify.handlers import consumer
 from tests.notify.builders import deliver, message
 from tests.world import World, bearer
 
 
-def test_notify_hears_every_event_about_joins_and_staff_signed_out() -> None:
-    wanted = {event.type for event in booking.EVENTS} | {StaffSignedOut.type}
+def test_notify_hears_every_event_about_joins_the_slots_and_staff_signed_out() -> None:
+    wanted = {event.type for event in booking.EVENTS} | {SlotChanged.type, StaffSignedOut.type}
 
     assert set(consumer.types) == wanted
 

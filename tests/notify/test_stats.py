@@ -373,6 +373,60 @@ def test_upkeep_forgets_what_is_long_done_and_keeps_what_is_not_published_yet(wo
     assert len(published_stats(world, slot)) == 2
 
 
+# --- the capacity in force ---
+
+
+def test_a_capacity_edited_without_a_join_is_in_the_stats_at_once(world: World) -> None:
+    slot = a_slot(capacity=4)
+    hear(world, a_join(slot).booked(), a_join(slot).booked())
+
+    hear(world, slot.defined(capacity=8, version=2))
+
+    [line] = stats_of(world)["items"]
+    assert (line["capacity"], line["fill_rate"]) == (8, 0.25)
+    assert [fact["capacity"] for fact in published_stats(world, slot)] == [4, 4, 8]
+
+
+@pytest.mark.parametrize(("asked", "in_force"), [(1, 2), (0, 2), (2, 2), (3, 3), (None, None)])
+def test_the_capacity_is_what_is_asked_but_never_below_what_is_taken(
+    world: World, asked: int | None, in_force: int | None
+) -> None:
+    slot = a_slot(capacity=4)
+    first, second = a_join(slot), a_join(slot)
+    hear(world, first.booked(), second.booked(), slot.defined(capacity=asked, version=2))
+    before = stat_of(world, slot)["capacity"]
+
+    hear(world, second.cancelled())
+
+    assert before == in_force
+    assert stat_of(world, slot)["capacity"] == (asked if asked is None else max(asked, 1))
+
+
+def test_definitions_and_joins_in_any_order_end_in_the_same_capacity(world: World) -> None:
+    for order in permutations(range(4)):
+        slot = a_slot(capacity=5)
+        told = [
+            slot.defined(capacity=5, version=1),
+            a_join(slot).booked(),
+            slot.defined(capacity=1, version=2),
+            a_join(slot).booked(),  # before booking has heard of the second definition
+        ]
+
+        hear(world, *(told[index] for index in order))
+
+        stat = stat_of(world, slot)
+        assert (stat["asked"], stat["taken"], stat["capacity"]) == (1, 2, 2)
+
+
+def test_a_slot_that_nobody_joined_is_in_no_stats(world: World) -> None:
+    slot = a_slot()
+
+    hear(world, slot.defined(capacity=5, version=1))
+
+    assert stats_of(world)["items"] == []
+    assert published_stats(world, slot) == []
+
+
 # --- what staff see ---
 
 
