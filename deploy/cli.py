@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     republish = add("republish", "publish everything a service owns once more", _republish)
     republish.add_argument("service", choices=SERVICE_NAMES)
 
+    unlock = add("unlock", "lift the lock that failed sign-ins put on a staff account", _unlock)
+    unlock.add_argument("username")
+
     front = add("front", "serve the first page, the API documentation and /healthz", _front)
     front.add_argument("--host", default="127.0.0.1")
     front.add_argument("--port", type=int, default=8000)
@@ -153,6 +156,12 @@ def _republish(chosen: argparse.Namespace) -> int:
     from deploy import processes
 
     return processes.republish(chosen.service)
+
+
+def _unlock(chosen: argparse.Namespace) -> int:
+    from deploy import accounts
+
+    return accounts.unlock(chosen.username)
 
 
 def _worker(chosen: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ class SignInFailed(Unauthenticated):
 
 
 class AccountLocked(TooMany):
-    """Raised with `retry_after_s` and `minutes`. Names that no account has are locked just the same."""
+    """Raised with `retry_after_s` and `minutes`, for one address or for all. Names without an account are locked, too."""
 
     code = "account_locked"
     texts = Texts(

@@ -71,17 +71,19 @@ class StaffSession(Base):
     user_agent: Mapped[str]
 
 
-class FailedSignIn(Base):
-    """How often sign-in failed under a name since it last succeeded, whether or not an account has that name.
+class FailedGuesses(Base):
+    """How many guesses at the password of a name failed `since` then, whether or not an account has that name.
 
-    The name is kept as a hash: people type passwords into the wrong field.
+    From one address, or (empty) from all of them. The name is kept as a hash: people type passwords into the wrong
+    field.
     """
 
-    __tablename__ = "failed_sign_ins"
+    __tablename__ = "failed_guesses"
 
     name_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
     failures: Mapped[int]
-    last_at: Mapped[datetime] = mapped_column(index=True)
+    since: Mapped[datetime] = mapped_column(index=True)
     locked_until: Mapped[datetime | None]
 
 

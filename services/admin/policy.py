@@ -1,6 +1,7 @@
 """What admin decides: when a name is locked, what a password must be, how long a session lasts, who may be changed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -14,10 +15,20 @@ from services.admin.errors import (
     PasswordTooShort,
 )
 
-FAILURES_TO_LOCK = 5
+
+@dataclass(frozen=True)
+class Limit:
+    """How many failures within a time lock a name."""
+
+    failures: int
+    within: timedelta
+
+
+FROM_ADDRESS = Limit(failures=5, within=timedelta(days=1))
+# So many that no single address comes to it, whose fifth failure locks: only many addresses together lock everybody out.
+FROM_EVERYWHERE = Limit(failures=100, within=timedelta(hours=1))
 FIRST_LOCK = timedelta(minutes=15)
 LONGEST_LOCK = timedelta(hours=2)
-FAILURES_FORGOTTEN_AFTER = timedelta(days=1)
 
 SHORTEST_PASSWORD = 10
 # Those of ten characters and more that lists of leaked passwords begin with; shorter ones are refused anyway.
@@ -88,9 +99,9 @@ SESSION_LASTS_AT_MOST = timedelta(days=30)
 LOST_ANSWER_WINDOW = timedelta(seconds=10)
 
 
-def locked_until(failures: int, *, now: datetime) -> datetime | None:
-    """Return until when the latest failure locks a name: every fifth does, each time for twice as long."""
-    locks, rest = divmod(failures, FAILURES_TO_LOCK)
+def locked_until(failures: int, limit: Limit, *, now: datetime) -> datetime | None:
+    """Return until when the latest failure locks a name: every fifth (say) does, each time for twice as long."""
+    locks, rest = divmod(failures, limit.failures)
     if rest or not locks:
         return None
     return now + min(FIRST_LOCK * (1 << min(locks - 1, 10)), LONGEST_LOCK)

@@ -33,9 +33,13 @@ NotStored = Depends(_not_stored)
 
 @router.post("/sessions", status_code=201, dependencies=[NotStored])
 def sign_in(body: SignIn, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep) -> SignedIn:
-    """Sign in with name and password. Five failures lock the name for a while, whether or not it has an account."""
+    """Sign in with name and password.
+
+    Five failures from an address lock the name for it for a while, a hundred an hour for everybody, whether or not there
+    is an account of that name.
+    """
     runtime.limiter.hit(runtime.settings.sign_in_rate, "staff-sign-in", caller.address)
-    lockouts.check(session, body.username, now=now)
+    lockouts.check(session, body.username, caller.address, now=now)
     stored = accounts.password_hash_of(session, body.username)
     session.rollback()  # gives the connection back: hashing takes its time and needs none
     proven = stored if passwords.matches(stored, body.password) else None
@@ -74,9 +78,11 @@ def get_me(me: AnyStaff, session: Tx) -> Me:
 
 
 @router.post("/me/password", dependencies=[NotStored])
-def change_password(body: PasswordChange, me: AnyStaff, session: Tx, now: Now, runtime: RuntimeDep) -> TokenOut:
+def change_password(
+    body: PasswordChange, me: AnyStaff, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep
+) -> TokenOut:
     """Change one's own password. Ends the other sessions; this one goes on with the token in the answer."""
-    outcome = staff.change_password(session, me, current=body.current, new=body.new, now=now)
+    outcome = staff.change_password(session, me, current=body.current, new=body.new, address=caller.address, now=now)
     account, version = _settled(session, outcome)
     principal = accounts.principal(session, account, session_id=me.session_id)
     token = issue_staff_token(runtime.staff_keys, principal, version=version, now=now)

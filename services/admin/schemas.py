@@ -89,7 +89,10 @@ class StaffChange(Schema):
 
 
 class StaffOut(BaseModel):
-    """An account. `locked_until` is set while too many failed sign-ins lock it; `version` is also its ETag."""
+    """An account. `locked_until` is set while too many failed sign-ins lock it, for an address or for all.
+
+    `version` is also its ETag.
+    """
 
     id: str
     username: str

@@ -47,7 +47,7 @@ def sign_in(
     """
     account = accounts.locked_by_username(session, username)
     right = account is not None and account.password_hash == proven
-    guess = lockouts.settle(session, username, right=right, now=now)
+    guess = lockouts.settle(session, username, caller.address, right=right, now=now)
     if guess.refusal is not None:
         return guess.refusal
     if account is None:

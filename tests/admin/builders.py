@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx2
+from fastapi.testclient import TestClient
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
@@ -51,9 +52,14 @@ def signed_in(world: World, username: str = "lin", password: str = PASSWORD) -> 
     return body | {"headers": bearer(body["token"])}
 
 
-def fail_to_sign_in(world: World, username: str = "lin", *, times: int = 1) -> httpx2.Response:
+def fail_to_sign_in(world: World, username: str = "lin", *, times: int = 1, client: Any = None) -> httpx2.Response:
     """Sign in with a wrong password, and return the last answer."""
-    return [sign_in(world, username, "not the password") for _ in range(times)][-1]
+    return [sign_in(world, username, "not the password", client=client) for _ in range(times)][-1]
+
+
+def at(world: World, address: str) -> TestClient:
+    """Return a client whose requests come from this address."""
+    return TestClient(world.gateway, client=(address, 50_000))
 
 
 def refresh(world: World, token: str, *, client: Any = None) -> httpx2.Response:

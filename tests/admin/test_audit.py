@@ -262,7 +262,7 @@ def test_neither_passwords_nor_tokens_are_in_audit_events_database_or_logs(
     kept = [shown, caplog.text, *capfd.readouterr()]
     with world.runtimes["admin"].db.transaction() as session:
         kept += [str(row) for row in session.scalars(select(OutboxRow.data))]
-        for table in ("staff", "sessions", "failed_sign_ins", "audit_records", "bus_queue", "inbox"):
+        for table in ("staff", "sessions", "failed_guesses", "audit_records", "bus_queue", "inbox"):
             kept += [str(row) for row in session.execute(text(f"SELECT t::text FROM {table} t"))]
     secrets = [PASSWORD, "ten-green-lanterns", "guessed-by-mistake", "typed-in-the-wrong-field", random]
     secrets += [first["token"], second["token"], chosen["token"]]

@@ -13,6 +13,7 @@ from deploy.cli import main
 from deploy.env_files import read
 from deploy.registry import BY_NAME
 from deploy.secret_files import Addresses, write
+from tests.admin.builders import an_account, fail_to_sign_in, sign_in, trail
 from tests.conftest import Cluster
 from tests.world import World
 
@@ -58,6 +59,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["beat"], "HALLPASS_REDIS_URL"),
         (["migrate"], "HALLPASS_SUPERUSER_DATABASE_URL"),
         (["task", "admin.upkeep"], "HALLPASS_DATABASE_URL"),
+        (["unlock", "admin"], "HALLPASS_DATABASE_URL"),
         (["task", "nothing"], "There is no task nothing"),
         (["front", "--upstream", "elsewhere=http://x"], "--upstream elsewhere"),
     ],
@@ -165,6 +167,25 @@ def test_a_task_can_be_done_by_hand(
 
     assert code == 0
     assert "admin.upkeep: {" in capsys.readouterr().out
+
+
+def test_an_operator_unlocks_an_account(
+    world: World, settings_of: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = world.runtimes["admin"].settings.database_url.get_secret_value()
+    settings_of("admin", HALLPASS_ADMIN_DATABASE_URL=url)
+    an_account(world, "lin")
+    fail_to_sign_in(world, "lin", times=5)
+    locked = sign_in(world, "lin")
+
+    code = main(["unlock", "Lin"])
+
+    assert code == 0
+    assert "Lin can sign in again" in capsys.readouterr().out
+    assert (locked.status_code, sign_in(world, "lin").status_code) == (429, 201)
+    [record] = trail(world, action="staff.unlocked")
+    assert record["actor_name"] == "operator"
+    assert "There is no account nobody" in refusal(capsys, "unlock", "nobody")
 
 
 def test_what_a_service_owns_can_be_published_again(
