@@ -107,6 +107,12 @@ class JoinMissed(JoinEvent):
     type: ClassVar[str] = "join.missed"
 
 
+class JoinExpected(JoinEvent):
+    """The slot's end moved ahead again after the attendee was noted as missed; `missed_at` is null again."""
+
+    type: ClassVar[str] = "join.expected"
+
+
 EVENTS: tuple[type[Event], ...] = (
     JoinBooked,
     JoinCancelled,
@@ -115,4 +121,5 @@ EVENTS: tuple[type[Event], ...] = (
     JoinCheckedIn,
     JoinCheckInUndone,
     JoinMissed,
+    JoinExpected,
 )

@@ -5,11 +5,12 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from libs.common.clock import utcnow
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
 from libs.contracts.principals import hear_sign_outs
-from services.booking import inventory
+from services.booking import inventory, misses
 from services.booking.models import Hall, Item
 
 consumer = Consumer("booking.events")
@@ -46,6 +47,7 @@ def keep_item(session: Session, fact: ItemChanged, message: Message) -> None:
 @consumer.on(SlotChanged)
 def keep_slot(session: Session, fact: SlotChanged, message: Message) -> None:
     inventory.define(session, fact)
+    misses.withdraw(session, fact.slot_id, now=utcnow())
 
 
 def _keep(session: Session, model: Any, key: str, values: dict[str, Any]) -> None:

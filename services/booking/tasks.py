@@ -1,12 +1,11 @@
 """Booking's background work: noting who did not come, reconciling counts, and sweeping what nobody needs any more."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from libs.common import outbox
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.messages import Fact
@@ -21,7 +20,7 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import events, inventory, offers
+from services.booking import events, inventory, misses
 from services.booking.models import Hall, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
@@ -35,39 +34,10 @@ def mark_missed(runtime: Runtime) -> int:
     total = 0
     while True:
         with runtime.db.transaction() as session:
-            marked = _mark_some(session, utcnow())
+            marked = misses.note(session, now=utcnow(), at_most=BATCH)
         total += marked
         if marked < BATCH:
             return total
-
-
-def _mark_some(session: Session, now: datetime) -> int:
-    joins = session.scalars(
-        select(Join)
-        .join(Slot, Slot.id == Join.slot_id)
-        .where(Slot.ends_at <= now)
-        .where(Join.status == JoinStatus.BOOKED)
-        .where(Join.checked_in_at.is_(None))
-        .where(Join.missed_at.is_(None))
-        .order_by(Join.id)
-        .limit(BATCH)
-        .with_for_update(of=Join, key_share=True, skip_locked=True)
-    ).all()
-    if not joins:
-        return 0
-    session.execute(
-        update(Join)
-        .where(Join.id.in_([join.id for join in joins]))
-        .values(missed_at=now, version=Join.version + 1)
-        .execution_options(synchronize_session=False)
-    )
-    offered = offers.of_joins(session, {join.slot_id for join in joins})
-    for join in joins:
-        session.refresh(join)
-    places = [offered[join.slot_id] for join in joins]
-    changed = [(join, place, inventory.current(place.slot)) for join, place in zip(joins, places, strict=True)]
-    outbox.record(session, *events.of_action(JoinMissed, changed))
-    return len(joins)
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:

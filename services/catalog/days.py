@@ -84,11 +84,19 @@ class Precondition:
 
 
 def save(
-    session: Session, staff: Staff, item_id: str, on: date, data: DayIn, precondition: Precondition
+    session: Session,
+    staff: Staff,
+    item_id: str,
+    on: date,
+    data: DayIn,
+    precondition: Precondition,
+    *,
+    now: datetime,
 ) -> tuple[Place, Day, bool]:
     """Bring a day to what `data` says, changing what differs; return it and whether it is new.
 
-    Raises DayVersionMissing, Stale, PeriodsUnfit, NoSuchLocalTime, SlotUnknown or SlotHasJoins.
+    Raises DayVersionMissing, Stale, PeriodsUnfit, NoSuchLocalTime, SlotUnknown, SlotHasJoins, SlotInPast, or JoinsMoved
+    where the caller does not say that this is meant.
     """
     where = place(session, staff, item_id, to_define=True)
     day, is_new = _claim(session, item_id, on, precondition)
@@ -98,6 +106,7 @@ def save(
     _check(data.slots, kept)
     gone = [slot for slot in standing if slot not in kept]
     refuse_joins(gone)
+    _check_moves(where, on, data, kept, now=now)
     changed = _delete(gone) + _define(session, where, on, data.slots, kept)
     if not is_new and not changed and day.note == data.note:
         return where, day, False
@@ -131,12 +140,11 @@ def refuse_joins(slots: Sequence[Slot]) -> None:
     """Raise SlotHasJoins, naming them, where somebody has ever booked one of the slots."""
     booked = [slot for slot in slots if slot.had_joins]
     if booked:
-        raise errors.SlotHasJoins(
-            slots=[
-                {"id": slot.id, "start": _clock(slot.start), "end": _clock(slot.end), "taken": slot.taken}
-                for slot in booked
-            ]
-        )
+        raise errors.SlotHasJoins(slots=[_named(slot) for slot in booked])
+
+
+def _named(slot: Slot) -> dict[str, Any]:
+    return {"id": slot.id, "start": _clock(slot.start), "end": _clock(slot.end), "taken": slot.taken}
 
 
 def instants(on: date, start: time, end: time, zone: str) -> tuple[datetime, datetime]:
@@ -222,6 +230,23 @@ def _check(wanted: Sequence[SlotIn], kept: Sequence[Slot | None]) -> None:
         if slot.status == SlotStatus.CLOSED and standing is not None and standing.had_joins
     ]
     policy.check_periods([(slot.start, slot.end) for slot in wanted], retired=retired)
+
+
+def _check_moves(where: Place, on: date, data: DayIn, kept: Sequence[Slot | None], *, now: datetime) -> None:
+    moved = [
+        (standing, instants(on, slot.start, slot.end, where.hall.timezone))
+        for slot, standing in zip(data.slots, kept, strict=True)
+        if standing is not None and standing.taken and (standing.start, standing.end) != (slot.start, slot.end)
+    ]
+    gone_by = [
+        standing
+        for standing, becomes in moved
+        if policy.is_into_the_past((standing.starts_at, standing.ends_at), becomes, now=now)
+    ]
+    if gone_by:
+        raise errors.SlotInPast(slots=[_named(standing) for standing in gone_by])
+    if moved and not data.accept_joins_ahead:
+        raise errors.JoinsMoved(joins=sum(standing.taken for standing, _ in moved), days=[on.isoformat()])
 
 
 def _delete(slots: Sequence[Slot]) -> list[Slot]:

@@ -91,6 +91,24 @@ class NoSuchLocalTime(Invalid):
     texts = Texts(en="On {date} the clocks at the hall jump over this time.", zh="{date} 当地时钟调整，所选时间不存在")
 
 
+class JoinsMoved(JoinsAhead):
+    """The same, of slots whose times change: the joins change with them, once `accept_joins_ahead` says so."""
+
+    texts = Texts(
+        en="{joins} people are booked in slots whose times change. Their bookings follow; confirm with accept_joins_ahead.",
+        zh="有 {joins} 人预约了要调整时间的时段，预约将随时段一起调整，请确认后再提交",
+    )
+
+
+class SlotInPast(Conflict):
+    """`slots` names each slot with bookings that would get times gone by: {id, start, end, taken}, as they are now."""
+
+    code = "slot_in_past"
+    texts = Texts(
+        en="A slot that people have booked can't be moved into the past.", zh="已有预约的时段不能调整到已经过去的时间"
+    )
+
+
 class SlotUnknown(Invalid):
     code = "slot_unknown"
     texts = Texts(en="The day has no such slot.", zh="该日期下没有此时段")

@@ -167,6 +167,12 @@ def check_periods(periods: Sequence[tuple[time, time]], *, retired: Iterable[int
         raise errors.PeriodsUnfit(faults=faults)
 
 
+def is_into_the_past(was: tuple[datetime, datetime], becomes: tuple[datetime, datetime], *, now: datetime) -> bool:
+    """Whether a slot with these new instants would have ended already, or have begun before anybody could know of it."""
+    (began, _), (starts_at, ends_at) = was, becomes
+    return ends_at <= now or (starts_at != began and starts_at <= now)
+
+
 # --- forms and rules ------------------------------------------------------------------------------------------------
 
 _CHOICES = {FieldType.SELECT, FieldType.RADIO, FieldType.CHECKBOX}

@@ -286,6 +286,7 @@ class SlotIn(PeriodIn):
 class DayIn(Schema):
     note: Line = ""
     slots: Annotated[list[SlotIn], Field(max_length=200)]
+    accept_joins_ahead: bool = Field(default=False, description="change times although people are booked in the slots")
 
 
 class StaffSlot(BaseModel):

@@ -198,9 +198,13 @@ def save_day(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> StaffDay:
-    """Bring a day to what is sent. If-Match with the day's ETag is a must; for a new day, `If-None-Match: *`."""
+    """Bring a day to what is sent. If-Match with the day's ETag is a must; for a new day, `If-None-Match: *`.
+
+    Changing the times of slots that people have booked is refused (`joins_ahead`) until it is confirmed; into the past
+    such slots can't be moved at all (`slot_in_past`).
+    """
     precondition = Precondition(if_match=if_match, if_none_match=if_none_match)
-    where, day, is_new = days.save(session, staff, item_id, date, data, precondition)
+    where, day, is_new = days.save(session, staff, item_id, date, data, precondition, now=now)
     response.headers["ETag"] = etags.of(day)
     response.status_code = 201 if is_new else 200
     return views.staff_day(day, days.slots_of(session, item_id, date), where.item, where.hall, now=now)

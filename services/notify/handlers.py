@@ -10,6 +10,7 @@ from libs.contracts.booking import (
     JoinCancelled,
     JoinCheckedIn,
     JoinCheckInUndone,
+    JoinExpected,
     JoinMissed,
     JoinMoved,
     JoinRevoked,
@@ -64,6 +65,11 @@ def check_in_undone(session: Session, fact: JoinCheckInUndone, message: Message)
 def missed(session: Session, fact: JoinMissed, message: Message) -> None:
     joins.follow(session, fact, now=utcnow())
     notices.tell(session, NoticeKind.MISSED, fact, message)
+
+
+@consumer.on(JoinExpected)
+def expected(session: Session, fact: JoinExpected, message: Message) -> None:
+    joins.follow(session, fact, now=utcnow())
 
 
 @consumer.on(SlotChanged)

@@ -4,6 +4,8 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import time_machine
+
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
 from tests.catalog.builders import (
@@ -120,6 +122,72 @@ def test_a_slot_that_moves_keeps_its_identity_and_gets_new_instants(world: World
     ]
     last = facts_of(world, morning)[-1]
     assert (last["start"], last["starts_at"][11:16], last["ends_at"][11:16]) == ("14:00", "06:00", "09:30")
+
+
+def test_the_times_of_slots_with_joins_change_only_when_that_is_confirmed(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    day = a_day(world, item, TOMORROW, MORNING, AFTERNOON)
+    morning, afternoon = day["slots"]
+    stat(world, morning, item, taken=2, booked=2)
+    stat(world, afternoon, item, cancelled=1)
+    earlier = (sent(morning, start="08:00", end="11:00", capacity=5), sent(afternoon, start="15:00"))
+
+    answer = save(world, item, day, *earlier)
+    in_chinese = world.client.put(
+        day_url(item, TOMORROW),
+        json={"slots": earlier},
+        headers=world.staff() | {"If-Match": day["etag"], "Accept-Language": "zh"},
+    )
+
+    assert refused(answer, 409, "joins_ahead") == {"joins": 2, "days": [TOMORROW.isoformat()]}
+    assert "confirm with accept_joins_ahead" in answer.json()["detail"]
+    assert "有 2 人预约了要调整时间的时段" in in_chinese.json()["detail"]
+    confirmed = world.client.put(
+        day_url(item, TOMORROW),
+        json={"slots": earlier, "accept_joins_ahead": True},
+        headers=world.staff() | {"If-Match": day["etag"]},
+    )
+    assert [(slot["id"], slot["start"]) for slot in shown(confirmed)["slots"]] == [
+        (morning["id"], "08:00"),
+        (afternoon["id"], "15:00"),
+    ]
+
+
+def test_what_is_no_change_of_times_needs_no_confirmation(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    day = a_day(world, item, TOMORROW, MORNING)
+    [morning] = day["slots"]
+    stat(world, morning, item, taken=2, booked=2)
+
+    edited = shown(save(world, item, day, sent(morning, capacity=1, status="closed"), AFTERNOON, note="请带证件"))
+
+    assert [slot["start"] for slot in edited["slots"]] == ["09:00", "14:00"]
+
+
+def test_a_slot_with_joins_is_not_moved_into_the_past(world: World) -> None:
+    on = date(2027, 3, 10)
+    with time_machine.travel(datetime(2027, 3, 9, tzinfo=UTC)):
+        item = an_item(world, a_hall(world))
+        day = a_day(world, item, on, MORNING, AFTERNOON)
+    morning, afternoon = day["slots"]
+    for slot in (morning, afternoon):
+        stat(world, slot, item, taken=1, booked=1)
+
+    def move(*slots: Any) -> Any:
+        body = {"slots": slots, "accept_joins_ahead": True}
+        return world.client.put(day_url(item, on), json=body, headers=world.staff() | {"If-Match": day["etag"]})
+
+    with time_machine.travel(datetime(2027, 3, 10, 2, 30, tzinfo=UTC)):  # 10:30 at the hall: the morning is on
+        over = refused(move(sent(morning, end="10:00"), sent(afternoon)), 409, "slot_in_past")
+        begun = refused(move(sent(morning, start="08:30"), sent(afternoon)), 409, "slot_in_past")
+        back = refused(
+            move(sent(morning, end="09:30"), sent(afternoon, start="10:00", end="13:00")), 409, "slot_in_past"
+        )
+        longer = shown(move(sent(morning, end="13:00"), sent(afternoon)))
+
+    assert over["slots"] == begun["slots"] == [{"id": morning["id"], "start": "09:00", "end": "12:00", "taken": 1}]
+    assert [slot["id"] for slot in back["slots"]] == [morning["id"], afternoon["id"]]
+    assert longer["slots"][0]["end"] == "13:00"
 
 
 def test_a_slot_left_out_is_deleted_and_its_tombstone_published(world: World) -> None:
