@@ -7,7 +7,6 @@ statements, slots first; where one of them does not touch what it should, all is
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -114,15 +113,19 @@ class Settler:
         }
 
     def _refusal_by(self, asked: Booking, full: Full) -> HallpassError | None:
-        """Ask the rules with what was seen a moment ago. Who is not known to hold a place holds none in this slot."""
+        """Ask the rules about the slot as the counter has it, if that is how it was seen here a moment ago.
+
+        Who is not known to hold a place holds none in this slot.
+        """
         seen = self._seen.get(asked.slot_id)
-        if seen is None or time.monotonic() - self._seen_at[asked.slot_id] > SEEN_FRESH_S:
+        if seen is None or seen.slot.version != full.version:
+            return None
+        if time.monotonic() - self._seen_at[asked.slot_id] > SEEN_FRESH_S:
             return None
         if seen.rules.max_per_day is not None or seen.rules.max_ahead is not None or seen.slot.deleted:
             return None  # what the user holds in other slots is known to PostgreSQL alone
-        offer = replace(seen.offer, capacity=full.left, taken=0)
         try:
-            policy.may_book(offer, Held(), people=len(asked.attendees), user_is_disabled=False, now=asked.now)
+            policy.may_book(seen.offer, Held(), people=len(asked.attendees), user_is_disabled=False, now=asked.now)
         except HallpassError as refused:
             return refused
         return None
