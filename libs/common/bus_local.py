@@ -1,10 +1,11 @@
 """The local bus: hands events to consumers of the same process, with the rules of the broker.
 
-Each consumer has a durable queue in its own schema. A failing message is tried again after a delay while the
+Each consumer has a durable queue in its own schema; what it has done leaves the queue in the same transaction. A failing message is tried again after a delay while the
 others go on, and is parked as a dead letter in the end.
 """
 
 import threading
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,12 +13,12 @@ from sqlalchemy import Index, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from libs.common import metrics
 from libs.common.clock import utcnow
-from libs.common.db import CommonBase, Database, Uuid, is_away
-from libs.common.inbox import Consumer
+from libs.common.db import CommonBase, Database, Uuid
+from libs.common.inbox import BATCH, Consumer, at_once
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -89,34 +90,35 @@ class LocalQueue:
                 self._wake.clear()
 
     def consume_once(self) -> bool:
-        """Carry out the next message that is due; return whether there was one."""
+        """Carry out the next messages that are due; return whether there were any."""
+        rows = at_once(self._due(), alone=lambda row: row.attempts > 0)
+        messages = [Message.model_validate(row.message) for row in rows]
+        errors = self.consumer.receive_all(self._db, messages, also=self._forget)
+        for row, message in zip(rows, messages, strict=True):
+            if message.id in errors:
+                self._put_off(row.event_id, row.attempts, errors[message.id])
+        metrics.CONSUMED.labels(self.consumer.name.partition(".")[0], self.consumer.name, "done").inc(
+            len(messages) - len(errors)
+        )
+        return bool(rows)
+
+    def _due(self) -> Sequence[QueueRow]:
         with self._db.transaction() as session:
-            row = session.scalars(
+            return session.scalars(
                 select(QueueRow)
                 .where(
                     QueueRow.consumer == self.consumer.name,
                     QueueRow.parked_at.is_(None),
                     QueueRow.due_at <= utcnow(),
                 )
-                .order_by(QueueRow.due_at)
-                .limit(1)
-            ).first()
-        if row is None:
-            return False
-        self._carry_out(Message.model_validate(row.message), row.event_id, row.attempts)
-        return True
+                .order_by(QueueRow.due_at, QueueRow.event_id)
+                .limit(BATCH)
+            ).all()
 
-    def _carry_out(self, message: Message, event_id: str, attempts: int) -> None:
-        try:
-            self.consumer.receive(self._db, message)
-        except Exception as error:
-            if is_away(error):
-                raise  # that is nobody's failed attempt
-            self._put_off(event_id, attempts, error)
-        else:
-            with self._db.transaction() as session:
-                session.execute(delete(QueueRow).where(*self._is(event_id)))
-            metrics.CONSUMED.labels(self.consumer.name.partition(".")[0], self.consumer.name, "done").inc()
+    def _forget(self, session: Session, messages: Sequence[Message]) -> None:
+        """Take messages from the queue, in the transaction that carries them out."""
+        ids = [message.id for message in messages]
+        session.execute(delete(QueueRow).where(QueueRow.consumer == self.consumer.name, QueueRow.event_id.in_(ids)))
 
     def _put_off(self, event_id: str, attempts: int, error: Exception) -> None:
         parked = attempts >= len(self._delays)

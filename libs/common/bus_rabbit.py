@@ -8,7 +8,8 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,8 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from libs.common import metrics
-from libs.common.db import Database, is_away
-from libs.common.inbox import Consumer
+from libs.common.db import Database
+from libs.common.inbox import BATCH, Consumer, at_once
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -233,11 +234,36 @@ def _properties(message: Message, **headers: Any) -> pika.BasicProperties:
     )
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """A message as it came from the queue, and the channel on which it is acknowledged."""
+
+    channel: Any
+    method: Any
+    properties: pika.BasicProperties
+    body: bytes
+
+    @property
+    def attempts(self) -> int:
+        """How often the message has failed."""
+        return int((self.properties.headers or {}).get(ATTEMPT, 0))
+
+    def may_fail(self) -> bool:
+        """Tell whether it has failed before, or was in the hands of a consumer that died."""
+        return self.attempts > 0 or bool(self.method.redelivered)
+
+    def read(self) -> Message | ValidationError:
+        try:
+            return Message.model_validate_json(self.body)
+        except ValidationError as error:
+            return error
+
+
 class RabbitConsumer(_Link):
     """Feeds one consumer from its queue: ack after commit, retry with delay, park in the dead-letter queue."""
 
     def __init__(
-        self, url: str, consumer: Consumer, db: Database, *, retry_delays_s: list[float], prefetch: int = 32
+        self, url: str, consumer: Consumer, db: Database, *, retry_delays_s: list[float], prefetch: int = 2 * BATCH
     ) -> None:
         self.consumer = consumer
         self._db = db
@@ -245,6 +271,8 @@ class RabbitConsumer(_Link):
         self._prefetch = prefetch
         self._confirms: _Confirms | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=consumer.name)
+        self._delivered: list[Delivery] = []
+        self._working: asyncio.Task[None] | None = None
         self._lost = threading.Event()
         self._stopping = threading.Event()
         super().__init__(url, name=consumer.name)
@@ -276,6 +304,7 @@ class RabbitConsumer(_Link):
     def on_lost(self) -> None:
         if self._confirms:
             self._confirms.fail_all()
+        self._delivered.clear()  # unacknowledged: they come again
         self._lost.set()
 
     async def prepare(self, channel: Any) -> None:
@@ -310,45 +339,53 @@ class RabbitConsumer(_Link):
         await self.rpc(channel.queue_declare, name, durable=True, arguments=arguments)
 
     def _on_message(self, channel: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        if self._stopping.is_set():
-            return
-        done = self._loop.run_in_executor(self._pool, self._receive, body)
-        done.add_done_callback(
-            lambda finished: self._loop.create_task(self._finish(channel, method, properties, body, finished))
-        )
+        self._delivered.append(Delivery(channel, method, properties, body))
+        if self._working is None or self._working.done():
+            self._working = self._loop.create_task(self._work())
 
-    def _receive(self, body: bytes) -> None:
-        """Carry the message out, in the worker thread. A database that is away is waited for, not counted."""
-        message = Message.model_validate_json(body)
+    async def _work(self) -> None:
+        """Carry out what is delivered, all that has come meanwhile at once."""
+        while self._delivered and not self._stopping.is_set():
+            batch = at_once(self._delivered, alone=Delivery.may_fail)
+            del self._delivered[: len(batch)]
+            errors = await self._loop.run_in_executor(self._pool, self._receive, batch)
+            if errors is None:
+                return  # unacknowledged: they come again
+            for delivery, error in zip(batch, errors, strict=True):
+                await self._finish(delivery, error)
+
+    def _receive(self, batch: list[Delivery]) -> list[Exception | None] | None:
+        """Carry messages out, in the worker thread; return each one's error, or None when stopped before the end.
+
+        A database that is away is waited for, not counted.
+        """
+        read = [delivery.read() for delivery in batch]
+        messages = [message for message in read if isinstance(message, Message)]
         pause = 0.1
-        while True:
+        while not self._stopping.is_set():
             try:
-                return self.consumer.receive(self._db, message)
-            except (DBAPIError, PoolTimeout) as error:
-                if not is_away(error) or self._stopping.is_set():
-                    raise
+                errors = self.consumer.receive_all(self._db, messages)
+            except (DBAPIError, PoolTimeout):
                 log.warning("consumer waits for the database", consumer=self.consumer.name)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, 2.0)
+            else:
+                return [errors.get(one.id) if isinstance(one, Message) else one for one in read]
+        return None
 
-    async def _finish(
-        self, channel: Any, method: Any, properties: pika.BasicProperties, body: bytes, finished: "Future[None] | Any"
-    ) -> None:
-        error = finished.exception()
+    async def _finish(self, delivery: Delivery, error: Exception | None) -> None:
         result = "done"
         try:
             if error is not None:
-                if self._stopping.is_set():
-                    return  # unacknowledged: it comes again
-                result = await self._put_off(properties, body, error)
-            if channel.is_open:
-                channel.basic_ack(method.delivery_tag)
+                result = await self._put_off(delivery.properties, delivery.body, error)
+            if delivery.channel.is_open:
+                delivery.channel.basic_ack(delivery.method.delivery_tag)
         except (AMQPError, OSError, TimeoutError) as lost:
             log.warning("acknowledgement lost; the event will come again", error=str(lost))
             return
         metrics.CONSUMED.labels(self.consumer.name.partition(".")[0], self.consumer.name, result).inc()
 
-    async def _put_off(self, properties: pika.BasicProperties, body: bytes, error: BaseException) -> str:
+    async def _put_off(self, properties: pika.BasicProperties, body: bytes, error: Exception) -> str:
         headers = dict(properties.headers or {})
         attempt = int(headers.get(ATTEMPT, 0))
         hopeless = isinstance(error, ValidationError)

@@ -1,20 +1,31 @@
 """The inbox: each event has its effect once, however often and in whatever order it comes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import groupby, takewhile
 from typing import Any, TypeVar
+from uuid import UUID
 
-from sqlalchemy import Index, delete
+from sqlalchemy import Index, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from libs.common import context, metrics
 from libs.common.clock import utcnow
-from libs.common.db import CommonBase, Database, Uuid
+from libs.common.db import CommonBase, Database, Uuid, is_away
+from libs.common.logs import logger
 from libs.common.messages import Fact, Message
 
+log = logger(__name__)
+
+BATCH = 100
+
 F = TypeVar("F", bound=Fact)
+T = TypeVar("T")
 Handler = Callable[[Session, Any, Message], None]
+Heard = tuple[Any, Message]
+HandlerOfAll = Callable[[Session, Sequence[Heard]], None]
+Also = Callable[[Session, Sequence[Message]], object]
 
 
 class InboxRow(CommonBase):
@@ -34,7 +45,7 @@ class Consumer:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._handlers: dict[str, tuple[type[Fact], Handler]] = {}
+        self._handlers: dict[str, tuple[type[Fact], HandlerOfAll]] = {}
 
     def on(self, fact: type[F]) -> Callable[[Callable[[Session, F, Message], None]], Handler]:
         """Register the decorated `(session, fact, message)` function for one type of event.
@@ -44,7 +55,26 @@ class Consumer:
         """
 
         def register(handler: Callable[[Session, F, Message], None]) -> Handler:
-            self._handlers[fact.type] = (fact, handler)
+            def each(session: Session, heard: Sequence[Heard]) -> None:
+                for one, message in heard:
+                    with context.working_on(message.request_id):
+                        handler(session, one, message)
+                    session.flush()
+                    session.expunge_all()  # the next one finds the session as if it were alone
+
+            self._handlers[fact.type] = (fact, each)
+            return handler
+
+        return register
+
+    def on_all(self, *facts: type[Fact]) -> Callable[[HandlerOfAll], HandlerOfAll]:
+        """Register the decorated `(session, heard)` function for several types of events.
+
+        It is handed all of them that follow each other in a transaction, as (fact, message) in their order.
+        """
+
+        def register(handler: HandlerOfAll) -> HandlerOfAll:
+            self._handlers |= {fact.type: (fact, handler) for fact in facts}
             return handler
 
         return register
@@ -54,31 +84,78 @@ class Consumer:
         """The event types this consumer hears."""
         return sorted(self._handlers)
 
-    def receive(self, db: Database, message: Message) -> None:
-        """Carry out one message in one transaction; a second delivery changes nothing."""
-        with context.working_on(message.request_id):
-            db.run(lambda session: self.handle(session, message))
-        metrics.EVENT_LAG.labels(self.name.partition(".")[0], self.name).observe(
-            max(0.0, (utcnow() - message.time).total_seconds())
-        )
+    def receive(self, db: Database, *messages: Message, also: Also = lambda session, messages: None) -> None:
+        """Carry messages out in one transaction, in their order; a second delivery changes nothing.
 
-    def handle(self, session: Session, message: Message) -> None:
-        """Do the work of one message within the caller's transaction, unless it was done before."""
-        if message.type not in self._handlers:
-            return
-        if not self._first_time(session, message):
-            return
-        fact, handler = self._handlers[message.type]
-        handler(session, fact.model_validate(message.data), message)
+        `also` is done at the end of the same transaction.
+        """
 
-    def _first_time(self, session: Session, message: Message) -> bool:
-        done = session.execute(
-            insert(InboxRow)
-            .values(consumer=self.name, event_id=message.id, consumed_at=utcnow())
-            .on_conflict_do_nothing()
-            .returning(InboxRow.event_id)
-        )
-        return done.scalar() is not None
+        def work(session: Session) -> None:
+            if len(messages) > 1:
+                self._wait_for_others(session)
+            self.handle(session, messages)
+            also(session, messages)
+
+        db.run(work)
+        for message in messages:
+            metrics.EVENT_LAG.labels(self.name.partition(".")[0], self.name).observe(
+                max(0.0, (utcnow() - message.time).total_seconds())
+            )
+
+    def receive_all(
+        self, db: Database, messages: Sequence[Message], *, also: Also = lambda session, messages: None
+    ) -> dict[str, Exception]:
+        """Carry messages out in one transaction or, where any of them fails, each in its own; return the errors by id.
+
+        Raises where the database is away: then nothing is known, and all of them have to be received again.
+        """
+        if len(messages) > 1:
+            try:
+                self.receive(db, *messages, also=also)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.info("a batch falls apart", consumer=self.name, messages=len(messages), error=type(error).__name__)
+            else:
+                return {}
+        errors: dict[str, Exception] = {}
+        for message in messages:
+            try:
+                self.receive(db, message, also=also)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                errors[message.id] = error
+        return errors
+
+    def _wait_for_others(self, session: Session) -> None:
+        # Two batches lock many rows, each in its own order: they would run into each other again and again.
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(self.name, 0))))
+
+    def handle(self, session: Session, messages: Sequence[Message]) -> None:
+        """Do the work of messages within the caller's transaction, of each unless it was done before."""
+        first_time = self._note(session, [message for message in messages if message.type in self._handlers])
+        for handler, group in groupby(first_time, key=lambda message: self._handlers[message.type][1]):
+            run = list(group)
+            heard = [(self._handlers[message.type][0].model_validate(message.data), message) for message in run]
+            with context.working_on(run[-1].request_id):
+                handler(session, heard)
+
+    def _note(self, session: Session, messages: Sequence[Message]) -> list[Message]:
+        """Record messages as consumed; return those that were not before, each once."""
+        by_id = {str(UUID(message.id)): message for message in messages}
+        if not by_id:
+            return []
+        now = utcnow()
+        rows = [{"consumer": self.name, "event_id": event_id, "consumed_at": now} for event_id in by_id]
+        noted = insert(InboxRow).on_conflict_do_nothing().returning(InboxRow.event_id)
+        first_time = set(session.scalars(noted, rows))
+        return [message for event_id, message in by_id.items() if event_id in first_time]
+
+
+def at_once(waiting: Sequence[T], *, alone: Callable[[T], bool]) -> list[T]:
+    """Return those at the front that go into one transaction; what has failed before, and may again, goes alone."""
+    return list(takewhile(lambda one: not alone(one), waiting[:BATCH])) or list(waiting[:1])
 
 
 def sweep(session: Session, *, before: datetime) -> int:

@@ -1,15 +1,18 @@
 """What notify hears: every event about joins, the capacity of slots, and staff signed out."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from libs.common.clock import utcnow
-from libs.common.inbox import Consumer
+from libs.common.inbox import Consumer, Heard
 from libs.common.messages import Message
 from libs.contracts.booking import (
     JoinBooked,
     JoinCancelled,
     JoinCheckedIn,
     JoinCheckInUndone,
+    JoinEvent,
     JoinExpected,
     JoinMissed,
     JoinMoved,
@@ -23,53 +26,26 @@ from services.notify.texts import NoticeKind
 consumer = Consumer("notify.events")
 hear_sign_outs(consumer)
 
-# Locks are taken in one order in every handler: the join's record, stats by slot, then the notice.
+KINDS: dict[type[JoinEvent], NoticeKind] = {
+    JoinBooked: NoticeKind.BOOKED,
+    JoinCancelled: NoticeKind.CANCELLED,
+    JoinRevoked: NoticeKind.REVOKED,
+    JoinMoved: NoticeKind.MOVED,
+    JoinCheckedIn: NoticeKind.CHECKED_IN,
+    JoinMissed: NoticeKind.MISSED,
+}
 
 
-@consumer.on(JoinBooked)
-def booked(session: Session, fact: JoinBooked, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.RESTORED if fact.restored else NoticeKind.BOOKED, fact, message)
+@consumer.on_all(*KINDS, JoinCheckInUndone, JoinExpected)
+def follow_joins(session: Session, heard: Sequence[Heard]) -> None:
+    """Keep the record, count, and tell people; a rush into one slot is one change of its stat."""
+    # Locks are taken in one order: the records of joins, stats by slot, then notices.
+    joins.follow(session, [fact for fact, _ in heard], now=utcnow())
+    notices.tell(session, [(_kind(fact), fact, message) for fact, message in heard if type(fact) in KINDS])
 
 
-@consumer.on(JoinCancelled)
-def cancelled(session: Session, fact: JoinCancelled, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.CANCELLED, fact, message)
-
-
-@consumer.on(JoinRevoked)
-def revoked(session: Session, fact: JoinRevoked, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.REVOKED, fact, message)
-
-
-@consumer.on(JoinMoved)
-def moved(session: Session, fact: JoinMoved, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.MOVED, fact, message)
-
-
-@consumer.on(JoinCheckedIn)
-def checked_in(session: Session, fact: JoinCheckedIn, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.CHECKED_IN, fact, message)
-
-
-@consumer.on(JoinCheckInUndone)
-def check_in_undone(session: Session, fact: JoinCheckInUndone, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-
-
-@consumer.on(JoinMissed)
-def missed(session: Session, fact: JoinMissed, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
-    notices.tell(session, NoticeKind.MISSED, fact, message)
-
-
-@consumer.on(JoinExpected)
-def expected(session: Session, fact: JoinExpected, message: Message) -> None:
-    joins.follow(session, fact, now=utcnow())
+def _kind(fact: JoinEvent) -> NoticeKind:
+    return NoticeKind.RESTORED if isinstance(fact, JoinBooked) and fact.restored else KINDS[type(fact)]
 
 
 @consumer.on(SlotChanged)

@@ -1,5 +1,6 @@
 """Notices: what users are told about their joins, each action once."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,28 +22,29 @@ NEWEST_FIRST = (
 )
 
 
-def tell(session: Session, kind: NoticeKind, fact: JoinEvent, message: Message) -> None:
-    """Write the notice of an action, unless another join of the same action has written it.
+def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]) -> None:
+    """Write the notices of actions, unless another join of the same action has written it.
 
     A late event is told too, under the time at which it happened. A replayed one is not: it was told then.
     """
-    if message.replayed:
-        return
-    session.execute(
-        insert(Notice)
-        .values(
-            id=new_id(),
-            user_id=fact.user_id,
-            kind=kind.value,
-            action_id=fact.action_id,
-            join_id=fact.join_id,
-            party_id=fact.party_id,
-            people=fact.people,
-            params=_params(fact),
-            happened_at=message.time,
-        )
-        .on_conflict_do_nothing(index_elements=["user_id", "kind", "action_id"])
-    )
+    rows = [
+        {
+            "id": new_id(),
+            "user_id": fact.user_id,
+            "kind": kind.value,
+            "action_id": fact.action_id,
+            "join_id": fact.join_id,
+            "party_id": fact.party_id,
+            "people": fact.people,
+            "params": _params(fact),
+            "happened_at": message.time,
+        }
+        for kind, fact, message in told
+        if not message.replayed
+    ]
+    if rows:
+        notice = insert(Notice).on_conflict_do_nothing(index_elements=["user_id", "kind", "action_id"])
+        session.execute(notice, rows)
 
 
 def page_of(

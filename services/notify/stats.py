@@ -1,7 +1,7 @@
 """Stats of slots: kept exact with every change of the record, counted again by night, published as they change."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -42,6 +42,11 @@ class Inventory:
     def of(cls, slot: SlotTaken, place: Place | None) -> "Inventory":
         return cls(taken=slot.taken, capacity=slot.capacity, version=slot.version, place=place)
 
+    def merged(self, other: "Inventory") -> "Inventory":
+        """Return the newer of both, with the place that either knows."""
+        newer = self if self.version >= other.version else other
+        return replace(newer, place=self.place or other.place)
+
 
 UNHEARD = Inventory(taken=0, capacity=None, version=0, place=None)
 
@@ -58,7 +63,7 @@ class Difference:
 def apply(session: Session, changes: Mapping[str, Counts], heard: Mapping[str, Inventory], *, now: datetime) -> None:
     """Add changes to the stats and keep the newest inventory; publish each stat that is another now.
 
-    The caller holds the lock of the join's record. Rows are locked in ascending order of slots, here as in `recount`.
+    The caller holds the locks of the joins' records. Rows are locked in ascending order of slots, here as in `recount`.
     """
     facts = []
     for slot_id in sorted({*changes, *heard}):

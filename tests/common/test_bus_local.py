@@ -1,14 +1,18 @@
 """The local bus keeps the broker's promises: once each, retried with delay, parked in the end."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.common.bus_local import LocalBus, LocalQueue, QueueRow
+from libs.common.clock import utcnow
 from libs.common.db import Database
+from libs.common.ids import new_id
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.common.outbox import Relay
@@ -28,7 +32,7 @@ class Rang(Event):
 
 
 class Ring:
-    """A relay, a local queue and a consumer that writes down what it hears."""
+    """A relay, a local queue and a consumer that writes down what it hears, as far as it is committed."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -42,7 +46,7 @@ class Ring:
     def _hear(self, session: Session, fact: Any, message: Message) -> None:
         if fact.bell in self.failing:
             raise RuntimeError(f"{fact.bell} can't be heard")
-        self.heard.append(fact.bell)
+        event.listen(session, "after_commit", lambda _: self.heard.append(fact.bell), once=True)
 
     def ring(self, *bells: str) -> None:
         with self.db.transaction() as session:
@@ -141,3 +145,60 @@ def test_what_the_bus_did_not_store_stays_in_the_outbox(ring: Ring) -> None:
 
     assert stored == 2
     assert ring.pending() == 1
+
+
+def test_what_waits_is_carried_out_together_and_in_its_order(ring: Ring) -> None:
+    bells = [f"bell {number:02}" for number in range(50)]
+    ring.ring(*bells)
+    ring.relay.relay_once()
+    commits: list[Any] = []
+    event.listen(ring.db.engine, "commit", lambda connection: commits.append(connection))
+
+    ring.queue.consume_once()
+
+    assert len(commits) <= 2  # one to look, one for all the work
+    assert ring.heard == bells
+    assert ring.queue.waiting() == 0
+
+
+def test_what_fails_takes_nothing_of_its_batch_along(ring: Ring) -> None:
+    ring.failing = {"bad"}
+    ring.ring("before", "bad", "after")
+    ring.relay.relay_once()
+
+    ring.queue.consume_once()
+
+    assert ring.heard == ["before", "after"]
+    assert ring.queue.waiting() == 1
+
+
+def test_two_batches_of_one_consumer_do_not_run_into_each_other(ring: Ring) -> None:
+    """Each wants the rows of the other; without an order between them PostgreSQL would have to break a deadlock."""
+
+    def hold(session: Session, fact: Any, message: Message) -> None:
+        session.execute(select(func.pg_advisory_xact_lock(int(fact.bell))))
+        time.sleep(0.1)  # the other one is to come in between
+
+    consumer = Consumer("booking.holding")
+    consumer.on(Rang)(hold)
+    there, back = [message_of("1"), message_of("2")], [message_of("2"), message_of("1")]
+    began = time.monotonic()
+
+    with ThreadPoolExecutor(2) as pool:
+        errors = list(pool.map(lambda messages: consumer.receive_all(ring.db, messages), [there, back]))
+
+    assert errors == [{}, {}]
+    assert time.monotonic() - began < 1  # which is when PostgreSQL looks for deadlocks
+
+
+def message_of(bell: str) -> Message:
+    fact = Rang(version=1, bell=bell)
+    return Message(
+        id=new_id(),
+        type=fact.type,
+        source="test",
+        subject=fact.subject,
+        time=utcnow(),
+        version=1,
+        data=fact.model_dump(mode="json"),
+    )

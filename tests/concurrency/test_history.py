@@ -279,7 +279,7 @@ class Town:
             data=fact.model_dump(mode="json"),
         )
         with booking.db.transaction() as session:
-            booking.service.consumers[0].handle(session, message)
+            booking.service.consumers[0].handle(session, [message])
             row = session.execute(select(Slot.version, Slot.taken, Slot.capacity).where(Slot.id == fact.slot_id)).one()
         return row.version, row.taken, row.capacity
 

@@ -97,7 +97,7 @@ class Stage:
                     version=fact.version,
                     data=fact.model_dump(mode="json"),
                 )
-                booking.service.consumers[0].handle(session, message)
+                booking.service.consumers[0].handle(session, [message])
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         return self._eye.execute(query, values).fetchall()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from deploy.servers.postgres import Postgres
@@ -37,7 +38,10 @@ class Rang(Event):
 
 
 class Ring:
-    """A relay and a consumer over the broker, each in a thread, as an events process runs them."""
+    """A relay and a consumer over the broker, each in a thread, as an events process runs them.
+
+    What is heard is written down when it is committed.
+    """
 
     def __init__(self, db: Database, rabbit: RabbitMQ) -> None:
         self.db = db
@@ -56,7 +60,7 @@ class Ring:
     def _hear(self, session: Session, fact: Any, message: Message) -> None:
         if fact.bell in self.failing:
             raise RuntimeError(f"{fact.bell} can't be heard")
-        self.heard[fact.bell] += 1
+        event.listen(session, "after_commit", lambda _: self.heard.update([fact.bell]), once=True)
 
     def ring(self, *bells: str) -> None:
         with self.db.transaction() as session:

@@ -177,16 +177,16 @@ def message(fact: Event, *, replayed: bool = False, time: datetime | None = None
     )
 
 
-def deliver(world: World, *messages: Message) -> None:
-    """Hand messages to notify's consumer, in this order."""
+def deliver(world: World, *messages: Message, at_once: int = 1) -> None:
+    """Hand messages to notify's consumer, in this order, so many in one transaction."""
     runtime = world.runtimes["notify"]
-    for one in messages:
-        runtime.service.consumers[0].receive(runtime.db, one)
+    for start in range(0, len(messages), at_once):
+        runtime.service.consumers[0].receive(runtime.db, *messages[start : start + at_once])
 
 
-def hear(world: World, *facts: Event) -> None:
+def hear(world: World, *facts: Event, at_once: int = 1) -> None:
     """Let notify hear facts, each once, in this order."""
-    deliver(world, *(message(fact) for fact in facts))
+    deliver(world, *(message(fact) for fact in facts), at_once=at_once)
 
 
 # --- who asks ---

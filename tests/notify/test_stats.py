@@ -66,8 +66,11 @@ LIVES: dict[str, Life] = {
 }
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 10])
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES.keys())
-def test_every_order_of_the_events_of_a_join_ends_in_the_same_record_and_stats(world: World, life: Life) -> None:
+def test_every_order_of_the_events_of_a_join_ends_in_the_same_record_and_stats(
+    world: World, life: Life, at_once: int
+) -> None:
     length = len(life(a_join(a_slot()), a_slot(), a_slot()))
 
     for order in permutations(range(length)):
@@ -75,7 +78,7 @@ def test_every_order_of_the_events_of_a_join_ends_in_the_same_record_and_stats(w
         join = a_join(home)
         facts = life(join, home, other)
 
-        hear(world, *(facts[index] for index in order))
+        hear(world, *(facts[index] for index in order), at_once=at_once)
 
         record = record_of(world, join)
         assert (record["slot_id"], record["status"], record["version"]) == (join.slot.id, join.status, length)
@@ -102,9 +105,13 @@ STEPS = st.lists(st.integers(0, 9), max_size=7)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lives=st.lists(STEPS, min_size=1, max_size=4), shuffled=st.randoms(use_true_random=False))
+@given(
+    lives=st.lists(STEPS, min_size=1, max_size=4),
+    shuffled=st.randoms(use_true_random=False),
+    at_once=st.sampled_from([1, 3, 100]),
+)
 def test_any_lives_of_many_joins_add_up_however_often_and_late_they_are_told(
-    world: World, lives: list[list[int]], shuffled: random.Random
+    world: World, lives: list[list[int]], shuffled: random.Random, at_once: int
 ) -> None:
     slots = [a_slot(), a_slot(), a_slot()]
     joins = [a_join(slots[0]) for _ in lives]
@@ -113,7 +120,7 @@ def test_any_lives_of_many_joins_add_up_however_often_and_late_they_are_told(
     messages += shuffled.sample(messages, len(messages) // 2) + [message(fact) for fact in facts[:3]]
     shuffled.shuffle(messages)
 
-    deliver(world, *messages)
+    deliver(world, *messages, at_once=at_once)
 
     for slot in slots:
         if slot.version == 0:
@@ -238,6 +245,17 @@ def test_every_change_of_a_stat_is_published_with_a_greater_version(world: World
     ]
     assert [fact.version - facts[0].version for fact in facts] == [0, 1, 2, 3]
     assert {(fact.capacity, fact.item_id, fact.hall_id) for fact in facts} == {(5, slot.item_id, slot.hall_id)}
+
+
+def test_a_rush_into_one_slot_is_one_change_of_its_stat(world: World) -> None:
+    slot = a_slot(capacity=50)
+    joins = [a_join(slot) for _ in range(40)]
+
+    hear(world, *(join.booked() for join in joins), at_once=40)
+
+    [fact] = published_stats(world, slot)
+    assert (fact["booked"], fact["taken"]) == (40, 40)
+    assert [kinds_told(world, join.user_id) for join in joins] == [["booked"]] * 40
 
 
 def test_many_consumers_at_once_count_right_and_never_deadlock(world: World) -> None:
