@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 
     unlock = add("unlock", "lift the lock that failed sign-ins put on a staff account", _unlock)
     unlock.add_argument("username")
+    dead = add("dead-letters", "list the messages that a consumer failed at, or send them to it again", _dead_letters)
+    dead.add_argument("what", choices=("list", "replay"))
+    dead.add_argument("consumer", help="for example notify.events; a wrong name lists all")
+    dead.add_argument("--id", action="append", default=[], help="replay this one only (may be repeated)")
 
     front = add("front", "serve the first page, the API documentation and /healthz", _front)
     front.add_argument("--host", default="127.0.0.1")
@@ -162,6 +166,14 @@ def _unlock(chosen: argparse.Namespace) -> int:
     from deploy import accounts
 
     return accounts.unlock(chosen.username)
+
+
+def _dead_letters(chosen: argparse.Namespace) -> int:
+    from deploy import dead_letters
+
+    if chosen.what == "list":
+        return dead_letters.show(chosen.consumer)
+    return dead_letters.replay(chosen.consumer, chosen.id)
 
 
 def _worker(chosen: argparse.Namespace) -> int:

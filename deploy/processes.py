@@ -27,7 +27,7 @@ def api(service: str, *, host: str, port: int) -> int:
 def events(service: str, *, host: str, ops_port: int | None) -> int:
     """Relay one service's events to RabbitMQ and consume those it hears, until told to stop."""
     runtime = runtimes.build(service, process=f"{service}-events")
-    url = _broker_url(runtime)
+    url = broker_url(runtime)
     ops.count_outbox(runtime)
     operators = BackgroundServer(ops.ops_app(runtime), listen(host, ops_port)) if ops_port else NoServer()
     publisher = RabbitPublisher(url, name=f"hallpass-{service}-relay")
@@ -69,7 +69,8 @@ def stop_signal() -> threading.Event:
     return stopping
 
 
-def _broker_url(runtime: Runtime) -> str:
+def broker_url(runtime: Runtime) -> str:
+    """Return where the broker is, or raise Refusal."""
     if runtime.settings.broker_url is None:
         raise Refusal("HALLPASS_BROKER_URL is missing; `make secrets` writes it")
     url: str = runtime.settings.broker_url.get_secret_value()

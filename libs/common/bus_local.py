@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from libs.common import metrics
 from libs.common.clock import utcnow
 from libs.common.db import CommonBase, Database, Uuid
-from libs.common.inbox import BATCH, Consumer, at_once
+from libs.common.inbox import BATCH, Consumer, at_once, explain
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -131,7 +131,7 @@ class LocalQueue:
             exc_info=error,
         )
         now = utcnow()
-        values: dict[str, Any] = {"attempts": attempts + 1, "error": f"{type(error).__name__}: {error}"[:2000]}
+        values: dict[str, Any] = {"attempts": attempts + 1, "error": explain(error)}
         if parked:
             values["parked_at"] = now
         else:

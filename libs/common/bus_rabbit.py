@@ -21,8 +21,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from libs.common import metrics
+from libs.common.clock import utcnow
 from libs.common.db import Database
-from libs.common.inbox import BATCH, Consumer, at_once
+from libs.common.inbox import BATCH, Consumer, at_once, explain
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -34,6 +35,9 @@ CONFIRM_WINDOW = 200
 CONFIRM_TIMEOUT_S = 15
 DELIVERY_LIMIT = 20  # for messages that kill their consumer; ordinary failures are counted by us
 ATTEMPT = "x-hallpass-attempt"
+ERROR = "x-hallpass-error"
+PARKED_AT = "x-hallpass-parked-at"
+DEAD = ".dead"
 
 
 class BrokerDown(OSError):
@@ -279,7 +283,7 @@ class RabbitConsumer(_Link):
 
     @property
     def dead_queue(self) -> str:
-        return f"{self.consumer.name}.dead"
+        return f"{self.consumer.name}{DEAD}"
 
     def run(self) -> None:
         """Consume until stopped; a lost broker is waited for."""
@@ -398,7 +402,9 @@ class RabbitConsumer(_Link):
             parked=parked,
             exc_info=error,
         )
-        headers |= {ATTEMPT: attempt + 1, "x-hallpass-error": f"{type(error).__name__}: {error}"[:2000]}
+        headers |= {ATTEMPT: attempt + 1, ERROR: explain(error)}
+        if parked:
+            headers[PARKED_AT] = utcnow().isoformat()
         onward = pika.BasicProperties(
             content_type=properties.content_type,
             delivery_mode=pika.DeliveryMode.Persistent,

@@ -6,8 +6,10 @@ from itertools import groupby, takewhile
 from typing import Any, TypeVar
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Index, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from libs.common import context, metrics
@@ -156,6 +158,21 @@ class Consumer:
 def at_once(waiting: Sequence[T], *, alone: Callable[[T], bool]) -> list[T]:
     """Return those at the front that go into one transaction; what has failed before, and may again, goes alone."""
     return list(takewhile(lambda one: not alone(one), waiting[:BATCH])) or list(waiting[:1])
+
+
+def explain(error: Exception) -> str:
+    """Say what was wrong with a message, without the values in it: what is kept of a failure is read by operators."""
+    said = str(error)
+    if isinstance(error, ValidationError):
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+    elif isinstance(error, DBAPIError):
+        diagnosis = getattr(error.orig, "diag", None)
+        named = [
+            getattr(diagnosis, name, None) for name in ("sqlstate", "table_name", "column_name", "constraint_name")
+        ]
+        said = " ".join([type(error.orig).__name__, *filter(None, named)])
+    return f"{type(error).__name__}: {said}"[:500]
 
 
 def sweep(session: Session, *, before: datetime) -> int:

@@ -12,6 +12,7 @@ from libs.common import outbox
 from libs.common.bus_local import LocalBus, LocalQueue, QueueRow
 from libs.common.clock import utcnow
 from libs.common.db import Database
+from libs.common.dead_letters import LocalDeadLetters
 from libs.common.ids import new_id
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
@@ -145,6 +146,25 @@ def test_what_the_bus_did_not_store_stays_in_the_outbox(ring: Ring) -> None:
 
     assert stored == 2
     assert ring.pending() == 1
+
+
+def test_a_dead_letter_that_is_sent_again_has_its_effect_once(ring: Ring) -> None:
+    ring.failing = {"bad", "worse"}
+    ring.ring("bad", "worse", "good")
+    ring.relay.relay_once()
+    letters = LocalDeadLetters(ring.db, ring.consumer.name)
+    eventually(lambda: not ring.queue.consume_once() and len(letters.all()) == 2)
+    bad = next(letter for letter in letters.all() if letter.subject == "bad")
+
+    ring.failing = set()
+    sent = letters.replay([bad.id])
+    again = letters.replay([bad.id])
+    eventually(lambda: not ring.queue.consume_once() and ring.queue.waiting() == 0)
+
+    assert (bad.type, bad.error) == ("bell.rang", "RuntimeError: bad can't be heard")
+    assert (sent, again) == ([bad.id], [])
+    assert sorted(ring.heard) == ["bad", "good"]
+    assert [letter.subject for letter in letters.all()] == ["worse"]
 
 
 def test_what_waits_is_carried_out_together_and_in_its_order(ring: Ring) -> None:

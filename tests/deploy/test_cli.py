@@ -13,9 +13,11 @@ from deploy.cli import main
 from deploy.env_files import read
 from deploy.registry import BY_NAME
 from deploy.secret_files import Addresses, write
+from libs.common.ids import new_id
 from tests.admin.builders import an_account, fail_to_sign_in, sign_in, trail
 from tests.conftest import Cluster
-from tests.world import World
+from tests.notify.builders import a_join, message
+from tests.world import World, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +62,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["migrate"], "HALLPASS_SUPERUSER_DATABASE_URL"),
         (["task", "admin.upkeep"], "HALLPASS_DATABASE_URL"),
         (["unlock", "admin"], "HALLPASS_DATABASE_URL"),
+        (["dead-letters", "list", "notify.events"], "HALLPASS_DATABASE_URL"),
         (["task", "nothing"], "There is no task nothing"),
         (["front", "--upstream", "elsewhere=http://x"], "--upstream elsewhere"),
     ],
@@ -198,6 +201,35 @@ def test_what_a_service_owns_can_be_published_again(
 
     assert code == 0
     assert "0 events of admin" in capsys.readouterr().out
+
+
+def test_dead_letters_are_listed_without_what_they_hold_and_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = world.runtimes["notify"].settings.database_url.get_secret_value()
+    monkeypatch.setenv("HALLPASS_MODE", "embedded")
+    monkeypatch.setenv("HALLPASS_NOTIFY_DATABASE_URL", url)
+    sound = message(a_join().booked())
+    broken = sound.model_copy(update={"id": new_id(), "data": {"join_id": "张三 13800138000"}})
+    [queue] = [queue for queue in world.queues if queue.consumer.name == "notify.events"]
+    queue.put([broken])
+    eventually(lambda: not queue.consume_once() and queue.parked())
+
+    assert main(["dead-letters", "list", "notify.events"]) == 0
+    listed = capsys.readouterr().out
+    assert refusal(capsys, "dead-letters", "replay", "notify.events", "--id", sound.id).endswith(f"no {sound.id}.")
+    assert queue.waiting() == 0
+    assert main(["dead-letters", "replay", "notify.events", "--id", broken.id]) == 0
+
+    assert listed.startswith(f"{broken.id}\tjoin.booked\t{broken.subject}\t20")
+    assert "version: Field required" in listed
+    assert "13800138000" not in listed
+    assert "1 messages are on their way" in capsys.readouterr().out
+    assert (queue.waiting(), queue.parked()) == (1, [])
+
+
+def test_a_wrong_consumer_is_told_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "admin.events, booking.events" in refusal(capsys, "dead-letters", "list", "nobody")
 
 
 def test_a_missing_package_is_told_in_one_sentence() -> None:

@@ -44,10 +44,13 @@ def test_every_command_for_operators_is_one(capsys: pytest.CaptureFixture[str]) 
         main(["--help"])
     commands = set(re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, flags=re.MULTILINE))
 
-    assert set(re.findall(r"^\| `(task|republish|migrate|unlock)[ `]", OPERATIONS, flags=re.MULTILINE)) == {
+    assert set(
+        re.findall(r"^\| `(task|republish|dead-letters|migrate|unlock)[ `]", OPERATIONS, flags=re.MULTILINE)
+    ) == {
         "task",
         "republish",
+        "dead-letters",
         "migrate",
         "unlock",
     }
-    assert {"task", "republish", "migrate", "unlock"} <= commands
+    assert {"task", "republish", "dead-letters", "migrate", "unlock"} <= commands

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from libs.common import outbox
-from libs.common.bus_rabbit import EXCHANGE, RabbitConsumer, RabbitPublisher
+from libs.common.bus_rabbit import DELIVERY_LIMIT, EXCHANGE, RabbitConsumer, RabbitPublisher
 from libs.common.db import Database
+from libs.common.dead_letters import UNREADABLE, RabbitDeadLetters
 from libs.common.ids import new_id
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
@@ -179,6 +180,29 @@ def test_a_message_that_always_fails_is_parked_and_the_others_go_on(ring: Ring) 
     assert ring.heard == {"one": 1, "two": 1}
 
 
+def test_dead_letters_are_looked_at_any_number_of_times_and_sent_again(ring: Ring) -> None:
+    ring.failing = {"bad", "worse"}
+    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name)
+    assert letters.all() == []
+    with ring.running():
+        ring.ring("bad", "worse", "good")
+        eventually(lambda: len(letters.all()) == 2)
+        for _ in range(DELIVERY_LIMIT + 5):
+            found = {letter.subject: letter for letter in letters.all()}
+            assert set(found) == {"bad", "worse"}
+
+        ring.failing = set()
+        sent = letters.replay([found["bad"].id])
+        eventually(lambda: ring.heard["bad"])
+
+    assert sent == [found["bad"].id]
+    assert found["bad"].type == ring.fact.type
+    assert found["bad"].error == "RuntimeError: bad can't be heard"
+    assert found["bad"].parked_at
+    assert [letter.subject for letter in letters.all()] == ["worse"]
+    assert ring.heard == {"good": 1, "bad": 1}
+
+
 def test_nonsense_on_the_queue_is_parked_at_once(ring: Ring) -> None:
     with ring.running() as consumer:
         ring.ring("one")
@@ -189,6 +213,22 @@ def test_nonsense_on_the_queue_is_parked_at_once(ring: Ring) -> None:
         channel.connection.close()
 
     assert parked == b"{nonsense"
+
+
+def test_nonsense_among_dead_letters_is_shown_as_such_and_can_be_sent_again(ring: Ring) -> None:
+    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name)
+    with ring.running():
+        ring.ring("one")
+        eventually(lambda: ring.heard["one"])
+        channel = ring.channel()
+        channel.basic_publish(EXCHANGE, ring.fact.type, b"{nonsense")
+        channel.connection.close()
+        [first] = eventually(letters.all)
+        letters.replay()
+        [second] = eventually(letters.all)
+
+    assert (first.id, first.type, second.id) == (UNREADABLE, UNREADABLE, UNREADABLE)
+    assert "nonsense" not in first.error
 
 
 def test_a_message_delivered_twice_has_its_effect_once(ring: Ring) -> None:
