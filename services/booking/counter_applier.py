@@ -19,7 +19,7 @@ from libs.common.logs import logger
 from services.booking import counter_scripts as scripts
 from services.booking import counter_truth as truth
 from services.booking import metrics
-from services.booking.counts import Count, Epoch, Record
+from services.booking.counts import Ask, Count, Epoch, Record
 
 log = logger(__name__)
 
@@ -38,7 +38,7 @@ EPOCHS_KEPT = 8
 
 @dataclass(frozen=True)
 class _Told:
-    """A count on its way to Redis."""
+    """A count on its way to Redis, in the history it belongs to."""
 
     epoch: Epoch
     count: Count
@@ -54,7 +54,7 @@ class Applier:
         )
         # One connection of its own: a rush that has all the others must not keep the counters from the truth.
         self._db = Database(database_url, name="booking-counters", pool_size=1)
-        self._queue: deque[Count] = deque()
+        self._queue: deque[Count | Ask] = deque()  # an Ask: PostgreSQL refused it
         self._wanted: dict[str, bool] = {}  # slot: with its holders?
         self._read_at: dict[tuple[str, bool], float] = {}
         self._epochs: deque[tuple[float, Epoch]] = deque(maxlen=EPOCHS_KEPT)
@@ -72,13 +72,13 @@ class Applier:
         """The history that PostgreSQL was last seen to write; None before it was asked."""
         return self._epochs[-1][1] if self._epochs else None
 
-    def put(self, counts: Iterable[Count]) -> None:
-        """Send these to Redis soon, or drop them where too many wait."""
-        for count in counts:
+    def put(self, news: Iterable[Count | Ask]) -> None:
+        """Tell Redis soon what commits left and which requests were refused, or drop that where too much waits."""
+        for each in news:
             if len(self._queue) >= QUEUE_LIMIT or self._stopping:
                 metrics.DROPPED.labels(SERVICE, "queue_full").inc()
             else:
-                self._queue.append(count)
+                self._queue.append(each)
         self.start()
         self._wake.set()
 
@@ -184,7 +184,7 @@ class Applier:
         while self._queue and self.epoch is not None and self._redis_due <= time.monotonic():
             batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             try:
-                self._tell([_Told(self._epoch_of(count), count, is_reading=False) for count in batch])
+                self._call([self._call_about(each) for each in batch])
             except RedisError as error:
                 metrics.DROPPED.labels(SERVICE, "redis").inc(len(batch))
                 self._redis_failed("apply", error)
@@ -198,19 +198,19 @@ class Applier:
 
     def _tell(self, told: Sequence[_Told]) -> None:
         for start in range(0, len(told), BATCH):
-            self._tell_some(told[start : start + BATCH])
+            self._call([self._apply(each) for each in told[start : start + BATCH]])
 
-    def _tell_some(self, told: Sequence[_Told]) -> None:
+    def _call_about(self, news: Count | Ask) -> scripts.Call:
+        if isinstance(news, Ask):
+            return scripts.release_call(news)
+        return self._apply(_Told(self._epoch_of(news), news, is_reading=False))
+
+    def _apply(self, told: _Told) -> scripts.Call:
         at, redis_ms = self._clock()
-        calls = [
-            scripts.apply_call(
-                each.epoch,
-                each.count,
-                seen_ms=math.floor(redis_ms + (each.count.seen_at - at) * 1000),
-                is_reading=each.is_reading,
-            )
-            for each in told
-        ]
+        seen_ms = math.floor(redis_ms + (told.count.seen_at - at) * 1000)
+        return scripts.apply_call(told.epoch, told.count, seen_ms=seen_ms, is_reading=told.is_reading)
+
+    def _call(self, calls: Sequence[scripts.Call]) -> None:
         replies = self._execute(calls, by_digest=True)
         again = scripts.forgotten(calls, replies)
         if again:
@@ -220,9 +220,8 @@ class Applier:
 
     def _execute(self, calls: Sequence[scripts.Call], *, by_digest: bool) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
-        run, script = (pipeline.evalsha, scripts.APPLY.sha) if by_digest else (pipeline.eval, scripts.APPLY.text)
         for call in calls:
-            call.queue(run, script)
+            call.queue(pipeline, by_digest=by_digest)
         try:
             return pipeline.execute(raise_on_error=False)
         except RedisError:
@@ -234,7 +233,7 @@ class Applier:
         metrics.APPLIES.labels(SERVICE).inc(len(calls) - len(failed))
         for call, reply in failed:
             if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
-                self._redis.unlink(*scripts.keys_of(call.slot_id))  # not what we wrote: it is made anew when needed
+                self._redis.unlink(*call.keys)  # not what we wrote: it is made anew when needed
         if failed:
             metrics.DROPPED.labels(SERVICE, "refused").inc(len(failed))
             raise failed[0][1]

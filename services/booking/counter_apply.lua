@@ -35,7 +35,7 @@ end
 if known and had.version == version and (had.taken ~= taken or had.capacity ~= capacity or had.open ~= open) then
   -- Two states under one version: a reading is right, after a commit PostgreSQL is asked.
   if not reading then
-    redis.call('DEL', count, holders, leases)
+    redis.call('DEL', count, holders)
     return now
   end
   had.known = ''
@@ -43,7 +43,7 @@ end
 if known and version < had.version and contradicts then known = false end
 
 if not known then
-  redis.call('DEL', count, holders, leases)
+  redis.call('DEL', count, holders)
   had = {known = '', version = -1, seen = 0, holders = 0}
 end
 if redis.call('SCARD', holders) ~= had.holders then
@@ -71,17 +71,11 @@ end
 while #joined > MOST_STRETCHES do table.remove(joined, 2) end -- what is forgotten is read anew
 for i, stretch in ipairs(joined) do joined[i] = string.format('%.0f-%.0f', stretch[1], stretch[2]) end
 
-local gone = 0
 for i = FIRST_HOLDER, #ARGV do
   redis.call('SADD', holders, ARGV[i]) -- a member is never removed: to be one only leads to PostgreSQL
-  local lease = redis.call('ZSCORE', leases, ARGV[i])
-  if lease then
-    gone = gone + lease % 1024
-    redis.call('ZREM', leases, ARGV[i])
-  end
+  redis.call('ZREM', leases, ARGV[i])
 end
 redis.call('HSET', count, 'known', table.concat(joined, ' '), 'holders', redis.call('SCARD', holders))
-if gone > 0 then redis.call('HINCRBY', count, 'leased', -gone) end
 redis.call('PEXPIRE', count, keep)
 redis.call('PEXPIRE', holders, keep)
 return now

@@ -1,18 +1,18 @@
 """How the counters' two scripts are called: their keys, their arguments and their answers."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
 from services.booking.counts import Ask, Count, Epoch, Record
 
 FRESH_MS = 300  # how long what PostgreSQL said last may be a reason to refuse
-VERDICTS = {b"r": "room", b"c": "crowded", b"h": "holder", b"f": "full"}
-LEASE_MS = 2_000
+VERDICTS = {b"r": "room", b"c": "crowded", b"l": "leased", b"h": "holder", b"f": "full"}
+LEASE_MS = 20_000  # longer than any request takes that PostgreSQL does not give up (statement_timeout)
 KEEP_MS = 3_600_000  # a counter that nobody tells anything for so long is forgotten
 REPLACE_MS = 2_000  # longer than any clock or answer is off
 
@@ -31,19 +31,29 @@ class Script:
 
 ADMIT = Script.beside("counter_admit.lua")
 APPLY = Script.beside("counter_apply.lua")
+RELEASE = Script.beside("counter_release.lua")
+
+
+class Pipeline(Protocol):
+    """What the pipelines of both kinds of client have in common."""
+
+    def evalsha(self, sha: str, numkeys: int, /, *keys_and_args: Any) -> Any: ...
+
+    def eval(self, script: str, numkeys: int, /, *keys_and_args: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Call:
     """One call of a script about one slot."""
 
-    slot_id: str
+    script: Script
+    keys: tuple[str, ...]
     args: list[str | int]
 
-    def queue(self, run: Callable[..., object], script: str) -> None:
-        """Put the call into a pipeline, by its `evalsha` or `eval`."""
-        keys = keys_of(self.slot_id)
-        run(script, len(keys), *keys, *self.args)
+    def queue(self, pipeline: Pipeline, *, by_digest: bool) -> None:
+        """Put the call into a pipeline: by the script's digest, or with its text."""
+        run, script = (pipeline.evalsha, self.script.sha) if by_digest else (pipeline.eval, self.script.text)
+        run(script, len(self.keys), *self.keys, *self.args)
 
 
 def keys_of(slot_id: str) -> tuple[str, str, str]:
@@ -54,7 +64,7 @@ def keys_of(slot_id: str) -> tuple[str, str, str]:
 
 def admit_call(epoch: Epoch, slot_id: str, asks: Sequence[Ask]) -> Call:
     each = "\n".join(f"{ask.user_id} {ask.people}" for ask in asks)
-    return Call(slot_id, [*_words(epoch), FRESH_MS, LEASE_MS, each])
+    return Call(ADMIT, keys_of(slot_id), [*_words(epoch), FRESH_MS, LEASE_MS, each])
 
 
 def apply_call(epoch: Epoch, count: Count, *, seen_ms: int, is_reading: bool) -> Call:
@@ -69,7 +79,11 @@ def apply_call(epoch: Epoch, count: Count, *, seen_ms: int, is_reading: bool) ->
         KEEP_MS,
         REPLACE_MS,
     ]
-    return Call(count.slot_id, [*_words(epoch), *numbers, *sorted(count.holders)])
+    return Call(APPLY, keys_of(count.slot_id), [*_words(epoch), *numbers, *sorted(count.holders)])
+
+
+def release_call(ask: Ask) -> Call:
+    return Call(RELEASE, keys_of(ask.slot_id)[2:], [ask.user_id])
 
 
 def forgotten(calls: Sequence[Call], replies: Sequence[Any]) -> list[int]:

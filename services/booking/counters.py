@@ -26,8 +26,11 @@ A full slot has no commits, so refusals that rest on an old confirmation ask for
 arrives: what lay in a queue or in the network confirms nothing. A reading that finds a lower version than a record
 that nobody has confirmed for two seconds replaces it: a record that no history explains does not stay.
 
-**Leases** count requests that may be about to take the last places. They expire by themselves, refuse nobody (one may
-belong to a request that PostgreSQL will refuse), and show in the metrics how much of a crowd reached PostgreSQL.
+**Leases** name the users whose requests were let through. While one stands its user is not refused: the request may have
+succeeded in a process that died before it told anybody (a place was given back and taken again, and the record still says
+full), and its repetition must find its success. A lease ends with the commit that makes its user a holder, when
+PostgreSQL has refused the request (`release`), or by itself after LEASE_MS. It never refuses anybody, and shows in the
+metrics (`crowded`) how much of a crowd reached PostgreSQL.
 
 **Time.** `admit` takes at most BUDGET_S (50 ms); after a failure nobody asks Redis for PAUSE_S. `apply` only puts into a bounded
 queue that a thread empties (counter_applier.py), and drops what does not fit: that leaves a gap, as above.
@@ -92,13 +95,14 @@ class Counters:
 
     def apply(self, counts: Iterable[Count]) -> None:
         """Tell the counters what commits left. Never blocks, never raises; what can't be told is dropped and counted."""
-        if self.applier is None:
-            return
-        try:
-            self.applier.put(counts)
-        except Exception:
-            metrics.DROPPED.labels(SERVICE, "error").inc()
-            log.exception("counts could not be handed over")
+        self._hand_over(counts)
+
+    def release(self, asks: Iterable[Ask]) -> None:
+        """Say that PostgreSQL refused these requests, which `admit` had let through. Never blocks, never raises.
+
+        Where that is forgotten, PostgreSQL is asked about their users for as long as their leases last.
+        """
+        self._hand_over(asks)
 
     async def admit(self, asks: Sequence[Ask]) -> list[Full | None]:
         """Return for each request whether its slot is full; None means that PostgreSQL has to be asked."""
@@ -130,6 +134,15 @@ class Counters:
                 verdicts[index] = verdict
         return verdicts
 
+    def _hand_over(self, news: Iterable[Count | Ask]) -> None:
+        if self.applier is None:
+            return
+        try:
+            self.applier.put(news)
+        except Exception:
+            metrics.DROPPED.labels(SERVICE, "error").inc()
+            log.exception("the counters were not told")
+
     async def _call(self, calls: Sequence[scripts.Call]) -> list[Any]:
         replies = await self._execute(calls, by_digest=True)
         again = scripts.forgotten(calls, replies)
@@ -142,9 +155,8 @@ class Counters:
 
     async def _execute(self, calls: Sequence[scripts.Call], *, by_digest: bool) -> list[Any]:
         pipeline = self._client().pipeline(transaction=False)
-        run, script = (pipeline.evalsha, scripts.ADMIT.sha) if by_digest else (pipeline.eval, scripts.ADMIT.text)
         for call in calls:
-            call.queue(run, script)
+            call.queue(pipeline, by_digest=by_digest)
         return await pipeline.execute(raise_on_error=False)
 
     def _client(self) -> Redis:
