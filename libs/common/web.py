@@ -54,9 +54,12 @@ Text = Annotated[str, AfterValidator(storable.text)]
 
 
 class Schema(BaseModel):
-    """The base of what clients send: unknown fields are refused, text is trimmed and can be stored."""
+    """The base of what clients send: unknown fields are refused, text is trimmed and can be stored.
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    A number is a number and a bool a bool: "5" and "yes" are neither. `inputs` has what JSON spells as text.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
     @model_validator(mode="before")
     @classmethod

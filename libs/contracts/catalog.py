@@ -3,14 +3,25 @@
 import unicodedata
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from libs.common.inputs import Spelled
 from libs.contracts.envelope import Event
 
 HourMinute = Annotated[time, PlainSerializer(lambda value: value.strftime("%H:%M"), return_type=str)]
+
+
+def _not_counted(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        raise ValueError("a time of day is written HH:MM")  # noqa: TRY004  # Pydantic answers ValueErrors
+    return value
+
+
+# As clients write it: Pydantic would also take seconds since midnight.
+Clock = Annotated[Spelled[HourMinute], BeforeValidator(_not_counted)]
 
 
 class HallStatus(StrEnum):
@@ -75,10 +86,10 @@ class FormField(BaseModel):
     staff in all its answers, and encrypted in those that come from then on.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
-    type: FieldType
+    type: Spelled[FieldType]
     label: str = Field(min_length=1, max_length=60)
     required: bool = True
     help: str = Field(default="", max_length=200)
@@ -98,12 +109,12 @@ class FormField(BaseModel):
 class Rules(BaseModel):
     """When, how many and how late: the booking rules of an item. Times of day are in the hall's zone."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     opens_days_before: int | None = Field(
         default=None, ge=0, le=366, description="booking opens this many days before the day; null: at once"
     )
-    opens_at: HourMinute | None = Field(default=None, description="and at this time of that day (default 00:00)")
+    opens_at: Clock | None = Field(default=None, description="and at this time of that day (default 00:00)")
     closes_minutes_before: int = Field(default=0, ge=0, le=60 * 24 * 60)
     closes_before: Literal["start", "end"] = Field(default="end", description="what closes_minutes_before counts from")
     party_max: int = Field(default=1, ge=1, le=50)

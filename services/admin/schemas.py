@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from libs.common.inputs import Spelled
 from libs.common.web import Id, Schema
 from libs.contracts.principals import Role
 
@@ -73,7 +74,7 @@ class SignedIn(TokenOut):
 class StaffCreate(Schema):
     username: Username
     name: Name
-    role: Role
+    role: Spelled[Role]
     halls: Halls = Field(default=[])
     password: Password | None = Field(default=None, description="without it a random one is made and returned once")
 
@@ -82,7 +83,7 @@ class StaffChange(Schema):
     """What is left out stays as it is."""
 
     name: Name | None = None
-    role: Role | None = None
+    role: Spelled[Role] | None = None
     halls: Halls | None = None
     disabled: bool | None = None
     reset_password: bool = Field(default=False, description="make a random password, return it once, lift a lock-out")

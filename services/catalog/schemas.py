@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from libs.common import inputs
+from libs.common.inputs import Spelled
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
 from services.catalog.policy import SlotState
@@ -22,15 +24,6 @@ from services.catalog.policy import SlotState
 
 FIRST_DATE, LAST_DATE = date(2000, 1, 1), date(2199, 12, 31)
 MOST_DATES = 366
-
-
-def _plain_date(value: Any) -> Any:
-    # Pydantic would also take seconds since 1970 and instants at midnight.
-    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-        raise ValueError("a date is written YYYY-MM-DD")
-    if isinstance(value, (int, float)):
-        raise ValueError("a date is written YYYY-MM-DD")  # noqa: TRY004  # Pydantic answers ValueErrors
-    return value
 
 
 def _in_range(value: date) -> date:
@@ -48,9 +41,9 @@ def _plain_time(value: Any) -> Any:
     return value
 
 
-Date = Annotated[date, BeforeValidator(_plain_date), AfterValidator(_in_range)]
+Date = Annotated[inputs.Date, AfterValidator(_in_range)]
 TimeOfDay = Annotated[
-    HourMinute,
+    Spelled[HourMinute],
     BeforeValidator(_plain_time),
     WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["09:30"]}),
 ]
@@ -89,7 +82,7 @@ class HallIn(Schema):
     intro: Prose = ""
     order: Order = 9999
     timezone: Annotated[str, StringConstraints(max_length=64)] = "Asia/Shanghai"
-    status: HallStatus = HallStatus.OPEN
+    status: Spelled[HallStatus] = HallStatus.OPEN
 
 
 class HallPatch(Schema):
@@ -102,7 +95,7 @@ class HallPatch(Schema):
     intro: Prose = Field(default_factory=unset)
     order: Order = Field(default_factory=unset)
     timezone: Annotated[str, StringConstraints(max_length=64)] = Field(default_factory=unset)
-    status: HallStatus = Field(default_factory=unset)
+    status: Spelled[HallStatus] = Field(default_factory=unset)
     accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
 
 
@@ -179,7 +172,7 @@ class ItemIn(Schema):
     title: Title
     cover: Picture = ""
     content: Prose = ""
-    status: ItemStatus = ItemStatus.DRAFT
+    status: Spelled[ItemStatus] = ItemStatus.DRAFT
     order: Order = 9999
     recommended: bool = False
     form: Annotated[list[FormField], Field(max_length=100)] = []
@@ -191,7 +184,7 @@ class ItemPatch(Schema):
     title: Title = Field(default_factory=unset)
     cover: Picture = Field(default_factory=unset)
     content: Prose = Field(default_factory=unset)
-    status: ItemStatus = Field(default_factory=unset)
+    status: Spelled[ItemStatus] = Field(default_factory=unset)
     order: Order = Field(default_factory=unset)
     recommended: bool = Field(default_factory=unset)
     form: Annotated[list[FormField], Field(max_length=100)] = Field(default_factory=unset)
@@ -280,7 +273,7 @@ class PeriodIn(Schema):
 
 class SlotIn(PeriodIn):
     id: Id | None = Field(default=None, description="of a slot of this day that stays; else start and end tell")
-    status: SlotStatus = SlotStatus.OPEN
+    status: Spelled[SlotStatus] = SlotStatus.OPEN
 
 
 class DayIn(Schema):

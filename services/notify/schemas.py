@@ -3,8 +3,9 @@
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from libs.common.inputs import Instant
 from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from services.notify.texts import NoticeKind
@@ -24,7 +25,7 @@ def _of_this_age(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-PublishAt = Annotated[AwareDatetime, AfterValidator(_of_this_age)]
+PublishAt = Annotated[Instant, AfterValidator(_of_this_age)]
 
 
 # --- notices ---

@@ -233,7 +233,7 @@ def test_a_trail_asked_for_wrongly_is_refused(world: World) -> None:
     assert {answer.status_code for answer in answers} == {422}
 
 
-EDGES_OF_TIME = ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "0", "-99999999999"]
+EDGES_OF_TIME = ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:60Z"]
 
 
 def test_an_instant_at_the_edge_of_time_is_no_error_of_ours(world: World) -> None:
