@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from libs.common import pages
+from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.principals import HallStaff, Role, SuperAdmin
@@ -141,8 +141,8 @@ class AuditFilter:
         object_type: Words = None,
         object_id: Words = None,
         hall_id: Id | None = None,
-        since: Annotated[AwareDatetime | None, Query(alias="from", description="included")] = None,
-        until: Annotated[AwareDatetime | None, Query(alias="to", description="not included")] = None,
+        since: Annotated[Instant | None, Query(alias="from", description="included")] = None,
+        until: Annotated[Instant | None, Query(alias="to", description="not included")] = None,
     ) -> None:
         self.wanted = trail.Filter(
             actor=actor,

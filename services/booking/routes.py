@@ -1,6 +1,5 @@
 """What users ask of booking."""
 
-from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -8,6 +7,7 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
+from libs.common.inputs import Date
 from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
@@ -106,7 +106,7 @@ def my_joins(
     now: Now,
     filter: MyFilter = MyFilter.ALL,
     q: Annotated[str | None, Query(max_length=50, pattern=r"^[^\x00]*$", description="part of the title")] = None,
-    day: date | None = None,
+    day: Date | None = None,
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Page[JoinOut]:

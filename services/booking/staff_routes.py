@@ -1,6 +1,5 @@
 """What staff ask of booking. Everything is bounded by the halls of their token, in SQL."""
 
-from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.common.errors import NotFound
+from libs.common.inputs import Date
 from libs.common.pages import CursorText, Key, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
@@ -47,8 +47,8 @@ def list_joins(
     hall_id: Id | None = None,
     item_id: Id | None = None,
     slot_id: Id | None = None,
-    first_day: Annotated[date | None, Query(alias="from")] = None,
-    last_day: Annotated[date | None, Query(alias="to")] = None,
+    first_day: Annotated[Date | None, Query(alias="from")] = None,
+    last_day: Annotated[Date | None, Query(alias="to")] = None,
     status: JoinStatus | None = None,
     checked_in: bool | None = None,
     q: Search = None,

@@ -1,11 +1,11 @@
 """What staff can do in notify: edit announcements, look at stats."""
 
-from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
 from libs.common.errors import Stale
+from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, Tx
 from libs.contracts.principals import HallStaff
@@ -91,8 +91,8 @@ def list_stats(
     staff: HallStaff,
     hall_id: Id | None = None,
     item_id: Id | None = None,
-    first_day: Annotated[date | None, Query(alias="from", description="of the slot, in the hall's zone")] = None,
-    last_day: Annotated[date | None, Query(alias="to", description="this day included")] = None,
+    first_day: Annotated[Date | None, Query(alias="from", description="of the slot, in the hall's zone")] = None,
+    last_day: Annotated[Date | None, Query(alias="to", description="this day included")] = None,
     group: reports.Group = reports.Group.SLOT,
     limit: Limit = 20,
     cursor: CursorText = None,

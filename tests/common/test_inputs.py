@@ -48,3 +48,30 @@ def test_a_number_of_people_is_a_number(world: World, people: Any) -> None:
     )
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize("day", ["0", "1767225600", "2026-01-01T00:00:00", "20260101", "2026-1-1", ""])
+def test_a_date_is_a_date_in_every_query(world: World, day: str) -> None:
+    user, boss = world.user("wang"), world.staff()
+    asked = [
+        ("/api/booking/joins", "day", user),
+        ("/api/booking/staff/joins", "from", boss),
+        ("/api/booking/staff/joins", "to", boss),
+        ("/api/notify/staff/stats", "from", boss),
+        ("/api/notify/staff/stats", "to", boss),
+    ]
+
+    answers = [world.client.get(path, params={name: day}, headers=who) for path, name, who in asked]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(422, "invalid")] * len(asked)
+
+
+@pytest.mark.parametrize("instant", ["0", "1767225600", "2026-01-01", "2026-01-01T00:00:00", ""])
+def test_an_instant_is_written_out(world: World, instant: str) -> None:
+    answers = [
+        world.client.get("/api/admin/audit", params={name: instant}, headers=world.staff()) for name in ("from", "to")
+    ]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    fine = world.client.get("/api/admin/audit", params={"from": "2026-01-01T00:00:00+08:00"}, headers=world.staff())
+    assert fine.status_code == 200
