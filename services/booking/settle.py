@@ -88,23 +88,33 @@ class Settler:
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request its answer, or the exception that says why not."""
         try:
-            refused = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
+            turned_away = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
+            let_in = [request for request in requests if id(request[0]) not in turned_away]
             async with asyncio.timeout(PATIENCE_S):
-                refused |= await self._refusals([asked for asked, _ in requests if id(asked) not in refused])
-                left = [request for request in requests if id(request[0]) not in refused]
-                settled = iter(await self._settled(left)) if left else iter(())
+                results = turned_away | await self._results(let_in)
         except (TimeoutError, OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("a group could not be settled", size=len(requests), error=type(error).__name__)
             await self._drop_connection()
             return [Unavailable() for _ in requests]
-        return [refused.get(id(asked)) or next(settled) for asked, _ in requests]
+        self._atomic.release(
+            _at_the_counter(asked)
+            for asked, _ in let_in
+            if isinstance(asked, Booking) and isinstance(results[id(asked)], HallpassError)
+        )
+        return [results[id(asked)] for asked, _ in requests]
+
+    async def _results(self, requests: Sequence[Request]) -> dict[int, Any]:
+        results: dict[int, Any] = await self._refusals([asked for asked, _ in requests])
+        left = [request for request in requests if id(request[0]) not in results]
+        settled = await self._settled(left) if left else []
+        return results | {id(asked): result for (asked, _), result in zip(left, settled, strict=True)}
 
     # --- refusing without PostgreSQL, or without locks there ---
 
     async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
         """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken."""
         failpoints.reach("settle.before_admit")
-        verdicts = await self._atomic.admit([Asked(ask.slot_id, ask.user_id, len(ask.attendees)) for ask in asks])
+        verdicts = await self._atomic.admit([_at_the_counter(asked) for asked in asks])
         failpoints.reach("settle.after_admit")
         return {
             id(asked): refused
@@ -359,6 +369,10 @@ class Settler:
         if self._connection is not None:
             await self._connection.close()
         self._connection = None
+
+
+def _at_the_counter(asked: Booking) -> Asked:
+    return Asked(asked.slot_id, asked.user_id, len(asked.attendees))
 
 
 def _reach(when: str, statement: str) -> None:
