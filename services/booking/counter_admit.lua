@@ -24,28 +24,35 @@ elseif got[4] ~= '0-' .. got[5] or redis.call('SCARD', holders) ~= members then 
 elseif now < seen or now - seen > fresh then state = 'unconfirmed' end
 
 -- A lease's score is its end in ms times 1024, plus how many requests of the user it stands for: 51 bits, exact in a double.
-local leased = 0
 redis.call('ZREMRANGEBYSCORE', leases, '-inf', string.format('(%.0f', now * 1024))
-local function lease_to(user, earlier)
-  if not earlier then leased = leased + 1 end
-  local requests = math.min(1023, (earlier and earlier % 1024 or 0) + 1)
-  redis.call('ZADD', leases, string.format('%.0f', (now + lease) * 1024 + requests), user)
+local leased, given = 0, {} -- given: the scores of this call, by user
+local function lease_to(user, before)
+  if not before then leased = leased + 1 end
+  given[user] = string.format('%.0f', (now + lease) * 1024 + math.min(1023, (before and before % 1024 or 0) + 1))
+  redis.call('ZADD', leases, given[user], user)
 end
 
-local verdicts, is_tight = {}, 0
-leased = redis.call('ZCARD', leases)
+local users, party, is_tight = {}, {}, 0
 for user, people in string.gmatch(ARGV[6], '(%S+) (%d+)') do
-  local is_full = taken and taken + people > capacity
-  local earlier = redis.call('ZSCORE', leases, user)
+  people = tonumber(people)
+  users[#users + 1] = user
+  party[#users] = people
+  if taken and taken + people > capacity then is_tight = 1 end
+end
+local earlier = redis.call('ZMSCORE', leases, unpack(users)) -- one call for all: each costs more than what it does
+local holds = state == 'ok' and is_tight == 1 and redis.call('SMISMEMBER', holders, unpack(users))
+
+local verdicts = {}
+leased = redis.call('ZCARD', leases)
+for i, user in ipairs(users) do
   local verdict
-  if is_full then is_tight = 1 end
   if state ~= 'ok' then verdict = '?'
-  elseif not is_full then verdict = taken + leased + people > capacity and 'c' or 'r'
-  elseif redis.call('SISMEMBER', holders, user) == 1 then verdict = 'h'
-  elseif earlier then verdict = 'l'
+  elseif taken + party[i] <= capacity then verdict = taken + leased + party[i] > capacity and 'c' or 'r'
+  elseif holds[i] == 1 then verdict = 'h'
+  elseif earlier[i] or given[user] then verdict = 'l'
   else verdict = 'f' end
-  if verdict ~= 'f' and verdict ~= 'h' then lease_to(user, earlier) end
-  verdicts[#verdicts + 1] = verdict
+  if verdict ~= 'f' and verdict ~= 'h' then lease_to(user, given[user] or earlier[i]) end
+  verdicts[i] = verdict
 end
 redis.call('PEXPIRE', leases, lease)
 if state ~= 'ok' then return {state, is_tight} end
