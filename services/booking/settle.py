@@ -18,12 +18,13 @@ from libs.common import failpoints
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unavailable
 from libs.common.logs import logger
+from libs.common.outbox import RECORDED
 from libs.contracts.catalog import FormField, Rules, SlotStatus
 from services.booking import answers as kept
 from services.booking import policy, statements
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
-from services.booking.counters import Counters
+from services.booking.counters import CHANGED, Counters
 from services.booking.counts import Ask as Asked
 from services.booking.counts import Count, Full
 from services.booking.drafts import Draft, draft, wanted
@@ -223,11 +224,18 @@ class Settler:
             requests = await self._made_ready(connection, known, requests)
             results = [_decided(ledger, asked, drafted) for asked, drafted in requests]
             await self._write(connection, ledger.changes)
+            counts = _counts(ledger)  # before the commit: what they say is true from then on
+            failpoints.reach("settle.before_commit")
             await connection.execute("COMMIT")
         except BaseException:
             await self._undo(connection)
             raise
+        failpoints.reach("settle.after_commit")
         self._see(known)
+        failpoints.reach("settle.before_apply")
+        if counts:
+            self._on_commit({RECORDED: True, CHANGED: counts})
+        failpoints.reach("settle.after_apply")
         return results
 
     async def _undo(self, connection: psycopg.AsyncConnection[Any]) -> None:

@@ -103,9 +103,9 @@ def test_two_acts_on_one_join_are_decided_one_after_another(world: World, user_i
     [join] = booked(world, world.user("owner"), place.slot_id)
     owner = user_id("owner")
     moving = Moving(user_id=owner, join_id=join["id"], slot_id=target.slot_id, now=utcnow())
-    cancelling = Cancelling(user_id=owner, join_id=join["id"], now=utcnow())
+    cancelling = [Cancelling(user_id=owner, join_id=join["id"], now=utcnow()) for _ in range(2)]
 
-    results = settled(world, moving, cancelling, cancelling)
+    results = settled(world, moving, *cancelling)
 
     assert codes(results) == ["yes", "yes", "join_not_booked"]
     assert [stock(world, slot)["taken"] for slot in (place.slot_id, target.slot_id)] == [0, 0]
