@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from deploy import ops, runtimes
 from deploy.front import front
 from deploy.gateway import Gateway
-from deploy.health import Health, in_process
+from deploy.health import Health
 from deploy.loops import Loop, Loops
 from deploy.prepare import prepare
 from deploy.registry import SERVICES
@@ -65,7 +65,7 @@ def _loops(serving: dict[str, Runtime], bus: dict[str, Runtime]) -> list[Loop]:
 
 
 def _health(serving: dict[str, Runtime]) -> Health:
-    return Health({name: in_process(partial(readiness, runtime)) for name, runtime in serving.items()})
+    return Health({name: partial(readiness, runtime) for name, runtime in serving.items()})
 
 
 def _lifespans(apps: dict[str, FastAPI]) -> Any:

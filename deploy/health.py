@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx2
-from anyio import CapacityLimiter, to_thread
 
 Found = dict[str, Any]
 Ask = Callable[[], Awaitable[Found]]
@@ -21,7 +20,7 @@ class Health:
     `down` where no service can serve, `ok` where all are, `degraded` in between.
     """
 
-    def __init__(self, asks: dict[str, Ask]) -> None:
+    def __init__(self, asks: Mapping[str, Ask]) -> None:
         self._asks = asks
         self._found: Found = {}
         self._found_at = float("-inf")
@@ -39,18 +38,6 @@ class Health:
             return self._found
 
 
-def in_process(readiness: Callable[[], Found]) -> Ask:
-    """Ask a service of this process, on a thread that no request waits for or keeps from us."""
-    limiter: list[CapacityLimiter] = []
-
-    async def ask() -> Found:
-        if not limiter:
-            limiter.append(CapacityLimiter(2))  # belongs to the running loop, so it is made there
-        return await to_thread.run_sync(readiness, abandon_on_cancel=True, limiter=limiter[0])
-
-    return ask
-
-
 def over_http(url: str) -> Ask:
     """Ask a service that another process serves, at its own address."""
 
@@ -65,7 +52,7 @@ def over_http(url: str) -> Ask:
 
 async def _part(ask: Ask) -> dict[str, str]:
     try:
-        found = await asyncio.wait_for(ask(), TIMEOUT_S + 1)
+        found = await asyncio.wait_for(ask(), TIMEOUT_S)
         status = found["status"]
         lacking = [f"{name}: {part['detail']}" for name, part in found["parts"].items() if part["status"] != "ok"]
     except TimeoutError:

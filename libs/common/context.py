@@ -1,9 +1,10 @@
-"""What travels with a piece of work through HTTP, events and tasks: its request id."""
+"""What travels with a piece of work through HTTP, events and tasks: its request id, and who waits for it."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from dataclasses import dataclass
 
 from libs.common.ids import new_id
 
@@ -38,3 +39,29 @@ def working_on(request_id: str) -> Iterator[None]:
         yield
     finally:
         end(token)
+
+
+@dataclass
+class Caller:
+    """Whoever waits for the answer to a request, as long as they do."""
+
+    waits: bool = True
+
+
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def caller_waits() -> bool:
+    """Tell whether the work at hand still has somebody who waits for it, or never had (events, tasks)."""
+    caller = _caller.get()
+    return caller is None or caller.waits
+
+
+@contextmanager
+def working_for(caller: Caller) -> Iterator[None]:
+    """Do the enclosed work for a caller."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)

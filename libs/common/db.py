@@ -1,6 +1,7 @@
 """The database of one service: engine, transactions, and the tables every service has."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
+from libs.common import context
 from libs.common.errors import Unavailable
 
 NAMING = {
@@ -27,6 +29,7 @@ NAMING = {
 T = TypeVar("T")
 
 ATTEMPTS = 5
+SILENCE_S = 17.0  # longer than any statement may take (bootstrap: statement_timeout)
 _RACED = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
@@ -56,6 +59,26 @@ class CommonBase(DeclarativeBase):
     type_annotation_map = TYPE_MAP
 
 
+class _Connection(psycopg.Connection[Any]):
+    """A connection that is closed when the server stays silent: a hung one keeps the socket open, and nobody notices."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().wait(self._patiently(gen), *args, **kwargs)
+
+    def _patiently(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        deadline = time.monotonic() + SILENCE_S
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:  # psycopg looks in ten times a second
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"PostgreSQL did not answer for {SILENCE_S} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # what the generator returned
+
+
 class Database:
     """One service's login to PostgreSQL. The login's search_path names the service's schema, and nothing else."""
 
@@ -64,11 +87,12 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=5,
+            pool_timeout=2,
             pool_pre_ping=True,  # a restarted server costs nobody an error
             hide_parameters=True,  # an error's text lands in logs, which hold no answers, codes or tokens
             connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
         )
+        event.listen(self.engine, "do_connect", lambda _, __, args, words: _Connection.connect(*args, **words))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._acts: dict[str, list[Callable[[Any], None]]] = {}
         event.listen(self._sessions, "after_commit", self._after_commit)
@@ -76,9 +100,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Yield a session whose work is committed at the end, or undone where the block raises."""
+        """Yield a session whose work is committed at the end, or undone where the block raises.
+
+        Raises Unavailable, and leaves nothing, where the caller has been told to come back meanwhile.
+        """
+        _require_caller()
         with self._sessions() as session:
             yield session
+            _require_caller()
             session.commit()
 
     def run(self, work: Callable[[Session], T]) -> T:
@@ -127,6 +156,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _require_caller() -> None:
+    if not context.caller_waits():
+        raise Unavailable
 
 
 def unavailable(error: BaseException) -> Unavailable | None:

@@ -1,12 +1,13 @@
 """The HTTP edge: one app a service, problem documents (RFC 9457), request ids, body limits, health and metrics."""
 
-import json
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
@@ -47,6 +48,8 @@ STATUS_OF_KIND: dict[type[HallpassError], int] = {
 }
 RETRY_AFTER_S = 1
 HUNG_UP = 499  # in metrics: the caller left before there was an answer
+PATIENCE_S = 5.0  # from the last byte of a request until its answer begins
+LOOK_WITHIN_S = 1.5  # at each part, for health
 
 
 # Text from a query string. What comes in a body is checked by Schema.
@@ -304,7 +307,11 @@ class _BodyTooLarge(HTTPException):
 
 
 class Edge:
-    """Pure ASGI around a service: request id, body limit, metrics, and the last resort for what nobody caught."""
+    """Pure ASGI around a service: request id, body limit, deadline, metrics, and the last resort for what nobody caught.
+
+    Past the deadline the caller is told to come back. The work, on a thread that may hang in another server's silence,
+    is left to itself; its transaction is not committed any more (Database.transaction).
+    """
 
     def __init__(self, app: ASGIApp, *, service: str, max_body_bytes: int) -> None:
         self._app = app
@@ -321,27 +328,58 @@ class Edge:
         headers = dict(scope["headers"])
         request_id = context.acceptable(headers.get(b"x-request-id", b"").decode("latin-1"))
         token = context.begin(request_id)
+        caller = context.Caller()
         try:
-            await self._serve(scope, receive, send, headers, request_id)
+            with context.working_for(caller):
+                await self._serve(scope, receive, send, headers, request_id, caller)
         finally:
             context.end(token)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        request_id: str,
+        caller: context.Caller,
     ) -> None:
         started = time.perf_counter()
         status = 0
         read = 0
+        language = headers.get(b"accept-language", b"").decode("latin-1")
+        loop = asyncio.get_running_loop()
+        giving_up: asyncio.Task[None] | None = None
+
+        def set_deadline() -> asyncio.TimerHandle:
+            return loop.call_later(PATIENCE_S, give_up)
+
+        def give_up() -> None:
+            nonlocal giving_up
+            caller.waits = False
+            log.warning("given up", path=scope["path"])
+            answer = problem(Unavailable(), language, service=self._service)
+            giving_up = loop.create_task(answer(scope, receive, out))
+
+        deadline = set_deadline()
 
         async def limited() -> Message:
-            nonlocal read
+            nonlocal read, deadline
             message = await receive()
+            if caller.waits and not status:
+                deadline.cancel()
+                deadline = set_deadline()
             read += len(message.get("body", b""))
             if read > self._max:
                 raise _BodyTooLarge
             return message
 
         async def stamped(message: Message) -> None:
+            if caller.waits:
+                deadline.cancel()
+                await out(message)
+
+        async def out(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -349,7 +387,6 @@ class Edge:
             await send(message)
 
         async def refuse(error: HallpassError) -> None:
-            language = headers.get(b"accept-language", b"").decode("latin-1")
             await problem(error, language, service=self._service)(scope, receive, stamped)
 
         try:
@@ -361,10 +398,15 @@ class Edge:
             await refuse(TooLarge(max_bytes=self._max))
         except Exception:
             log.exception("unhandled", path=scope["path"])
+            if not caller.waits:
+                return
             if status:
                 raise
             await refuse(Broken(request_id=request_id))
         finally:
+            deadline.cancel()
+            if giving_up is not None:
+                await giving_up
             self._measure(scope, status, time.perf_counter() - started)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
@@ -386,15 +428,15 @@ _health = APIRouter(include_in_schema=False)
 
 
 @_health.get("/livez")
-def livez() -> dict[str, str]:
+async def livez() -> dict[str, str]:
     """The process is up; nothing else is asked."""
     return {"status": "ok"}
 
 
 @_health.get("/readyz")
-def readyz(runtime: RuntimeDep) -> JSONResponse:
+async def readyz(request: Request) -> JSONResponse:
     """Ready to serve: 200 when ok or degraded, 503 when down."""
-    found = readiness(runtime)
+    found = await readiness(request.app.state.runtime)
     return JSONResponse(found, 503 if found["status"] == "down" else 200)
 
 
@@ -403,19 +445,33 @@ def metrics_page() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def readiness(runtime: Runtime) -> dict[str, Any]:
+async def readiness(runtime: Runtime) -> dict[str, Any]:
     """Look at the parts a service needs: {status: ok | degraded | down, parts: {name: {status, detail}}}.
 
     A database that is away or not migrated means down; a lost Redis or broker is degraded.
     """
-    parts = {"database": _database_part(runtime), "redis": _redis_part(runtime)}
+    looks = {
+        "database": _look(_database_part, runtime, late={"status": "down", "detail": "PostgreSQL hangs"}),
+        "redis": _look(_redis_part, runtime, late={"status": "degraded", "detail": "Redis hangs; no rate limits"}),
+    }
     if runtime.settings.broker_url is not None:
-        parts["broker"] = _broker_part(runtime)
+        late = {"status": "degraded", "detail": "RabbitMQ hangs; events wait in the outbox"}
+        looks["broker"] = _look(_broker_part, runtime, late=late)
+    parts = dict(zip(looks, await asyncio.gather(*looks.values()), strict=True))
     if parts["database"]["status"] != "ok":
         status = "down"
     else:
         status = "ok" if all(part["status"] == "ok" for part in parts.values()) else "degraded"
     return {"status": status, "parts": parts}
+
+
+async def _look(part: Callable[[Runtime], dict[str, str]], runtime: Runtime, *, late: dict[str, str]) -> dict[str, str]:
+    """Look on a thread that no request waits for or keeps from us; one that hangs is left to itself."""
+    looking = to_thread.run_sync(part, runtime, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    try:
+        return await asyncio.wait_for(looking, LOOK_WITHIN_S)
+    except TimeoutError:
+        return late
 
 
 def _database_part(runtime: Runtime) -> dict[str, str]:
@@ -442,8 +498,3 @@ def _broker_part(runtime: Runtime) -> dict[str, str]:
     if bus_rabbit.answers(runtime.settings.broker_url.get_secret_value()):
         return {"status": "ok", "detail": "answers"}
     return {"status": "degraded", "detail": "RabbitMQ does not answer; events wait in the outbox"}
-
-
-def json_bytes(value: Any) -> bytes:
-    """Serialise compactly, keeping Chinese readable."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

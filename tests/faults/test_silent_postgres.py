@@ -1,0 +1,110 @@
+"""A PostgreSQL that hangs: its connections stay open and nothing answers. Nobody waits for long, and nothing is left behind."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from deploy.servers.postgres import Postgres
+from libs.common import db
+from libs.common.db import Database, is_away
+from tests.booking.builders import a_slot
+from tests.world import World, eventually
+
+pytestmark = pytest.mark.timeout(180)
+
+MORE_THAN_ALL_CONNECTIONS = 30
+
+
+@contextmanager
+def silent(postgres: Postgres) -> Iterator[None]:
+    """Stop every process of the server, and let all go on in the end."""
+    stopped = postgres.processes()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def timed(ask: Callable[[], httpx2.Response]) -> tuple[float, httpx2.Response]:
+    began = time.monotonic()
+    answer = ask()
+    return time.monotonic() - began, answer
+
+
+def test_nobody_waits_long_for_a_database_that_hangs_and_everything_goes_on_when_it_does(
+    fragile_world: World, own_postgres: Postgres
+) -> None:
+    place = a_slot(fragile_world, capacity=5)
+    user = fragile_world.user("somebody")
+    booking = {"slot_id": place.slot_id, "attendees": [{"answers": {"name": "张三"}}]}
+    with (
+        fragile_world.serve() as address,
+        httpx2.Client(base_url=f"{address}/api", timeout=30, trust_env=False) as http,
+        TestClient(fragile_world.apps["booking"]) as operators,
+        ThreadPoolExecutor(MORE_THAN_ALL_CONNECTIONS) as pool,
+    ):
+
+        def book() -> httpx2.Response:
+            return http.post("/booking/joins", json=booking, headers=user | {"Idempotency-Key": "over-the-silence"})
+
+        def joins() -> list[Any]:
+            found: list[Any] = http.get("/booking/joins", headers=user).json()["items"]
+            return found
+
+        assert joins() == []
+        with silent(own_postgres):
+            asks = [book, *[lambda: http.get("/booking/joins", headers=user)] * (MORE_THAN_ALL_CONNECTIONS - 1)]
+            answers = list(pool.map(timed, asks))
+            looked, ready = timed(lambda: operators.get("/readyz"))
+
+        assert [answer.status_code for _, answer in answers] == [503] * MORE_THAN_ALL_CONNECTIONS
+        assert {answer.json()["code"] for _, answer in answers} == {"unavailable"}
+        assert all(int(answer.headers["retry-after"]) >= 1 for _, answer in answers)
+        assert max(seconds for seconds, _ in answers) < 7
+        assert ready.status_code == 503
+        assert ready.json()["parts"]["database"]["detail"] == "PostgreSQL hangs"
+        assert looked < 2.5
+
+        eventually(lambda: book().status_code == 201)
+        eventually(lambda: len(joins()) == 1)
+        assert http.get("/catalog/halls").status_code == 200
+
+
+def test_a_connection_is_given_up_when_the_server_stays_silent(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SILENCE_S", 1.0)
+    database = Database(own_postgres.superuser_url(), name="test")
+    database.ping()
+
+    with silent(own_postgres), pytest.raises(DBAPIError) as lost:
+        database.ping()
+
+    assert is_away(lost.value)
+    with database.transaction() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    database.close()
+
+
+def test_a_statement_that_is_slow_but_watched_by_the_server_is_waited_for(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SILENCE_S", 3.0)
+    database = Database(own_postgres.superuser_url(), name="test")
+
+    with database.transaction() as session:
+        assert session.scalar(text("SELECT 1 FROM pg_sleep(1)")) == 1
+    database.close()
