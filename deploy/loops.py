@@ -40,9 +40,6 @@ class Loops:
         for thread in self._threads:
             thread.join(timeout_s)
 
-    def are_alive(self) -> bool:
-        return all(thread.is_alive() for thread in self._threads)
-
     def _keep(self, loop: Loop) -> None:
         while not self._stopping.is_set():
             try:

@@ -70,10 +70,6 @@ class BackgroundServer:
     def _run(self) -> None:
         self._server.run(sockets=[self._listening])
 
-    @property
-    def is_serving(self) -> bool:
-        return self._thread.is_alive()
-
     def start(self) -> None:
         self._thread.start()
         while not self._server.started and self._thread.is_alive():

@@ -78,7 +78,7 @@ class DayVersionMissing(Unversioned):
 
 
 class PeriodsUnfit(Invalid):
-    """`faults` lists {field, reason}: which slot, and `end_before_start`, `overlap`, `too_many` ..."""
+    """`faults` lists {field, reason}: which slot, and `end_not_after_start`, `overlap`, `too_many` ..."""
 
     code = "periods_unfit"
     texts = Texts(en="The periods have faults; see `params.faults`.", zh="时段设置有误，请检查后重试")

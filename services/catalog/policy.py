@@ -30,11 +30,6 @@ MOST_FIELDS = 50
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
-def is_visible(item_status: str, hall_status: str) -> bool:
-    """Whether the public may see an item."""
-    return item_status in VISIBLE_ITEM and hall_status == HallStatus.OPEN
-
-
 def remaining(capacity: int | None, taken: int) -> int | None:
     """Return how many places are left; None where there is no limit."""
     return None if capacity is None else max(0, capacity - taken)
