@@ -42,7 +42,9 @@ class Place:
     port: int
     data: Path
     demo: bool
-    trusted_proxies: str | None
+    trusted_proxies: (
+        str | None
+    )  # none: we listen ourselves, and any program of the machine could say it speaks for others
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

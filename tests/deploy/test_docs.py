@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
+from deploy.embedded import Place
 from deploy.registry import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,19 @@ def test_every_setting_is_described_with_its_default(service: object) -> None:
             assert described[name.upper()] == str(field.default), name
         if isinstance(field.default, str) and field.default:
             assert described[name.upper()].strip("`") == field.default, name
+
+
+def test_the_variables_of_the_embedded_run_are_described_with_their_defaults() -> None:
+    described = dict(re.findall(r"^\| `HALLPASS_([A-Z_]+)` \| (.+?) \|", OPERATIONS, flags=re.MULTILINE))
+    place = Place.from_environment({})
+
+    assert described == {
+        "PORT": str(place.port),
+        "HOST": place.host,
+        "DATA": f"`{place.data.relative_to(ROOT)}`",
+        "DEMO": "yes" if place.demo else "no",
+        "TRUSTED_PROXIES": place.trusted_proxies or "nobody",
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
