@@ -5,6 +5,7 @@ It loads none of the services' code, so that it stays small; see embedded_app fo
 
 import json
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -90,6 +91,8 @@ class Supervisor:
         started = time.monotonic()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda *_: self._stopping.set())
+        if not self._home.exists():
+            check_port(self._place, "make run")  # a first start that is refused leaves nothing behind
         self._folder.take()
         try:
             self._start()
@@ -243,6 +246,11 @@ def run(environ: Mapping[str, str]) -> int:
     return Supervisor(Place.from_environment(environ), environ).run()
 
 
+def quoted(path: Path) -> str:
+    """The path as a word of a shell command."""
+    return shlex.quote(str(path))
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 
@@ -312,10 +320,10 @@ def _announce(place: Place, data: Path, *, new_password: bool) -> None:
   Health              {place.address}/healthz
   Staff sign-in       POST {place.address}/api/admin/sessions as `admin`; {password}
   User sign-in        POST {place.address}/api/booking/sessions {{"provider": "dev", "code": "<any name>"}}
-  For operators       curl --unix-socket {data / OPS_SOCKET} http://ops/booking/readyz  (or /livez, /metrics)
-  Tasks by hand       .venv/bin/python -m deploy --env-file {data / SETTINGS_FILE} task booking.upkeep
+  For operators       curl --unix-socket {quoted(data / OPS_SOCKET)} http://ops/booking/readyz  (or /livez, /metrics)
+  Tasks by hand       .venv/bin/python -m deploy --env-file {quoted(data / SETTINGS_FILE)} task booking.upkeep
   Logs                {data / "logs"}"""
     )
 
 
-__all__ = ["DATABASE", "FIRST_PASSWORD", "ROOT", "Place", "Supervisor", "as_login", "check_port", "run"]
+__all__ = ["DATABASE", "FIRST_PASSWORD", "ROOT", "Place", "Supervisor", "as_login", "check_port", "quoted", "run"]

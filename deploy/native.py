@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from deploy import env_files, nginx_conf, parent, secret_files, table
-from deploy.embedded import FIRST_PASSWORD, ROOT, Place, check_port
+from deploy.embedded import FIRST_PASSWORD, ROOT, Place, check_port, quoted
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
 from deploy.parts import OURS, Keeper, Program
@@ -419,7 +419,7 @@ def _announce(place: Place, seconds: float, *, new_password: bool) -> None:
   Health              {place.address}/healthz
   Staff sign-in       POST {place.address}/api/admin/sessions as `admin`; {password}
   For operators       each process's port, for /livez, /readyz and /metrics, is in {place.data / PORTS_FILE}
-  Tasks by hand       .venv/bin/python -m deploy --env-file {place.data}/secrets/worker.env task booking.upkeep
+  Tasks by hand       .venv/bin/python -m deploy --env-file {quoted(place.data / "secrets" / "worker.env")} task booking.upkeep
   Logs                {place.data / "logs"}"""
     )
 

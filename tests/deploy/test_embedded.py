@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -27,7 +28,7 @@ MEMORY_LIMIT_KB = 700_000
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation that every test leaves running."""
-    installation = Installation(tmp_path_factory.mktemp("embedded") / "data")
+    installation = Installation(tmp_path_factory.mktemp("embedded") / "the data")
     try:
         yield installation.start()
     finally:
@@ -41,6 +42,17 @@ def test_a_first_start_shows_a_password_and_serves_the_demo(running: Installatio
     assert running.http.get("/api/notify/announcements").json()["items"]
     assert running.free_slots()
     assert running.is_well()
+
+
+def test_the_commands_that_are_printed_can_be_typed_as_they_are(running: Installation) -> None:
+    [printed] = re.findall(r"\.venv/bin/python -m deploy (.+)", running.said)
+    [asked] = re.findall(r"curl (--unix-socket .+) http://ops", running.said)
+
+    done = running.command(*shlex.split(printed))
+
+    assert done.returncode == 0, done.stderr
+    assert "booking.upkeep" in done.stdout
+    assert shlex.split(asked) == ["--unix-socket", str(running.data / "ops.sock")]
 
 
 def test_secrets_and_sockets_are_for_their_owner_alone(running: Installation) -> None:
@@ -80,7 +92,7 @@ def test_the_whole_process_tree_stays_small(running: Installation) -> None:
 
 
 def test_a_second_run_on_the_same_folder_says_so(running: Installation) -> None:
-    said = _refusal(Installation(running.data.parent / ".." / running.data.parent.name / "data"))
+    said = _refusal(Installation(running.data.parent / ".." / running.data.parent.name / running.data.name))
 
     assert f"in use by another launcher (process {running.pid})" in said
 
@@ -173,6 +185,7 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
 
     assert said.startswith(f"Port {port} of 127.0.0.1 is taken")
     assert "HALLPASS_PORT=" in said
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
