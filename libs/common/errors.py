@@ -55,7 +55,10 @@ class Forbidden(HallpassError):
 
 
 class Invalid(HallpassError):
-    """Input that can't be accepted. `faults` lists {field, reason} for each fault where there are several."""
+    """Input that can't be accepted. `faults` lists {field, reason} for each fault where there are several.
+
+    A reason is a word that stays. The edge's own refusals (`invalid`) add a sentence as `detail`.
+    """
 
     code = "invalid"
     texts = Texts(en="The request has faults; see `params.faults`.", zh="提交的内容有误，请检查后重试")

@@ -1,10 +1,12 @@
 """The words of inputs: what clients write for a date, an instant or a choice, in a body or a query."""
 
 import re
+import unicodedata
 from datetime import date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, LiteralString, TypeVar
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
 
@@ -12,24 +14,39 @@ T = TypeVar("T")
 Spelled = Annotated[T, Field(strict=False)]
 
 
-def _written_as(pattern: str, kind: type, how: str) -> BeforeValidator:
+def _written_as(pattern: str, kind: type, reason: LiteralString) -> BeforeValidator:
     # Pydantic would also take seconds since 1970, in a query too, and instants at midnight for a date.
     form = re.compile(pattern, re.ASCII)
 
     def check(value: Any) -> Any:
         if type(value) is kind or (isinstance(value, str) and form.fullmatch(value)):
             return value
-        raise ValueError(how)
+        raise unfit(reason)
 
     return BeforeValidator(check)
 
 
-Date = Annotated[Spelled[date], _written_as(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", date, "a date is written YYYY-MM-DD")]
+def unfit(reason: LiteralString, **params: Any) -> PydanticCustomError:
+    """Return what a validator raises: `reason` is a key of faults.SENTENCES."""
+    return PydanticCustomError(reason, "{reason}", params | {"reason": reason})
+
+
+def _without_controls(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise unfit("control_characters")
+    return text
+
+
+# For text that stands in one line wherever it is shown.
+OneLine = AfterValidator(_without_controls)
+
+
+Date = Annotated[Spelled[date], _written_as(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", date, "not_a_date")]
 Instant = Annotated[
     Spelled[AwareDatetime],
     _written_as(
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*",
         datetime,
-        "an instant is written YYYY-MM-DDTHH:MM:SS with an offset (RFC 3339)",
+        "not_an_instant",
     ),
 ]

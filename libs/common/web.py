@@ -24,11 +24,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from libs.common import context, errors, metrics, migrations, storable
+from libs.common import context, errors, faults, metrics, migrations, storable
 from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
 from libs.common.ids import parse_id
+from libs.common.inputs import unfit
 from libs.common.lean import Lean
 from libs.common.logs import logger
 from libs.common.service import Runtime, Service
@@ -184,7 +185,7 @@ def client_address(request: Request) -> str:
 def _canonical(text: str) -> str:
     found = parse_id(text)
     if found is None:
-        raise ValueError("this is no id")
+        raise unfit("not_an_id")
     return found
 
 
@@ -199,8 +200,9 @@ async def _refuse_unknown_query(request: Request) -> None:
     route: APIRoute = request.scope["route"]
     known = {param.alias for param in get_flat_params(route.dependant) if isinstance(param.field_info, params.Query)}
     if unknown := request.query_params.keys() - known:
-        faults = [{"field": f"query.{name}", "reason": "there is no such parameter"} for name in sorted(unknown)[:50]]
-        raise Invalid(faults=faults)
+        language = language_of(request.headers.get("accept-language", ""))
+        names = sorted(unknown)[: faults.MOST]
+        raise Invalid(faults=[faults.fault(f"query.{name}", "unknown_parameter", language) for name in names])
 
 
 # --- the app --------------------------------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ def _known(error: Exception, scope: Scope) -> HallpassError | None:
         case HallpassError():
             return error
         case RequestValidationError():
-            return _from_validation(error)
+            return _from_validation(error, scope)
         case HTTPException():
             return _from_http(error, scope)
         case PoolTimeout() | DBAPIError():
@@ -289,14 +291,14 @@ def _from_http(error: HTTPException, scope: Scope) -> HallpassError:
     return NotFound()
 
 
-def _from_validation(error: RequestValidationError) -> HallpassError:
+def _from_validation(error: RequestValidationError, scope: Scope) -> HallpassError:
     found = error.errors()
     if any(fault["type"] == "json_invalid" for fault in found):
         return BadJson()
     if any(fault["loc"][:1] == ("path",) for fault in found):
         return NotFound()
-    faults = [{"field": ".".join(str(step) for step in fault["loc"]), "reason": fault["msg"]} for fault in found[:50]]
-    return Invalid(faults=faults)
+    language = language_of(Headers(scope=scope).get("accept-language", ""))
+    return Invalid(faults=[faults.of_validation(fault, language) for fault in found[: faults.MOST]])
 
 
 class _BodyTooLarge(HTTPException):

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from libs.common.inputs import Spelled
+from libs.common.inputs import Spelled, unfit
 from libs.contracts.envelope import Event
 
 HourMinute = Annotated[time, PlainSerializer(lambda value: value.strftime("%H:%M"), return_type=str)]
@@ -16,7 +16,7 @@ HourMinute = Annotated[time, PlainSerializer(lambda value: value.strftime("%H:%M
 
 def _not_counted(value: Any) -> Any:
     if isinstance(value, (int, float)):
-        raise ValueError("a time of day is written HH:MM")  # noqa: TRY004  # Pydantic answers ValueErrors
+        raise unfit("not_a_time")
     return value
 
 

@@ -1,28 +1,20 @@
 """What goes in and out of admin over HTTP."""
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
-from libs.common.inputs import Spelled
+from libs.common.inputs import OneLine, Spelled
 from libs.common.web import Id, Schema
 from libs.contracts.principals import Role
-
-
-def _without_controls(text: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("text may not hold control characters")
-    return text
-
 
 Username = Annotated[
     str,
     StringConstraints(min_length=2, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"),
     Field(description="letters, digits and . _ @ -; capitals make no difference"),
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=60), AfterValidator(_without_controls)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60), OneLine]
 # Spaces at the ends belong to a password; 200 characters bound the work of hashing it.
 Password = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=False)]
 # A token names its halls, and tokens travel in a header of 8 kB.

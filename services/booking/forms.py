@@ -186,6 +186,8 @@ def _mobile(_: FormField, value: Any) -> str:
     text = _text_of(value)
     if len(text) == 11 and text.isascii() and text.isdigit() and _CHINESE_MOBILE.fullmatch(text):
         return text
+    if any(char.isalpha() for char in text):
+        raise _Fault("bad_format")  # the library reads letters as the keys of a telephone
     try:
         number = phonenumbers.parse(text, "CN")
     except phonenumbers.NumberParseException:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from libs.common.inputs import OneLine
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FormField, HourMinute
@@ -32,7 +33,7 @@ class SessionOut(BaseModel):
 
 
 class MeIn(Schema):
-    name: Annotated[str, StringConstraints(max_length=30, pattern=r"^[^\x00]*$")] | None = None
+    name: Annotated[str, StringConstraints(max_length=30), OneLine] | None = None
     phone: Annotated[str, StringConstraints(max_length=30, pattern=r"^[^\x00]*$")] | None = None
 
 

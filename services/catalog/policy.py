@@ -1,6 +1,7 @@
 """The decisions of catalog, pure: what is shown, what state a slot is in, and which forms, rules and periods are fit."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -207,6 +208,8 @@ def check_form(form: Sequence[FormField]) -> None:
 def _faults_of(field: FormField) -> Iterable[tuple[str, str]]:
     if not field.label.strip():
         yield "label", "label_empty"
+    if _holds_controls(field.label):
+        yield "label", "label_unfit"
     if field.unique is not None and field.type not in _UNIQUE:
         yield "unique", "unique_not_for_type"
     yield from _faults_of_options(field)
@@ -223,8 +226,12 @@ def _faults_of_options(field: FormField) -> Iterable[tuple[str, str]]:
         yield "options", "options_missing"
     if len(set(field.options)) < len(field.options):
         yield "options", "options_repeated"
-    if not all(field.options):
+    if not all(field.options) or any(map(_holds_controls, field.options)):
         yield "options", "option_unfit"
+
+
+def _holds_controls(text: str) -> bool:
+    return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:

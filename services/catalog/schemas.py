@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from libs.common import inputs
-from libs.common.inputs import Spelled
+from libs.common.inputs import Spelled, unfit
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
 from services.catalog.policy import SlotState
@@ -28,7 +28,7 @@ MOST_DATES = 366
 
 def _in_range(value: date) -> date:
     if not FIRST_DATE <= value <= LAST_DATE:
-        raise ValueError(f"a date lies between {FIRST_DATE} and {LAST_DATE}")
+        raise unfit("date_out_of_range", first=FIRST_DATE.isoformat(), last=LAST_DATE.isoformat())
     return value
 
 
@@ -37,7 +37,7 @@ def _plain_time(value: Any) -> Any:
     if not isinstance(value, time) and not (
         isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value, re.ASCII)
     ):
-        raise ValueError("a time of day is written HH:MM, from 00:00 to 23:59")
+        raise unfit("not_a_time")
     return value
 
 

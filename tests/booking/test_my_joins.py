@@ -506,7 +506,9 @@ def test_a_phone_number_is_encrypted_at_rest(world: World) -> None:
     assert b"13800138000".hex() not in row[0]
 
 
-@pytest.mark.parametrize("phone", ["123", "1380013800", "not a number", "+1", "02087654321"])
+@pytest.mark.parametrize(
+    "phone", ["123", "1380013800", "not a number", "+1", "02087654321", "1380013TEST", "13800138000 ext. 1"]
+)
 def test_what_is_no_mobile_number_is_refused(world: World, phone: str) -> None:
     refusal = refused(lambda who: _patch(world, who, phone=phone), world.user("wang"))
 
@@ -519,6 +521,8 @@ def test_what_is_no_mobile_number_is_refused(world: World, phone: str) -> None:
     [
         {"name": "x" * 31},
         {"name": "\x00"},
+        {"name": "张\n三"},
+        {"name": "\x1b[31m"},
         {"phone": "1" * 31},
         {"openid": "admin"},
         {"disabled": False},

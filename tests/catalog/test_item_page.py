@@ -276,7 +276,7 @@ def test_what_was_refused_is_refused(world: World) -> None:
     client, english = world.client, {"Accept-Language": "en"}
 
     faults = refused(client.get(f"{url_of(item)}?form=1"), 422, "invalid")["faults"]
-    assert faults == [{"field": "query.form", "reason": "there is no such parameter"}]
+    assert faults == [{"field": "query.form", "reason": "unknown_parameter", "detail": "没有此参数"}]
     refused(client.get(f"{url_of(item)}?from=tomorrow"), 422, "invalid")
     refused(client.get(url_of(item), headers={"If-None-Match": "x" * 501}), 422, "invalid")
     refused(client.post(url_of(item)), 405, "method_not_allowed")

@@ -126,11 +126,13 @@ def field(**changes: Any) -> dict[str, Any]:
 UNFIT_FORMS: list[Any] = [
     ([field(), field()], ("form.1.key", "key_repeated")),
     ([field(label="  ")], ("form.0.label", "label_empty")),
+    ([field(label="姓\n名")], ("form.0.label", "label_unfit")),
     ([field(type="select")], ("form.0.options", "options_missing")),
     ([field(type="radio", options=["a", "a"])], ("form.0.options", "options_repeated")),
     ([field(type="radio", options=["a", " a"])], ("form.0.options", "options_repeated")),
     ([field(type="radio", options=["é", "e\u0301"])], ("form.0.options", "options_repeated")),
     ([field(type="radio", options=[" "])], ("form.0.options", "option_unfit")),
+    ([field(type="radio", options=["a\x07b"])], ("form.0.options", "option_unfit")),
     ([field(options=["a"])], ("form.0.options", "options_not_for_type")),
     ([field(min=3, max=2)], ("form.0.min", "min_above_max")),
     ([field(min=1.5)], ("form.0.min", "bound_not_a_count")),

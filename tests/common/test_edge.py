@@ -1,5 +1,6 @@
 """The HTTP edge that every service shares."""
 
+from libs.common.ids import new_id
 from tests.world import World
 
 
@@ -22,4 +23,50 @@ def test_a_misspelled_parameter_is_refused_and_named_rather_than_passed_over(wor
     answer = world.client.get("/api/catalog/items?hall=1&q=x", headers={"Accept-Language": "en"})
 
     assert answer.status_code == 422
-    assert answer.json()["params"]["faults"] == [{"field": "query.hall", "reason": "there is no such parameter"}]
+    assert answer.json()["params"]["faults"] == [
+        {"field": "query.hall", "reason": "unknown_parameter", "detail": "there is no such parameter"}
+    ]
+
+
+def test_each_fault_has_a_reason_that_stays_and_a_sentence_in_the_callers_language(world: World) -> None:
+    body = {"title": "", "order": "7", "status": "on", "hall_id": "x", "form": [{"label": 5}], "more": 1}
+
+    def faults(language: str) -> dict[str, tuple[str, str]]:
+        headers = world.staff() | {"Accept-Language": language}
+        answer = world.client.post("/api/catalog/staff/items", json=body, headers=headers)
+        assert answer.json()["code"] == "invalid"
+        return {
+            fault["field"].removeprefix("body."): (fault["reason"], fault["detail"])
+            for fault in answer.json()["params"]["faults"]
+        }
+
+    statuses = "'draft', 'open', 'stopped' or 'closed'"
+    assert faults("en") == {
+        "title": ("string_too_short", "has to have at least 1 characters"),
+        "order": ("int_type", "has to be a whole number"),
+        "status": ("enum", f"has to be {statuses}"),
+        "hall_id": ("not_an_id", "is no id"),
+        "form.0.key": ("missing", "is missing"),
+        "form.0.type": ("missing", "is missing"),
+        "form.0.label": ("string_type", "has to be text"),
+        "more": ("extra_forbidden", "is not asked for"),
+    }
+    assert faults("zh")["status"] == ("enum", "只能是 'draft'、'open'、'stopped'、'closed'")
+    assert faults("zh")["title"] == ("string_too_short", "至少需要1个字符")
+    assert {field: reason for field, (reason, _) in faults("zh").items()} == {
+        field: reason for field, (reason, _) in faults("en").items()
+    }
+
+
+def test_the_sentence_of_a_rarer_fault_is_there_too(world: World) -> None:
+    body = {"periods": [], "from": "2026-02-30", "to": "0"}
+    path = f"/api/catalog/staff/items/{new_id()}/days/fill"
+
+    faults = world.client.post(path, json=body, headers=world.staff()).json()["params"]["faults"]
+
+    assert {fault["field"]: fault["reason"] for fault in faults} == {
+        "body.periods": "too_short",
+        "body.from": "date_from_datetime_parsing",
+        "body.to": "not_a_date",
+    }
+    assert all(fault["detail"] for fault in faults)
