@@ -308,11 +308,27 @@ class _BodyTooLarge(HTTPException):
         super().__init__(413)
 
 
+_NOT_STORED = (b"cache-control", b"private, no-store")
+
+
+def _as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """Turn HEAD into GET whose content is not sent (RFC 9110, 9.3.2). Metrics count it as what it is answered by."""
+
+    async def without_content(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    # A copy: the server goes by the method of its own scope when it looks at the length of what is sent.
+    return {**scope, "method": "GET"}, without_content
+
+
 class Edge:
     """Pure ASGI around a service: request id, body limit, deadline, metrics, and the last resort for what nobody caught.
 
     Past the deadline the caller is told to come back. The work, on a thread that may hang in another server's silence,
     is left to itself; its transaction is not committed any more (Database.transaction).
+
+    It answers HEAD wherever there is GET, and lets no cache keep what somebody asked with a token, unless the route
+    says otherwise.
     """
 
     def __init__(self, app: ASGIApp, *, service: str, max_body_bytes: int) -> None:
@@ -327,6 +343,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope, send = _as_get(scope, send)
         headers = dict(scope["headers"])
         request_id = context.acceptable(headers.get(b"x-request-id", b"").decode("latin-1"))
         token = context.begin(request_id)
@@ -385,7 +403,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                own = message.get("headers", ())
+                message["headers"] = [*own, (b"x-request-id", request_id.encode())]
+                if b"authorization" in headers and all(name != b"cache-control" for name, _ in own):
+                    message["headers"].append(_NOT_STORED)
             await send(message)
 
         async def refuse(error: HallpassError) -> None:

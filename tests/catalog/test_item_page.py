@@ -280,7 +280,6 @@ def test_what_was_refused_is_refused(world: World) -> None:
     refused(client.get(f"{url_of(item)}?from=tomorrow"), 422, "invalid")
     refused(client.get(url_of(item), headers={"If-None-Match": "x" * 501}), 422, "invalid")
     refused(client.post(url_of(item)), 405, "method_not_allowed")
-    assert client.head(url_of(item)).status_code == 405
     refused(client.get(f"{API}/items/nonsense"), 404, "not_found")
     unknown = client.get(f"{API}/items/00000000-0000-7000-8000-000000000000", headers=english)
     refused(unknown, 404, "not_found")

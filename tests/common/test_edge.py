@@ -1,6 +1,10 @@
 """The HTTP edge that every service shares."""
 
+import httpx2
+
 from libs.common.ids import new_id
+from tests.booking.builders import a_slot, booked
+from tests.catalog.builders import a_hall
 from tests.world import World
 
 
@@ -17,6 +21,45 @@ def test_the_default_language_is_chinese(world: World) -> None:
     answer = world.client.get("/api/catalog/nothing")
 
     assert answer.json()["detail"] == "没有找到相关内容"
+
+
+def test_head_is_answered_as_get_without_its_content(world: World) -> None:
+    a_hall(world)
+    with world.serve() as address, httpx2.Client(base_url=address) as client:
+        for path, headers in (
+            ("/api/catalog/halls", {}),
+            ("/api/booking/me", world.user("wang")),
+            ("/api/catalog/nothing", {}),
+        ):
+            whole, head = client.get(path, headers=headers), client.head(path, headers=headers)
+
+            told = [
+                {name: answer.headers[name] for name in ("content-type", "content-length")} for answer in (whole, head)
+            ]
+            assert head.status_code == whole.status_code
+            assert told[0] == told[1]
+            assert (head.content, bool(whole.content)) == (b"", True)
+        assert client.head("/api/booking/sessions").status_code == 405
+
+
+def test_no_cache_keeps_what_is_asked_with_a_token(world: World) -> None:
+    user = world.user("wang")
+    [join] = booked(world, user, a_slot(world).slot_id)
+    mine = [
+        "/me",
+        "/joins",
+        f"/joins/{join['id']}",
+        f"/joins/{join['id']}.ics",
+        f"/joins/{join['id']}/qr.svg",
+        "/nothing",
+    ]
+    asked = [(f"/api/booking{path}", user) for path in mine] + [("/api/notify/notices", user)]
+    asked += [("/api/booking/staff/joins", world.staff()), ("/api/admin/audit", world.staff())]
+
+    kept = {path: world.client.get(path, headers=who).headers.get_list("cache-control") for path, who in asked}
+
+    assert kept == {path: ["private, no-store"] for path, _ in asked}
+    assert "cache-control" not in world.client.get("/api/catalog/halls").headers
 
 
 def test_a_misspelled_parameter_is_refused_and_named_rather_than_passed_over(world: World) -> None:
