@@ -98,13 +98,18 @@ def _last_day_opened(rules: Rules, zone: str, now: datetime) -> date | None:
 # --- time at the hall -----------------------------------------------------------------------------------------------
 
 
+# Files beside the zones that say what this machine's zone is, and that none was chosen.
+_NO_ZONES = frozenset({"localtime", "Factory", "posixrules"})
+_OTHER_CLOCKS = ("posix/", "right/")  # the same zones once more; those of "right" count leap seconds
+
+
 @lru_cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(name for name in available_timezones() - _NO_ZONES if not name.startswith(_OTHER_CLOCKS))
 
 
 def is_zone(name: str) -> bool:
-    """Whether the time zone database knows this name."""
+    """Whether the time zone database has a zone of this name, the same on every machine."""
     return name in _zones()
 
 
