@@ -83,7 +83,11 @@ def revoke(
 
 @router.post("/joins/{join_id}/restore")
 def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> StaffJoinOut:
-    """Give a revoked join a place again, if there is one."""
+    """Give a revoked join a place again, if there is one.
+
+    Staff's word goes beyond the item's limits for each user (`max_per_slot`, `max_per_day`, `max_ahead`), its booking
+    window and a closed slot; never beyond the capacity, nor where one of its unique answers is booked meanwhile.
+    """
 
     def work(session: Session) -> StaffJoinOut:
         _in_scope(session, staff, join_id)

@@ -50,6 +50,10 @@ def list_announcements(
 def create_announcement(
     session: Tx, staff: HallStaff, now: Now, body: NewAnnouncement, response: Response
 ) -> StaffAnnouncement:
+    """Write an announcement to everybody or to the visitors of a hall.
+
+    Halls are catalog's: a super admin can name one that does not exist, whose visitors nobody is.
+    """
     made = announcements.create(session, staff, body.hall_id, body.model_dump(exclude={"hall_id"}), now=now)
     return _answer(made, response)
 
