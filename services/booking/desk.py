@@ -21,11 +21,12 @@ class Desk:
     `on_commit` is called after each transaction with the notes that a session would have left.
     """
 
-    def __init__(self, url: str, sealer: Sealer, atomic: Counters) -> None:
+    def __init__(self, url: str, sealer: Sealer, atomic: Counters, *, crowd: int) -> None:
         self.on_commit: Callable[[Mapping[str, Any]], None] = lambda notes: None
         self._url = url
         self._sealer = sealer
         self._atomic = atomic
+        self._crowd = crowd
         self._counters: WeakKeyDictionary[asyncio.AbstractEventLoop, _Counter] = WeakKeyDictionary()
 
     async def book(self, asked: Booking) -> bytes:
@@ -48,7 +49,13 @@ class Desk:
         loop = asyncio.get_running_loop()
         found = self._counters.get(loop)
         if found is None:
-            settler = Settler(self._url, self._sealer, self._atomic, on_commit=lambda notes: self.on_commit(notes))
+            settler = Settler(
+                self._url,
+                self._sealer,
+                self._atomic,
+                crowd=self._crowd,
+                on_commit=lambda notes: self.on_commit(notes),
+            )
             found = self._counters[loop] = _Counter(settler)
         return found
 

@@ -29,6 +29,11 @@ class BookingSettings(Settings):
     )
     hash_key: SecretStr = Field(description="32 random bytes as base64url, for finding what is encrypted")
     dev_sign_in: bool = Field(default=False, description="lets anybody sign in under any name: never in production")
+    crowd: int = Field(
+        default=32,
+        ge=1,
+        description="so many bookings at once in a process, and the atomic counters are asked about them",
+    )
     wechat_appid: str = ""
     wechat_secret: SecretStr = SecretStr("")
     wechat_base_url: str = "https://api.weixin.qq.com"
@@ -81,7 +86,7 @@ def build(settings: BookingSettings) -> Resources:
         sealer=sealer,
         counters=counters,
         providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
-        desk=Desk(database_url, sealer, counters),
+        desk=Desk(database_url, sealer, counters, crowd=settings.crowd),
     )
 
 

@@ -1,31 +1,41 @@
 """Requests that are settled in one transaction: each has the answer that it would have had alone."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.common.clock import utcnow
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
+from services.booking import counter_scripts as scripts
 from services.booking import ledger
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.settle import Settler
 from tests.booking.builders import Place, a_slot, booked, people_booked, stock
-from tests.world import World
+from tests.world import World, eventually
 
 
-def settled(world: World, *asks: Ask) -> list[Any]:
-    """Settle all of them as one group; return answers and exceptions, in order."""
+def settled(world: World, *asks: Ask, again: Sequence[Ask] = ()) -> list[Any]:
+    """Settle all of them as one group, and then those of `again`; return the last group's answers, in order."""
     runtime = world.runtimes["booking"]
 
     async def story() -> list[Any]:
         url = runtime.settings.database_url.get_secret_value()
-        settler = Settler(url, runtime.resources.sealer, runtime.resources.counters, on_commit=runtime.db.committed)
+        settler = Settler(
+            url,
+            runtime.resources.sealer,
+            runtime.resources.counters,
+            crowd=runtime.settings.crowd,
+            on_commit=runtime.db.committed,
+        )
         try:
-            return await settler.settle([(asked, None) for asked in asks])
+            results = await settler.settle([(asked, None) for asked in asks])
+            return await settler.settle([(asked, None) for asked in again]) if again else results
         finally:
             await settler.close()
 
@@ -130,6 +140,35 @@ def test_nobody_is_refused_for_a_neighbours_fault(
     assert codes([results[0], results[2]]) == ["yes", "yes"]
     assert isinstance(results[1], ZeroDivisionError)
     assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 2
+
+
+def test_a_crowd_before_a_full_slot_is_turned_away_at_the_counter(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "FRESH_MS", 60_000)
+    world = make_world(crowd=3)
+    place = a_slot(world, capacity=2, party_max=2)
+    resources = world.runtimes["booking"].resources
+    owner, *crowd = (world.client.get("/api/booking/me", headers=world.user(name)).json()["id"] for name in "abcde")
+    first = booking(owner, place, people=2, key="k")
+
+    def asks() -> list[Booking]:
+        return [replace(first, now=utcnow()), *(booking(user, place) for user in crowd)]
+
+    settled(world, first)
+    eventually(lambda: resources.counters.applier.records([place.slot_id]))
+    told_before = _told_full()
+    results = eventually(
+        lambda: (found := settled(world, *asks(), again=asks())) and _told_full() > told_before and found
+    )
+
+    assert codes(results) == ["yes", *["slot_full"] * 4]
+    assert _told_full() >= told_before + 4
+
+
+def _told_full() -> float:
+    labels = {"service": "booking", "outcome": "full"}
+    return REGISTRY.get_sample_value("hallpass_counter_asks_total", labels) or 0.0
 
 
 def test_a_request_is_bound_by_the_moment_it_came(world: World, user_id: Callable[[str], str]) -> None:

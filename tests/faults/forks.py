@@ -98,6 +98,7 @@ def _environment(world: World) -> dict[str, str]:
     keys = {f"HALLPASS_{name.upper()}": value for name, value in KEYS.items()}
     return {
         "HALLPASS_MODE": "embedded",
+        "HALLPASS_CROWD": "1",  # so that a single request passes the counters, too
         "HALLPASS_DATABASE_URL": settings.database_url.get_secret_value(),
         "HALLPASS_REDIS_URL": settings.redis_url.get_secret_value(),
         **{name: value if isinstance(value, str) else json.dumps(value) for name, value in keys.items()},
