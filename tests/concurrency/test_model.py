@@ -31,7 +31,7 @@ from tests.concurrency.model import JOIN_NOT_FOUND, SLOT_NOT_FOUND, Answer, Happ
 from tests.conftest import Cluster
 from tests.world import World
 
-EXAMPLES = int(os.environ.get("HALLPASS_TEST_MODEL_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("HALLPASS_TEST_MODEL_EXAMPLES", "100"))
 STEPS = int(os.environ.get("HALLPASS_TEST_MODEL_STEPS", "30"))
 PARTS = 4  # of the examples, so that the workers of a test run share them
 

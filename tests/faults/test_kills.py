@@ -34,8 +34,8 @@ from tests.distributed.town import Headers, Slot, Town
 from tests.require import leave_out
 from tests.world import eventually
 
-REQUESTS = int(os.environ.get("HALLPASS_TEST_KILLS_REQUESTS", "2000"))
-KILLS = int(os.environ.get("HALLPASS_TEST_KILLS", "100"))
+REQUESTS = int(os.environ.get("HALLPASS_TEST_KILLS_REQUESTS", "400"))
+KILLS = int(os.environ.get("HALLPASS_TEST_KILLS", "20"))
 SEED = int(os.environ.get("HALLPASS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 
 CLIENTS = 24
