@@ -31,7 +31,7 @@ AFTER_COMMIT = [
 ]
 POINTS = [*BEFORE_COMMIT, *AFTER_COMMIT]
 # A request that takes no place needs no lease: nothing is asked of Redis.
-NOT_ON_THE_WAY = {("cancel", "settle.before_admit"), ("cancel", "settle.after_admit")}
+NOT_ON_THE_WAY = {(act, f"settle.{when}_admit") for act in ("cancel", "move") for when in ("before", "after")}
 CASES = [
     (action, point)
     for action in ("join", "cancel", "move")
