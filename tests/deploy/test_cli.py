@@ -214,6 +214,7 @@ def test_dead_letters_are_listed_without_what_they_hold_and_sent_again(
     [queue] = [queue for queue in world.queues if queue.consumer.name == "notify.events"]
     queue.put([broken])
     eventually(lambda: not queue.consume_once() and queue.parked())
+    capsys.readouterr()  # what the failing consumer has logged
 
     assert main(["dead-letters", "list", "notify.events"]) == 0
     listed = capsys.readouterr().out
