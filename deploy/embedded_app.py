@@ -35,6 +35,8 @@ def run(*, host: str, port: int, trusted_proxies: str | None, ops_socket: Path, 
     loops = Loops(_loops(serving, bus))
     apps = {name: create_app(runtime) for name, runtime in serving.items()}
     operators = BackgroundServer(ops.OpsOfAll(apps), listen_privately(ops_socket))
+    for runtime in serving.values():
+        runtime.service.start(runtime)
     loops.start()
     operators.start()
     mounted: dict[str, ASGIApp] = dict(apps)

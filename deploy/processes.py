@@ -19,6 +19,7 @@ log = logger(__name__)
 def api(service: str, *, host: str, port: int) -> int:
     """Serve one service's routes until told to stop."""
     runtime = runtimes.build(service, process=f"{service}-api")
+    runtime.service.start(runtime)
     serve(create_app(runtime), listen(host, port), trusted_proxies=runtime.settings.trusted_proxies)
     runtime.close()
     return 0

@@ -33,8 +33,8 @@ class Service:
     """A whole service: what it serves, hears, runs in the background, owns and needs.
 
     `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `attach` ties
-    that to the other parts of a runtime (it may start no thread: a worker forks), and `detach` ends it; `republish`
-    yields its present state as facts.
+    that to the other parts of a runtime (it may start no thread: a worker forks), `start` starts what runs beside a
+    process that serves, and `detach` ends it; `republish` yields its present state as facts.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Service:
     tasks: tuple[Task, ...] = ()
     resources: Callable[[Any], Any] = lambda settings: None
     attach: "Callable[[Runtime], None]" = lambda runtime: None
+    start: "Callable[[Runtime], None]" = lambda runtime: None
     detach: "Callable[[Runtime], None]" = lambda runtime: None
     republish: Callable[[Session], Iterable[Fact]] | None = None
 

@@ -31,6 +31,7 @@ READ_BATCH = 16
 ROW_EVERY_S = 0.05  # of one slot: its row may be read so often ...
 HOLDERS_EVERY_S = 0.25  # ... and all its holders
 EPOCH_EVERY_S = 2.0
+LOOK_AGAIN_S = 0.1
 PAUSE_S = 1.0  # after a failure a server is left alone this long
 CLOCK_TRUSTED_S = 1.0
 EPOCHS_KEPT = 8
@@ -58,6 +59,8 @@ class Applier:
         self._wanted: dict[str, bool] = {}  # slot: with its holders?
         self._read_at: dict[tuple[str, bool], float] = {}
         self._epochs: deque[tuple[float, Epoch]] = deque(maxlen=EPOCHS_KEPT)
+        self._is_doubtful = True  # a process that starts may follow one that died before it told what it had committed
+        self._redis_run = ""
         self._epoch_due = self._redis_due = self._database_due = 0.0
         self._redis_clock: tuple[float, int] | None = None
         self._lock = threading.Lock()
@@ -138,6 +141,7 @@ class Applier:
                 self._look_at_epoch()
                 self._send_waiting()
                 self._read_wanted()
+                self._read_all_told()
             except Exception:
                 log.exception("the counters' thread failed and goes on")
                 time.sleep(PAUSE_S)
@@ -151,6 +155,8 @@ class Applier:
         due = [self._epoch_due]
         if self._queue and self.epoch is not None:
             due.append(self._redis_due)
+        if self._is_doubtful:
+            due.append(max(self._redis_due, self._database_due, now + LOOK_AGAIN_S))
         with self._lock:
             due += [self._next_reading(slot_id, holders) for slot_id, holders in self._wanted.items()]
         return max(0.0, min(due) - now)
@@ -165,9 +171,23 @@ class Applier:
         except SQLAlchemyError as error:
             self._epoch_due = now + PAUSE_S
             log.warning("the counters do not know PostgreSQL's epoch", error=type(error).__name__)
+        self._look_at_redis()
+
+    def _look_at_redis(self) -> None:
+        """Notice another server, or one that was started again: it may lack the last second of what it was told."""
+        if self._redis_due > time.monotonic():
+            return
+        try:
+            run: str = self._redis.info("server")["run_id"]
+        except RedisError as error:
+            self._redis_failed("look", error)
+            return
+        self._is_doubtful = self._is_doubtful or run != self._redis_run
+        self._redis_run = run
 
     def _adopt(self, epoch: Epoch) -> None:
         if epoch != self.epoch:
+            self._is_doubtful = True  # of what was on its way to a commit nobody may know whether it arrived
             self._epochs.append((time.monotonic(), epoch))
 
     def _epoch_of(self, count: Count) -> Epoch:
@@ -187,6 +207,7 @@ class Applier:
                 self._call([self._call_about(each) for each in batch])
             except RedisError as error:
                 metrics.DROPPED.labels(SERVICE, "redis").inc(len(batch))
+                self._is_doubtful = True
                 self._redis_failed("apply", error)
 
     def _redis_failed(self, at: str, error: RedisError) -> None:
@@ -284,6 +305,23 @@ class Applier:
         self._adopt(reading.epoch)
         self.tell_now(reading.epoch, reading.counts.values(), is_reading=True)
         self._count_readings(wanted, "done")
+
+    def _read_all_told(self) -> None:
+        """Read every slot that has a counter, once, where some of them may have missed a commit for good."""
+        now = time.monotonic()
+        if not self._is_doubtful or self.epoch is None or max(self._redis_due, self._database_due) > now:
+            return
+        self._is_doubtful = False
+        try:
+            for slot_ids in truth.not_over(self._db):
+                if records := self.records(slot_ids):
+                    self._read(dict.fromkeys(records, False))
+        except SQLAlchemyError as error:
+            self._is_doubtful, self._database_due = True, now + PAUSE_S
+            log.warning("counters are not compared: PostgreSQL is away", error=type(error).__name__)
+        except RedisError as error:
+            self._is_doubtful = True
+            self._redis_failed("compare", error)
 
     def _count_readings(self, wanted: dict[str, bool], result: str) -> None:
         for holders in wanted.values():

@@ -1,16 +1,19 @@
 """What PostgreSQL says about slots, for counters that missed something or were never told."""
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select, text, union
 
+from libs.common.clock import utcnow
 from libs.common.db import Database
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import SlotStatus
 from services.booking.counts import Count, Epoch
 from services.booking.models import Join, MovedAway, Slot
+
+BATCH = 200
 
 # All of it may be asked by any login (15 to 18). The timeline is that of the log being written: the one that
 # pg_control_checkpoint() tells is the last checkpoint's, and after a promotion that may be the old one for minutes.
@@ -47,6 +50,20 @@ def read(
             counts[slot_id] = replace(counts[slot_id], before=0, holders=_holders(connection, slot_id))
         booked = _booked(connection, list(counts)) if count_booked else {}
         return Reading(_epoch(connection), counts, booked)
+
+
+def not_over(db: Database) -> Iterator[list[str]]:
+    """Yield the ids of all slots that are not over, some at a time."""
+    last = ""
+    while True:
+        query = select(Slot.id).where(Slot.ends_at > utcnow()).order_by(Slot.id).limit(BATCH)
+        with db.transaction() as session:
+            slot_ids = list(session.scalars(query.where(Slot.id > last) if last else query))
+        if slot_ids:
+            yield slot_ids
+        if len(slot_ids) < BATCH:
+            return
+        last = slot_ids[-1]
 
 
 def _epoch(connection: Connection) -> Epoch:

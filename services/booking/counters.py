@@ -32,6 +32,10 @@ full), and its repetition must find its success. A lease ends with the commit th
 PostgreSQL has refused the request (`release`), or by itself after LEASE_MS. It never refuses anybody, and shows in the
 metrics (`crowded`) how much of a crowd reached PostgreSQL.
 
+**Missed for good.** What a process had committed when it died is told to nobody, and a Redis that starts again may lack the
+last second. So a process that starts, and one that notices another run of PostgreSQL or Redis, reads every slot that has a
+counter; the reconciler does by the minute what nobody noticed.
+
 **Time.** `admit` takes at most BUDGET_S (50 ms); after a failure nobody asks Redis for PAUSE_S. `apply` only puts into a bounded
 queue that a thread empties (counter_applier.py), and drops what does not fit: that leaves a gap, as above.
 """

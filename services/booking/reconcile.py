@@ -1,13 +1,10 @@
 """Reconciling counters, inventory and joins: what may be mended is, and what must never differ raises an alarm."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
-from sqlalchemy import select
 
-from libs.common.clock import utcnow
-from libs.common.db import Database
 from libs.common.logs import logger
 from libs.common.service import Runtime
 from services.booking import counter_truth as truth
@@ -15,10 +12,8 @@ from services.booking import metrics
 from services.booking.counter_applier import SERVICE, Applier
 from services.booking.counter_truth import Reading
 from services.booking.counts import Count, Record
-from services.booking.models import Slot
 
 log = logger(__name__)
-BATCH = 200
 
 
 @dataclass
@@ -34,7 +29,7 @@ def reconcile(runtime: Runtime) -> dict[str, int]:
     """Compare every slot that is not over with its joins and its counter; return how many were looked at, mended, wrong."""
     applier: Applier | None = runtime.resources.counters.applier
     found = Found()
-    for slot_ids in _not_over(runtime.db):
+    for slot_ids in truth.not_over(runtime.db):
         records = _records(applier, slot_ids)
         reading = truth.read(runtime.db, slot_ids, count_booked=True)
         found.slots += len(slot_ids)
@@ -42,19 +37,6 @@ def reconcile(runtime: Runtime) -> dict[str, int]:
         found.mended += _mend(applier, records, reading)
     metrics.DIVERGENCE.labels(SERVICE).set(found.diverging)
     return vars(found)
-
-
-def _not_over(db: Database) -> Iterator[list[str]]:
-    last = ""
-    while True:
-        query = select(Slot.id).where(Slot.ends_at > utcnow()).order_by(Slot.id).limit(BATCH)
-        with db.transaction() as session:
-            slot_ids = list(session.scalars(query.where(Slot.id > last) if last else query))
-        if slot_ids:
-            yield slot_ids
-        if len(slot_ids) < BATCH:
-            return
-        last = slot_ids[-1]
 
 
 def _alarm(reading: Reading) -> int:

@@ -97,6 +97,12 @@ def attach(runtime: Runtime) -> None:
     resources.desk.on_commit = runtime.db.committed
 
 
+def start(runtime: Runtime) -> None:
+    """Let the counters learn at once what a process before this one may not have told them."""
+    resources: Resources = runtime.resources
+    resources.counters.start()
+
+
 def detach(runtime: Runtime) -> None:
     resources: Resources = runtime.resources
     resources.counters.close()

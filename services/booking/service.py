@@ -16,6 +16,7 @@ service = Service(
     settings=resources.BookingSettings,
     resources=resources.build,
     attach=resources.attach,
+    start=resources.start,
     detach=resources.detach,
     routers=(routes.router, staff_routes.router),
     consumers=(handlers.consumer,),

@@ -13,17 +13,18 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis import Redis
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from deploy.servers.valkey import Valkey
 from libs.common.ids import new_id
 from libs.contracts.catalog import SlotStatus
-from services.booking import counter_applier, counter_scripts, inventory, reconcile
+from services.booking import counter_applier, counter_scripts, inventory
 from services.booking import counter_truth as truth
 from services.booking import counters as counters_module
 from services.booking.counter_scripts import Script, keys_of
 from services.booking.counters import Ask, Count, Counters, Full
 from services.booking.counts import Epoch, Record
+from services.booking.models import Slot
 from tests.booking.builders import (
     a_slot,
     booked,
@@ -493,6 +494,24 @@ def test_whatever_changes_an_inventory_row_is_told_to_its_counter(world: World, 
     assert (found.is_open, found.holders) == (False, 3)
 
 
+def test_a_process_that_starts_tells_what_one_before_it_could_not(world: World, counters: Counters) -> None:
+    place = a_slot(world, capacity=3)
+    eventually(lambda: _agrees(world, counters, place.slot_id))
+    settings = world.runtimes["booking"].settings
+    with world.runtimes["booking"].db.engine.begin() as connection:  # as of a process that died right after its commit
+        change = {"asked": 9, "capacity": 9, "version": Slot.version + 1}
+        connection.execute(update(Slot).where(Slot.id == place.slot_id).values(change))
+    before = record(counters, place.slot_id)
+    successor = Counters(settings.redis_url.get_secret_value(), settings.database_url.get_secret_value())
+
+    successor.start()
+
+    eventually(lambda: (now := record(counters, place.slot_id)) and now.capacity == 9)
+    successor.close()
+    assert before is not None
+    assert before.capacity == 3
+
+
 def test_what_is_rolled_back_is_told_to_nobody(world: World, counters: Counters) -> None:
     place = a_slot(world, capacity=1)
     heard: list[dict[str, Count]] = []
@@ -747,7 +766,7 @@ def test_slots_that_are_over_are_not_looked_at(world: World, counters: Counters)
 def test_many_slots_are_reconciled_in_batches(
     world: World, counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "BATCH", 2)
+    monkeypatch.setattr(truth, "BATCH", 2)
     place = a_slot(world, capacity=5)
     for _ in range(4):
         place.another_slot()
