@@ -111,8 +111,12 @@ def test_an_error_goes_to_those_who_waited_and_is_not_kept() -> None:
     async def story() -> None:
         kept, maker = numbers(), Maker()
         maker.error = NotFound()
+        maker.gate.clear()
+        waiting = [asyncio.create_task(kept.get("a", maker)) for _ in range(5)]
+        await made_anew(maker, 1)  # by now all five have asked: they were started before
+        maker.gate.set()
 
-        refused = await asyncio.gather(*(kept.get("a", maker) for _ in range(5)), return_exceptions=True)
+        refused = await asyncio.gather(*waiting, return_exceptions=True)
         maker.error = None
 
         assert [type(error) for error in refused] == [NotFound] * 5
