@@ -12,6 +12,7 @@ import httpx2
 from libs.common.ids import new_id
 
 GIVE_UP_S = 20
+LOOK_EVERY_S = 0.01  # less would measure the looking, and pass the gateway's rate
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ def _one(http: httpx2.Client, user: dict[str, str], item_id: str, slot_id: str, 
 
 
 def _remaining(http: httpx2.Client, item_id: str) -> int:
-    remaining: int = http.get(f"catalog/items/{item_id}").json()["days"][0]["slots"][0]["remaining"]
+    answer = http.get(f"catalog/items/{item_id}")
+    answer.raise_for_status()
+    remaining: int = answer.json()["days"][0]["slots"][0]["remaining"]
     return remaining
 
 
@@ -65,6 +68,7 @@ def _until(probe: Any) -> None:
     while not probe():
         if time.perf_counter() > deadline:
             raise RuntimeError(f"nothing changed within {GIVE_UP_S} s")
+        time.sleep(LOOK_EVERY_S)
 
 
 def _token(http: httpx2.Client, path: str, body: dict[str, str]) -> dict[str, str]:
