@@ -18,9 +18,10 @@ from deploy.prepare import prepare
 from deploy.registry import SERVICES
 from deploy.serve import BackgroundServer, listen, listen_privately, serve
 from libs.common.bus_local import LocalBus, LocalQueue
+from libs.common.health import readiness
 from libs.common.outbox import Relay
 from libs.common.service import Runtime
-from libs.common.web import create_app, readiness
+from libs.common.web import create_app
 
 FALLBACK_POLL_S = 1.0  # commits of this process wake the relays; those of the worker are found by looking
 

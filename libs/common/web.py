@@ -1,21 +1,19 @@
-"""The HTTP edge: one app a service, problem documents (RFC 9457), request ids, body limits, health and metrics."""
+"""The HTTP edge: one app a service, problem documents (RFC 9457), request ids, body limits, deadlines and metrics."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request, params
+from fastapi import Depends, FastAPI, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
-from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -24,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from libs.common import context, errors, faults, metrics, migrations, storable
+from libs.common import context, errors, faults, health, metrics, storable
 from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
@@ -50,7 +48,6 @@ STATUS_OF_KIND: dict[type[HallpassError], int] = {
 RETRY_AFTER_S = 1
 HUNG_UP = 499  # in metrics: the caller left before there was an answer
 PATIENCE_S = 5.0  # from the last byte of a request until its answer begins
-LOOK_WITHIN_S = 1.5  # at each part, for health
 
 
 # Text from a query string. What comes in a body is checked by Schema.
@@ -241,7 +238,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.runtime = runtime
     for router in service.routers:
         app.include_router(router, prefix=service.prefix)
-    app.include_router(_health)
+    app.include_router(health.router)
     _handle_errors(app, service)
     app.add_middleware(Lean, runtime=runtime, refuse=partial(_refuse, service))
     app.add_middleware(Edge, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
@@ -443,81 +440,3 @@ class Edge:
             clock = self._clocks[method, route] = metrics.REQUEST_SECONDS.labels(self._service, method, route)
         counter.inc()
         clock.observe(seconds)
-
-
-# --- health ---------------------------------------------------------------------------------------------------------
-
-_health = APIRouter(include_in_schema=False)
-
-
-@_health.get("/livez")
-async def livez() -> dict[str, str]:
-    """The process is up; nothing else is asked."""
-    return {"status": "ok"}
-
-
-@_health.get("/readyz")
-async def readyz(request: Request) -> JSONResponse:
-    """Ready to serve: 200 when ok or degraded, 503 when down."""
-    found = await readiness(request.app.state.runtime)
-    return JSONResponse(found, 503 if found["status"] == "down" else 200)
-
-
-@_health.get("/metrics")
-def metrics_page() -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-
-async def readiness(runtime: Runtime) -> dict[str, Any]:
-    """Look at the parts a service needs: {status: ok | degraded | down, parts: {name: {status, detail}}}.
-
-    A database that is away or not migrated means down; a lost Redis or broker is degraded.
-    """
-    looks = {
-        "database": _look(_database_part, runtime, late={"status": "down", "detail": "PostgreSQL hangs"}),
-        "redis": _look(_redis_part, runtime, late={"status": "degraded", "detail": "Redis hangs; no rate limits"}),
-    }
-    if runtime.settings.broker_url is not None:
-        late = {"status": "degraded", "detail": "RabbitMQ hangs; events wait in the outbox"}
-        looks["broker"] = _look(_broker_part, runtime, late=late)
-    parts = dict(zip(looks, await asyncio.gather(*looks.values()), strict=True))
-    if parts["database"]["status"] != "ok":
-        status = "down"
-    else:
-        status = "ok" if all(part["status"] == "ok" for part in parts.values()) else "degraded"
-    return {"status": status, "parts": parts}
-
-
-async def _look(part: Callable[[Runtime], dict[str, str]], runtime: Runtime, *, late: dict[str, str]) -> dict[str, str]:
-    """Look on a thread that no request waits for or keeps from us; one that hangs is left to itself."""
-    looking = to_thread.run_sync(part, runtime, abandon_on_cancel=True, limiter=CapacityLimiter(1))
-    try:
-        return await asyncio.wait_for(looking, LOOK_WITHIN_S)
-    except TimeoutError:
-        return late
-
-
-def _database_part(runtime: Runtime) -> dict[str, str]:
-    try:
-        at, wanted = runtime.db.revision(), migrations.head(runtime.service.migrations)
-    except (DBAPIError, PoolTimeout) as error:
-        return {"status": "down", "detail": f"PostgreSQL does not answer ({type(error).__name__})"}
-    if at != wanted:
-        return {"status": "down", "detail": f"migrations are at {at}, this release needs {wanted}: run `make migrate`"}
-    return {"status": "ok", "detail": f"migrated to {at}"}
-
-
-def _redis_part(runtime: Runtime) -> dict[str, str]:
-    try:
-        runtime.limiter.ping()
-    except RedisError as error:
-        return {"status": "degraded", "detail": f"Redis does not answer ({type(error).__name__}); no rate limits"}
-    return {"status": "ok", "detail": "answers"}
-
-
-def _broker_part(runtime: Runtime) -> dict[str, str]:
-    from libs.common import bus_rabbit
-
-    if bus_rabbit.answers(runtime.settings.broker_url.get_secret_value()):
-        return {"status": "ok", "detail": "answers"}
-    return {"status": "degraded", "detail": "RabbitMQ does not answer; events wait in the outbox"}

@@ -139,7 +139,7 @@ def test_health_names_the_part_that_is_lost() -> None:
 
 
 def test_the_health_of_a_world_that_runs_is_ok(world: World) -> None:
-    from libs.common.web import readiness
+    from libs.common.health import readiness
 
     client = TestClient(front(Health({name: partial(readiness, world.runtimes[name]) for name in SERVICE_NAMES})))
 
