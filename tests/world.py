@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from deploy.bootstrap import login_url
 from deploy.gateway import Gateway
+from deploy.loops import Loop
 from deploy.registry import SERVICES
 from libs.common.bus_local import LocalBus, LocalQueue
 from libs.common.clock import utcnow
@@ -114,18 +115,25 @@ class World:
     def running_bus(self) -> Iterator[None]:
         """Run relays and consumers in threads while the block runs, as the embedded product does."""
         parts: list[Relay | LocalQueue] = [*self.relays, *self.queues]
-        threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
         for runtime, relay in zip(self.runtimes.values(), self.relays, strict=True):
             relay.wake_on_commit(runtime.db)
-        for thread in threads:
-            thread.start()
-        try:
+        with in_threads(*parts):
             yield
-        finally:
-            for part in parts:
-                part.stop()
-            for thread in threads:
-                thread.join(10)
+
+
+@contextmanager
+def in_threads(*parts: Loop) -> Iterator[None]:
+    """Run relays and consumers while the block runs."""
+    threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.stop()
+        for thread in threads:
+            thread.join(20)
 
 
 def bearer(token: str) -> dict[str, str]:

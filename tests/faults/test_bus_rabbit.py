@@ -1,6 +1,5 @@
 """The bus over a real RabbitMQ: nothing lost, nothing twice, one bad message stops no other."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.common.outbox import Relay
 from libs.contracts.envelope import Event
-from tests.world import World, eventually
+from tests.world import World, eventually, in_threads
 
 
 class Rang(Event):
@@ -108,21 +107,6 @@ class Ring:
     def channel(self) -> Any:
         """A plain connection of the test's own, to look from outside."""
         return pika.BlockingConnection(pika.URLParameters(self.rabbit.url)).channel()
-
-
-@contextmanager
-def in_threads(*parts: RabbitConsumer | Relay) -> Iterator[None]:
-    """Run relays and consumers while the block runs."""
-    threads = [threading.Thread(target=part.run, daemon=True) for part in parts]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.stop()
-        for thread in threads:
-            thread.join(20)
 
 
 @pytest.fixture
