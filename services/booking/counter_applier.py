@@ -138,7 +138,7 @@ class Applier:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                self._look_at_epoch()
+                self._look_at_servers()
                 self._send_waiting()
                 self._read_wanted()
                 self._read_all_told()
@@ -161,17 +161,20 @@ class Applier:
             due += [self._next_reading(slot_id, holders) for slot_id, holders in self._wanted.items()]
         return max(0.0, min(due) - now)
 
-    def _look_at_epoch(self) -> None:
+    def _look_at_servers(self) -> None:
+        """Notice now and then that PostgreSQL or Redis is another than before."""
         now = time.monotonic()
-        if now < self._epoch_due:
-            return
-        self._epoch_due = now + EPOCH_EVERY_S
+        if now >= self._epoch_due:
+            self._epoch_due = now + EPOCH_EVERY_S
+            self._look_at_epoch(now)
+            self._look_at_redis()
+
+    def _look_at_epoch(self, now: float) -> None:
         try:
             self._adopt(truth.epoch(self._db))
         except SQLAlchemyError as error:
             self._epoch_due = now + PAUSE_S
             log.warning("the counters do not know PostgreSQL's epoch", error=type(error).__name__)
-        self._look_at_redis()
 
     def _look_at_redis(self) -> None:
         """Notice another server, or one that was started again: it may lack the last second of what it was told."""

@@ -79,8 +79,10 @@ class Settler:
         self._seen_at: dict[str, float] = {}
 
     async def close(self) -> None:
+        """Let go of the connection; the next group makes another."""
         if self._connection is not None:
             await self._connection.close()
+        self._connection = None
 
     def drafted(self, asked: Booking) -> Draft | None:
         """Make a booking ready before it is decided, upon what was last seen of its slot; None where that is no use."""
@@ -102,7 +104,7 @@ class Settler:
                 results = turned_away | await self._results(let_in)
         except (TimeoutError, OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("a group could not be settled", size=len(requests), error=type(error).__name__)
-            await self._drop_connection()
+            await self.close()
             return [Unavailable() for _ in requests]
         refused = [asked for asked, _ in let_in if isinstance(results[id(asked)], HallpassError)]
         self._atomic.release(_at_the_counter(asked) for asked in refused if isinstance(asked, Booking))
@@ -184,8 +186,6 @@ class Settler:
     async def _settled(self, requests: Sequence[Request]) -> list[Any]:
         try:
             return await self._transaction(requests)
-        except (TimeoutError, asyncio.CancelledError):
-            raise
         except Exception as error:  # whatever it is, the others are not to suffer from it
             if self._is_lost():
                 raise
@@ -381,11 +381,6 @@ class Settler:
 
     def _is_lost(self) -> bool:
         return self._connection is None or self._connection.closed
-
-    async def _drop_connection(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-        self._connection = None
 
 
 def _at_the_counter(asked: Booking) -> Asked:
