@@ -1,8 +1,12 @@
 """Negative controls: what makes overselling impossible is taken out, so that a test can show that it would notice."""
 
+from typing import Any
+
 import pytest
 
-from services.booking import statements
+from services.booking import counter_scripts, errors, statements
+from services.booking.counter_scripts import Script
+from services.booking.settle import Settler
 
 _UNGUARDED = """
 UPDATE slots SET taken = least(slots.taken + change.people, slots.capacity), version = change.version
@@ -20,3 +24,38 @@ def without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(statements, "SLOTS_LOCKED", _A_LONG_LOOK)
     monkeypatch.setattr(statements, "COUNT", _UNGUARDED)
+
+
+# Who passed the counter gets a place: no row is locked, and nobody looks at how many there are.
+_BLIND = statements.SLOTS.replace("s.capacity", "NULL::integer")
+_COUNT_BLINDLY = """
+UPDATE slots SET taken = slots.taken + change.people, capacity = greatest(slots.asked, slots.taken + change.people),
+    version = change.version
+FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
+WHERE slots.id = change.id"""
+
+
+def with_redis_as_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the counter decide: it gives the places that are neither taken nor leased, and PostgreSQL writes them down.
+
+    While Redis tells the truth that is right. Needs a world with crowd=1, so that everybody passes the counter.
+    """
+
+    def refused(settler: Settler, asked: Any, full: Any) -> errors.SlotFull:
+        return errors.SlotFull(left=full.left)
+
+    monkeypatch.setattr(counter_scripts, "ADMIT", _without(counter_scripts.ADMIT, "and 'c' or 'r'", "and 'f' or 'r'"))
+    monkeypatch.setattr(Settler, "_refusal_by", refused)
+    monkeypatch.setattr(statements, "SLOTS", _BLIND)
+    monkeypatch.setattr(statements, "SLOTS_LOCKED", _BLIND)
+    monkeypatch.setattr(statements, "COUNT", _COUNT_BLINDLY)
+
+
+def with_unversioned_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis believe whatever it was told last."""
+    monkeypatch.setattr(counter_scripts, "APPLY", _without(counter_scripts.APPLY, "version >= had.version", "true"))
+
+
+def _without(script: Script, guard: str, instead: str) -> Script:
+    assert guard in script.text
+    return Script(script.text.replace(guard, instead))

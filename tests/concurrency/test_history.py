@@ -2,24 +2,19 @@
 
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select
 
 from libs.common.ids import new_id
-from libs.common.messages import Message
-from libs.common.outbox import OutboxRow
-from libs.contracts.catalog import SlotChanged
-from services.booking.models import Slot
-from tests.booking.builders import a_slot
 from tests.concurrency.controls import without_the_guard
 from tests.concurrency.history import Effect, Fault, History, Refusal, Span, State, check, timed
-from tests.world import World, simultaneously
+from tests.concurrency.town import Town
+from tests.world import World, eventually, simultaneously
 
 # --- the checker itself -----------------------------------------------------------------------------------------------
 
@@ -244,55 +239,6 @@ class Client:
             self.failures.append(answer.text)
 
 
-class Town:
-    """Three slots of one item, of which catalog changes the capacity while clients come and go."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.history = History()
-        place = a_slot(world, capacity=12, cancel="anytime", party_max=2, max_per_slot=50)
-        others = [place.another_slot(capacity=6), place.another_slot(capacity=9)]
-        self._facts = {fact.slot_id: fact for fact in (place.slot, *others)}
-        self.slots = list(self._facts)
-        with world.runtimes["booking"].db.transaction() as session:
-            rows = session.scalars(select(Slot).where(Slot.id.in_(self.slots))).all()
-            self.initial = {row.id: State(row.version, row.taken, row.capacity, row.asked) for row in rows}
-
-    def change(self, slot_id: str, capacity: int | None) -> None:
-        """Have catalog say a new capacity, and note what became of the slot in that transaction."""
-        old = self._facts[slot_id]
-        fact = old.model_copy(update={"capacity": capacity, "version": old.version + 1})
-        self._facts[slot_id] = fact
-        (version, taken, in_force), span = timed(lambda: self._deliver(fact))
-        effect = Effect(slot_id, span, version, taken, in_force, defined=True, asked=capacity, what="defined")
-        self.history.defined(effect)
-
-    def _deliver(self, fact: SlotChanged) -> tuple[int, int, int | None]:
-        booking = self.world.runtimes["booking"]
-        message = Message(
-            id=new_id(),
-            type=fact.type,
-            source="catalog",
-            subject=fact.subject,
-            time=fact.starts_at,
-            version=fact.version,
-            data=fact.model_dump(mode="json"),
-        )
-        with booking.db.transaction() as session:
-            booking.service.consumers[0].handle(session, [message])
-            row = session.execute(select(Slot.version, Slot.taken, Slot.capacity).where(Slot.id == fact.slot_id)).one()
-        return row.version, row.taken, row.capacity
-
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        with self.world.runtimes["booking"].db.transaction() as session:
-            rows = session.scalars(select(OutboxRow).where(OutboxRow.type.startswith("join."))).all()
-        for row in rows:
-            yield row.type, row.data
-
-    def faults(self) -> list[Fault]:
-        return check(self.initial, self.history.effects(self.events()), self.history.refusals)
-
-
 def _play(town: Town, *, seed: int) -> list[Client]:
     """Let everybody do what they want at once; return them when all are done."""
     users = [town.world.user(f"user {number}") for number in range(CLIENTS)]
@@ -321,12 +267,13 @@ def _play(town: Town, *, seed: int) -> list[Client]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_concurrent_clients_are_told_is_one_legal_line(world: World, seed: int) -> None:
-    town = Town(world)
+    town = Town(world, 12, 6, 9)
 
     clients = _play(town, seed=seed)
 
     assert [failure for client in clients for failure in client.failures] == []
     assert town.faults() == []
+    eventually(town.counters_are_silent_or_right, timeout_s=5)
     kinds = {kind for kind, _ in town.events()}
     assert kinds == {"join.booked", "join.cancelled", "join.moved"}
     assert len(town.history.refusals) > 20
@@ -334,21 +281,11 @@ def test_what_concurrent_clients_are_told_is_one_legal_line(world: World, seed: 
 
 def test_without_the_guard_the_checker_finds_lost_updates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     without_the_guard(monkeypatch)
-    town = Town(world)
-    slot_id = town.slots[0]
+    town = Town(world, 12)
     users = [world.user(f"user {number}") for number in range(60)]
 
-    with world.serve() as one, world.serve() as other, httpx2.Client(timeout=60, trust_env=False) as http:
+    with world.serve() as one, world.serve() as other:
         desks = cycle([one, other])
-
-        def join(user: dict[str, str]) -> httpx2.Response:
-            body = {"slot_id": slot_id, "attendees": [{"answers": {"name": "张三"}}]}
-            headers = user | {"Idempotency-Key": new_id()}
-            answer, span = timed(lambda: http.post(f"{next(desks)}/api/booking/joins", json=body, headers=headers))
-            if answer.status_code == 201:
-                town.history.told("join.booked", answer.json()["joins"][0]["id"], span=span)
-            return answer
-
-        simultaneously([lambda user=user: join(user) for user in users])  # type: ignore[misc]  # mypy cannot infer it
+        simultaneously([partial(town.join, next(desks), user) for user in users])
 
     assert {"duplicate version", "wrong step"} <= set(_kinds(town.faults()))
