@@ -232,7 +232,7 @@ def _other(language: Language) -> Literal["zh", "en"]:
 
 def _on_http(request: Request, error: Exception) -> Response:
     refusal: HallpassError = MethodNotAllowed() if getattr(error, "status_code", 404) == 405 else NotFound()
-    return problem(refusal, request.headers.get("accept-language", ""), service="front")
+    return problem(refusal, request.headers.get("accept-language", ""), service="front").response()
 
 
 def _sha256(text: str) -> str:

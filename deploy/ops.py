@@ -34,7 +34,7 @@ class Ops:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in PATHS:
-            await problem(NotFound(), "", service=self._service)(scope, receive, send)
+            await problem(NotFound(), "", service=self._service).send(send)
             return
         await self._app(scope, receive, send)
 
@@ -51,7 +51,7 @@ class OpsOfAll:
         name, _, rest = scope["path"].removeprefix("/").partition("/")
         app = self._apps.get(name)
         if app is None:
-            await problem(NotFound(), "", service="ops")(scope, receive, send)
+            await problem(NotFound(), "", service="ops").send(send)
             return
         await app({**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}, receive, send)
 

@@ -22,26 +22,7 @@ def acceptable(text: str | None) -> str:
     return text if text and _ACCEPTABLE.fullmatch(text) else new_id()
 
 
-def begin(request_id: str) -> Token[str]:
-    """Work under this request id until `end` gets the token; for what is done too often for a context manager."""
-    return _request_id.set(request_id)
-
-
-def end(token: Token[str]) -> None:
-    _request_id.reset(token)
-
-
-@contextmanager
-def working_on(request_id: str) -> Iterator[None]:
-    """Do the enclosed work under this request id."""
-    token = begin(request_id)
-    try:
-        yield
-    finally:
-        end(token)
-
-
-@dataclass
+@dataclass(slots=True)
 class Caller:
     """Whoever waits for the answer to a request, as long as they do."""
 
@@ -49,6 +30,7 @@ class Caller:
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+Tokens = tuple[Token[str], Token[Caller | None]]
 
 
 def caller_waits() -> bool:
@@ -57,11 +39,21 @@ def caller_waits() -> bool:
     return caller is None or caller.waits
 
 
+def begin(request_id: str, caller: Caller | None) -> Tokens:
+    """Work under this request id and for this caller until `end`; where a context manager would cost too much."""
+    return _request_id.set(request_id), _caller.set(caller)
+
+
+def end(tokens: Tokens) -> None:
+    _request_id.reset(tokens[0])
+    _caller.reset(tokens[1])
+
+
 @contextmanager
-def working_for(caller: Caller) -> Iterator[None]:
-    """Do the enclosed work for a caller."""
-    token = _caller.set(caller)
+def working_on(request_id: str) -> Iterator[None]:
+    """Do the enclosed work under this request id."""
+    tokens = begin(request_id, _caller.get())
     try:
         yield
     finally:
-        _caller.reset(token)
+        end(tokens)

@@ -31,12 +31,13 @@ _WITHOUT_BODY = frozenset({204, 304})
 class Request:
     """What a lean handler may ask of a request."""
 
-    __slots__ = ("_read", "_receive", "path", "runtime", "scope")
+    __slots__ = ("_headers", "_read", "_receive", "path", "runtime", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime, path: dict[str, str]) -> None:
         self.scope = scope
         self.runtime = runtime
         self.path = path  # the path's parameters, as text
+        self._headers: dict[bytes, bytes] | None = None
         self._receive = receive
         self._read: list[Message] = []
 
@@ -48,8 +49,10 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """Return a header by its lower-case name; several lines of it are one list (RFC 9110, 5.3)."""
-        found = [value for key, value in self.scope["headers"] if key == name]
-        return b", ".join(found).decode("latin-1") if found else None
+        if self._headers is None:
+            self._headers = _joined(self.scope["headers"])
+        found = self._headers.get(name)
+        return None if found is None else found.decode("latin-1")
 
     async def body(self) -> bytes:
         """Read the whole body. The Edge refuses one that is too large; a caller who hangs up ends the request."""
@@ -102,7 +105,7 @@ class Answer:
 
 Handler = Callable[[Request], Awaitable[Answer | None]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-Refuse = Callable[[Scope, Exception], Response | None]
+Refuse = Callable[[Scope, Exception], Answer | None]
 
 
 def answered_first_by(handler: Handler) -> Callable[[Endpoint], Endpoint]:
@@ -154,11 +157,19 @@ class Lean:
             refusal = self._refuse(request.scope, error)
             if refusal is None:
                 raise
-            await refusal(request.scope, request.receive, send)
+            await refusal.send(send)
             return True
         if answer is not None:
             await answer.send(send)
         return answer is not None
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    lines = list(headers)
+    found = dict(lines)
+    if len(found) < len(lines):  # several lines of one header
+        found = {name: b", ".join(value for key, value in lines if key == name) for name in found}
+    return found
 
 
 def _routes(routers: Iterable[APIRouter], prefix: str) -> dict[str, list[_Route]]:

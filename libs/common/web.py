@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from prometheus_client import Counter, Histogram
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -26,11 +26,12 @@ from libs.common import context, errors, faults, health, metrics, storable
 from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
-from libs.common.ids import parse_id
+from libs.common.ids import new_id, parse_id
 from libs.common.inputs import unfit
-from libs.common.lean import Lean
+from libs.common.lean import Answer, Lean, Refuse
 from libs.common.logs import logger
-from libs.common.service import Runtime, Service
+from libs.common.moulds import Hole, Mould
+from libs.common.service import Runtime
 
 log = logger(__name__)
 
@@ -111,6 +112,7 @@ def status_of(error: HallpassError) -> int:
     return next((status for kind, status in STATUS_OF_KIND.items() if isinstance(error, kind)), 400)
 
 
+@lru_cache(maxsize=256)
 def language_of(header: str) -> Language:
     """Choose zh or en by an Accept-Language header (RFC 9110, 12.5.4); Chinese where it names neither."""
     best: tuple[float, Language] = (0.0, "zh")
@@ -128,11 +130,15 @@ def language_of(header: str) -> Language:
     return best[1]
 
 
-def problem(error: HallpassError, accept_language: str, *, service: str) -> JSONResponse:
+def problem(error: HallpassError, accept_language: str, *, service: str) -> Answer:
     """Render an error as a problem document in the caller's language."""
     language = language_of(accept_language)
-    status = status_of(error)
-    metrics.PROBLEMS.labels(service, error.code).inc()
+    _problems_counted(service, error.code).inc()
+    try:
+        kind: Any = type(error)  # mypy takes a class with its instances' __hash__ for unhashable
+        document = _kept_document(kind, tuple(error.params.items()), language)
+    except TypeError:  # params that hold lists
+        document = _document(error, language)
     headers = {"Content-Language": "zh-CN" if language == "zh" else "en"}
     if isinstance(error, errors.TooMany):
         headers["Retry-After"] = str(error.params.get("retry_after_s", RETRY_AFTER_S))
@@ -140,16 +146,33 @@ def problem(error: HallpassError, accept_language: str, *, service: str) -> JSON
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    body = {
-        "type": f"urn:hallpass:problem:{error.code}",
-        "title": error.code.replace("_", " "),
-        "status": status,
-        "detail": error.sentence(language),
-        "code": error.code,
-        "params": error.params,
-        "request_id": context.request_id(),
-    }
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    body = document.filled(request_id=to_json(context.request_id()))
+    return Answer(status_of(error), body, media_type="application/problem+json", headers=headers)
+
+
+def _document(error: HallpassError, language: Language) -> Mould:
+    return Mould(
+        {
+            "type": f"urn:hallpass:problem:{error.code}",
+            "title": error.code.replace("_", " "),
+            "status": status_of(error),
+            "detail": error.sentence(language),
+            "code": error.code,
+            "params": error.params,
+            "request_id": Hole("request_id"),
+        }
+    )
+
+
+@lru_cache(maxsize=1024)
+def _kept_document(kind: type[HallpassError], params: tuple[tuple[str, Any], ...], language: Language) -> Mould:
+    """Make the document once for the crowd that is told the same."""
+    return _document(kind(**dict(params)), language)
+
+
+@cache
+def _problems_counted(service: str, code: str) -> Counter:
+    return metrics.PROBLEMS.labels(service, code)
 
 
 # --- what routes ask for --------------------------------------------------------------------------------------------
@@ -206,7 +229,19 @@ async def _refuse_unknown_query(request: Request) -> None:
 
 
 class _App(FastAPI):
-    """FastAPI describes every answer of a route as the route's own media type; problems have theirs."""
+    """FastAPI behind the Edge and the lean routes.
+
+    Its own document describes every answer of a route as the route's own media type; problems have theirs.
+    """
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take what the lean routes leave."""
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
@@ -239,50 +274,56 @@ def create_app(runtime: Runtime) -> FastAPI:
     for router in service.routers:
         app.include_router(router, prefix=service.prefix)
     app.include_router(health.router)
-    _handle_errors(app, service)
-    app.add_middleware(Lean, runtime=runtime, refuse=partial(_refuse, service))
-    app.add_middleware(Edge, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
+    refuse = partial(_refuse, runtime)
+    _handle_errors(app, refuse)
+    lean = Lean(app.behind, runtime=runtime, refuse=refuse)
+    app.front = Edge(lean, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
     return app
 
 
-def _handle_errors(app: FastAPI, service: Service) -> None:
+def _handle_errors(app: FastAPI, refuse: Refuse) -> None:
     def answer(request: Request, error: Exception) -> Response:
-        refusal = _refuse(service, request.scope, error)
+        refusal = refuse(request.scope, error)
         if refusal is None:
             raise error
-        return refusal
+        return refusal.response()
+
+    async def tell(request: Request, error: Exception) -> Response:
+        """Answer what nobody caught; Starlette raises it again, for the Edge to log."""
+        return answer(request, Broken(request_id=context.request_id()))
 
     for kind in (HallpassError, RequestValidationError, HTTPException, DBAPIError, PoolTimeout):
         app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, tell)
 
 
-def _refuse(service: Service, scope: Scope, error: Exception) -> Response | None:
+def _refuse(runtime: Runtime, scope: Scope, error: Exception) -> Answer | None:
     """Render what was raised, or return None where it is nothing that a caller can be told."""
-    known = _known(error, scope)
+    known = _known(error, scope, max_body_bytes=runtime.settings.max_body_bytes)
     if known is None:
         return None
     language = Headers(scope=scope).get("accept-language", "")
-    return problem(known, language, service=service.name)
+    return problem(known, language, service=runtime.service.name)
 
 
-def _known(error: Exception, scope: Scope) -> HallpassError | None:
+def _known(error: Exception, scope: Scope, *, max_body_bytes: int) -> HallpassError | None:
     match error:
         case HallpassError():
             return error
         case RequestValidationError():
             return _from_validation(error, scope)
         case HTTPException():
-            return _from_http(error, scope)
+            return _from_http(error, max_body_bytes)
         case PoolTimeout() | DBAPIError():
             return unavailable(error)
     return None
 
 
-def _from_http(error: HTTPException, scope: Scope) -> HallpassError:
+def _from_http(error: HTTPException, max_body_bytes: int) -> HallpassError:
     if error.status_code == 405:
         return MethodNotAllowed()
     if error.status_code == 413:
-        return TooLarge(max_bytes=scope["app"].state.runtime.settings.max_body_bytes)
+        return TooLarge(max_bytes=max_body_bytes)
     if error.status_code == 400:
         return BadJson()
     return NotFound()
@@ -342,92 +383,13 @@ class Edge:
             return
         if scope["method"] == "HEAD":
             scope, send = _as_get(scope, send)
-        headers = dict(scope["headers"])
-        request_id = context.acceptable(headers.get(b"x-request-id", b"").decode("latin-1"))
-        token = context.begin(request_id)
-        caller = context.Caller()
+        exchange = _Exchange(scope, receive, send, service=self._service, most=self._max)
+        tokens = context.begin(exchange.request_id, exchange.caller)
         try:
-            with context.working_for(caller):
-                await self._serve(scope, receive, send, headers, request_id, caller)
+            await exchange.over(self._app)
         finally:
-            context.end(token)
-
-    async def _serve(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        headers: dict[bytes, bytes],
-        request_id: str,
-        caller: context.Caller,
-    ) -> None:
-        started = time.perf_counter()
-        status = 0
-        read = 0
-        language = headers.get(b"accept-language", b"").decode("latin-1")
-        loop = asyncio.get_running_loop()
-        giving_up: asyncio.Task[None] | None = None
-
-        def set_deadline() -> asyncio.TimerHandle:
-            return loop.call_later(PATIENCE_S, give_up)
-
-        def give_up() -> None:
-            nonlocal giving_up
-            caller.waits = False
-            log.warning("given up", path=scope["path"])
-            answer = problem(Unavailable(), language, service=self._service)
-            giving_up = loop.create_task(answer(scope, receive, out))
-
-        deadline = set_deadline()
-
-        async def limited() -> Message:
-            nonlocal read, deadline
-            message = await receive()
-            if caller.waits and not status:
-                deadline.cancel()
-                deadline = set_deadline()
-            read += len(message.get("body", b""))
-            if read > self._max:
-                raise _BodyTooLarge
-            return message
-
-        async def stamped(message: Message) -> None:
-            if caller.waits:
-                deadline.cancel()
-                await out(message)
-
-        async def out(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                own = message.get("headers", ())
-                message["headers"] = [*own, (b"x-request-id", request_id.encode())]
-                if b"authorization" in headers and all(name != b"cache-control" for name, _ in own):
-                    message["headers"].append(_NOT_STORED)
-            await send(message)
-
-        async def refuse(error: HallpassError) -> None:
-            await problem(error, language, service=self._service)(scope, receive, stamped)
-
-        try:
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length) > self._max:
-                raise _BodyTooLarge
-            await self._app(scope, limited, stamped)
-        except _BodyTooLarge:
-            await refuse(TooLarge(max_bytes=self._max))
-        except Exception:
-            log.exception("unhandled", path=scope["path"])
-            if not caller.waits:
-                return
-            if status:
-                raise
-            await refuse(Broken(request_id=request_id))
-        finally:
-            deadline.cancel()
-            if giving_up is not None:
-                await giving_up
-            self._measure(scope, status, time.perf_counter() - started)
+            context.end(tokens)
+            self._measure(scope, exchange.status, time.monotonic() - exchange.started)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", "unknown")
@@ -440,3 +402,111 @@ class Edge:
             clock = self._clocks[method, route] = metrics.REQUEST_SECONDS.labels(self._service, method, route)
         counter.inc()
         clock.observe(seconds)
+
+
+class _Exchange:
+    """One request and its answer on their way through the Edge.
+
+    Not closures: those that name each other are garbage that only the collector finds, at each request.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_giving_up",
+        "_headers",
+        "_heard_at",
+        "_is_whole",
+        "_loop",
+        "_most",
+        "_read",
+        "_receive",
+        "_scope",
+        "_send",
+        "_service",
+        "caller",
+        "request_id",
+        "started",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, service: str, most: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._service = service
+        self._most = most
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self._headers.get(b"x-request-id")
+        self.request_id = new_id() if given is None else context.acceptable(given.decode("latin-1"))
+        self.caller = context.Caller()
+        self.status = 0  # of the answer, as soon as it begins
+        self.started = self._heard_at = time.monotonic()
+        self._is_whole = False  # the answer, to its last byte
+        self._read = 0
+        self._loop = asyncio.get_running_loop()
+        self._deadline: asyncio.TimerHandle | None = self._loop.call_later(PATIENCE_S, self._look)
+        self._giving_up: asyncio.Task[None] | None = None
+
+    async def over(self, app: ASGIApp) -> None:
+        """Let the app answer, or answer in its place."""
+        try:
+            length = self._headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > self._most:
+                raise _BodyTooLarge
+            await app(self._scope, self._hear, self._say)
+        except _BodyTooLarge:
+            await self._refuse(TooLarge(max_bytes=self._most), self._say)
+        except Exception:
+            log.exception("unhandled", path=self._scope["path"])
+            if self._is_whole or not self.caller.waits:
+                return
+            if self.status:
+                raise
+            await self._refuse(Broken(request_id=self.request_id), self._say)
+        finally:
+            self._forget_deadline()
+            if self._giving_up is not None:
+                await self._giving_up
+
+    async def _hear(self) -> Message:
+        message = await self._receive()
+        if not self.status:
+            self._heard_at = time.monotonic()
+        self._read += len(message.get("body", b""))
+        if self._read > self._most:
+            raise _BodyTooLarge
+        return message
+
+    async def _say(self, message: Message) -> None:
+        if self.caller.waits:
+            self._forget_deadline()
+            await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = message.get("headers", ())
+            message["headers"] = [*own, (b"x-request-id", self.request_id.encode())]
+            if b"authorization" in self._headers and all(name != b"cache-control" for name, _ in own):
+                message["headers"].append(_NOT_STORED)
+        await self._send(message)
+        self._is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+    async def _refuse(self, error: HallpassError, send: Send) -> None:
+        language = self._headers.get(b"accept-language", b"").decode("latin-1")
+        await problem(error, language, service=self._service).send(send)
+
+    def _look(self) -> None:
+        """Give up at the deadline, unless more of the request has come since it was set."""
+        left = self._heard_at + PATIENCE_S - time.monotonic()
+        if left > 0:
+            self._deadline = self._loop.call_later(left, self._look)
+            return
+        self.caller.waits = False
+        log.warning("given up", path=self._scope["path"])
+        self._giving_up = self._loop.create_task(self._refuse(Unavailable(), self._pass_on))
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
