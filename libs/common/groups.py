@@ -15,6 +15,7 @@ Request = TypeVar("Request")
 
 LARGEST = 256  # more gain nothing: what a transaction costs by itself is spread thin by then
 MOST_WAITING = 4096
+AT_A_TIME = 16
 
 
 class Groups(Generic[Request]):
@@ -37,7 +38,9 @@ class Groups(Generic[Request]):
         self._most_waiting = most_waiting
         self._observe = observe
         self._waiting: deque[tuple[Request, asyncio.Future[Any]]] = deque()
+        self._settled: deque[tuple[asyncio.Future[Any], Any]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def submit(self, request: Request) -> Any:
         """Return what `settle` says of the request, or raise it; Unavailable where too many wait already.
@@ -50,7 +53,10 @@ class Groups(Generic[Request]):
         self._waiting.append((request, answer))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await answer
+        try:
+            return await answer
+        finally:
+            del answer  # it holds the error that it raises, whose traceback holds this frame
 
     async def _run(self) -> None:
         while self._waiting:
@@ -58,7 +64,15 @@ class Groups(Generic[Request]):
             self._observe(len(group))
             results = await self._results([request for request, _ in group])
             failpoints.reach("settle.before_answer")
-            for (_, answer), result in zip(group, results, strict=True):
+            self._settled.extend(zip((answer for _, answer in group), results, strict=True))
+            if self._telling is None or self._telling.done():
+                self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """Give the answers a few at a time: who has one asks again, and the group in hand waits for all that is said."""
+        while self._settled:
+            for _ in range(min(AT_A_TIME, len(self._settled))):
+                answer, result = self._settled.popleft()
                 if answer.done():  # its caller has hung up
                     continue
                 if isinstance(result, BaseException):
@@ -66,6 +80,7 @@ class Groups(Generic[Request]):
                 else:
                     answer.set_result(result)
             failpoints.reach("settle.after_answer")
+            await asyncio.sleep(0)
 
     async def _results(self, requests: Sequence[Request]) -> Sequence[Any]:
         try:

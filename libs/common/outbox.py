@@ -2,11 +2,9 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from pydantic_core import to_json
 from sqlalchemy import BigInteger, Identity, Index, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -51,50 +49,24 @@ def record(session: Session, *facts: Fact, replayed: bool = False) -> None:
     """Record facts as events of this transaction: they are published if and only if it commits."""
     if not facts:
         return
-    now = utcnow()
     session.execute(
-        insert(OutboxRow),
-        [
-            {
-                "id": new_id(),
-                "type": fact.type,
-                "subject": fact.subject,
-                "version": fact.version,
-                "data": fact.model_dump(mode="json"),
-                "request_id": context.request_id(),
-                "replayed": replayed,
-                "time": now,
-            }
-            for fact in facts
-        ],
+        insert(OutboxRow), [row(fact, request_id=context.request_id()) | {"replayed": replayed} for fact in facts]
     )
     session.info[RECORDED] = True
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """A row of the outbox as JSON, all but one part of its data."""
-
-    head: bytes
-
-    def finished(self, part: bytes) -> bytes:
-        """Return the whole row; `part` is JSON."""
-        return self.head + part + b"}}"
-
-
-def unfinished(fact: Fact, missing: str, *, request_id: str) -> Unfinished:
-    """Make the row of an event ready for `json_populate_recordset`, all but the field `missing` of its data."""
-    row = {
+def row(fact: Fact, *, request_id: str) -> dict[str, Any]:
+    """Return the row of a new event, for whoever inserts it by a statement of their own."""
+    return {
         "id": new_id(),
         "type": fact.type,
         "subject": fact.subject,
         "version": fact.version,
+        "data": fact.model_dump(mode="json"),
         "request_id": request_id,
         "replayed": False,
         "time": utcnow(),
     }
-    data = fact.model_dump_json(exclude={missing}).encode()
-    return Unfinished(to_json(row)[:-1] + b',"data":' + data[:-1] + f',"{missing}":'.encode())
 
 
 def republish(db: Database, facts_of: Callable[[Session], Iterable[Fact]], *, batch: int = BATCH) -> int:

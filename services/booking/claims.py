@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.contracts.catalog import FormField
-from services.booking import forms
+from services.booking import answers, forms
 from services.booking.errors import PersonAlreadyJoined
-from services.booking.models import Claim, Slot
-from services.booking.rows import SlotRow
+from services.booking.models import Claim, Join, Slot
+from services.booking.offers import Offered
+from services.booking.rows import JoinRow, SlotRow
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def wanted(sealer: Sealer, slot: Slot | SlotRow, form: list[FormField], people: 
                 raise claim.refusal()
             found[claim.key] = claim
     return [found[key] for key in sorted(found)]
+
+
+def of_join(sealer: Sealer, offered: Offered, join: Join | JoinRow) -> list[Wanted]:
+    """Return the claims of a join that exists, in the slot that is offered."""
+    return wanted(sealer, offered.slot, offered.form, [Person(join.id, 1, answers.opened(sealer, join))])
 
 
 def hold(session: Session, claims: list[Wanted]) -> None:

@@ -43,12 +43,14 @@ queue that a thread empties (counter_applier.py), and drops what does not fit: t
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
 
 from libs.common.db import Database
 from libs.common.logs import logger
@@ -64,7 +66,7 @@ log = logger(__name__)
 BUDGET_S = 0.05
 PAUSE_S = 1.5
 REFRESH_MS = scripts.FRESH_MS / 3  # a refusal that rests on something older asks for a reading
-CONNECTIONS = 8
+ASKERS = 2
 CHANGED = "counts"  # in a session's info: the Counts of its transaction, by slot
 
 
@@ -72,10 +74,11 @@ class Counters:
     """One process's way to the counters of all slots. Without a Redis it never knows anything."""
 
     def __init__(self, redis_url: str | None, database_url: str) -> None:
-        self._redis_url = redis_url
         self.applier = Applier(redis_url, database_url) if redis_url else None
         self._resume_at = 0.0
-        self._asking: tuple[asyncio.AbstractEventLoop, Redis] | None = None
+        self._redis_url = redis_url
+        # Threads, because an answer that has come would wait for all that a busy event loop does between its steps.
+        self._threads = ThreadPoolExecutor(ASKERS, "counters-ask")
 
     def start(self) -> None:
         """Start the thread at once; otherwise it starts with the first work. May be repeated."""
@@ -85,13 +88,9 @@ class Counters:
     def close(self) -> None:
         """Tell Redis what still waits, within a moment, and end the thread."""
         if self.applier:
+            self._threads.shutdown()
+            self._redis.close()
             self.applier.close()
-
-    async def disconnect(self) -> None:
-        """Let go of the connections that `admit` made on this event loop."""
-        if self._asking and self._asking[0] is asyncio.get_running_loop():
-            await self._asking[1].aclose(close_connection_pool=True)
-            self._asking = None
 
     def follow(self, db: Database) -> None:
         """Apply what every transaction of this database notes, after its commit."""
@@ -120,17 +119,12 @@ class Counters:
         for index, ask in enumerate(asks):
             by_slot.setdefault(ask.slot_id, []).append(index)
         calls = [scripts.admit_call(epoch, slot, [asks[i] for i in indexes]) for slot, indexes in by_slot.items()]
-        started = time.monotonic()
         try:
             async with asyncio.timeout(BUDGET_S):
-                replies = await self._call(calls)
-        except TimeoutError:
-            # A loop that was kept busy for long is no sign of a slow Redis: the answer may well have been there.
-            if time.monotonic() - started < 2 * BUDGET_S:
-                self._failed("timeout")
+                replies = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, calls)
+        except TimeoutError:  # of ours: the loop was busy, or Redis is slow, and then its thread says so
             return self._unanswered(asks, "timeout")
-        except (RedisError, OSError) as error:
-            self._failed(type(error).__name__)
+        if replies is None:
             return self._unanswered(asks, "failed")
         verdicts: list[Full | None] = [None] * len(asks)
         for (slot_id, indexes), reply in zip(by_slot.items(), replies, strict=True):
@@ -147,35 +141,32 @@ class Counters:
             metrics.DROPPED.labels(SERVICE, "error").inc()
             log.exception("the counters were not told")
 
-    async def _call(self, calls: Sequence[scripts.Call]) -> list[Any]:
-        replies = await self._execute(calls, by_digest=True)
-        again = scripts.forgotten(calls, replies)
-        if again:
-            for index, reply in zip(
-                again, await self._execute([calls[i] for i in again], by_digest=False), strict=True
-            ):
-                replies[index] = reply
+    def _call(self, calls: Sequence[scripts.Call]) -> list[Any] | None:
+        """Carry the calls out on a thread; None where Redis is away or slow, and nobody asks it for a while."""
+        try:
+            replies = self._execute(calls, by_digest=True)
+            again = scripts.forgotten(calls, replies)
+            if again:
+                once_more = self._execute([calls[i] for i in again], by_digest=False)
+                for index, reply in zip(again, once_more, strict=True):
+                    replies[index] = reply
+        except (RedisError, OSError) as error:
+            self._failed(type(error).__name__)
+            return None
         return replies
 
-    async def _execute(self, calls: Sequence[scripts.Call], *, by_digest: bool) -> list[Any]:
-        pipeline = self._client().pipeline(transaction=False)
+    @cached_property
+    def _redis(self) -> Redis:
+        url = str(self._redis_url)
+        return Redis.from_url(
+            url, socket_timeout=BUDGET_S, socket_connect_timeout=BUDGET_S, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _execute(self, calls: Sequence[scripts.Call], *, by_digest: bool) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
         for call in calls:
             call.queue(pipeline, by_digest=by_digest)
-        return await pipeline.execute(raise_on_error=False)
-
-    def _client(self) -> Redis:
-        loop = asyncio.get_running_loop()
-        if self._asking is None or self._asking[0] is not loop:  # connections belong to the loop that made them
-            pool = BlockingConnectionPool.from_url(
-                str(self._redis_url),
-                max_connections=CONNECTIONS,
-                timeout=BUDGET_S,
-                socket_timeout=BUDGET_S,
-                socket_connect_timeout=BUDGET_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._asking = loop, Redis(connection_pool=pool)
-        return self._asking[1]
+        return pipeline.execute(raise_on_error=False)
 
     def _verdicts(self, slot_id: str, asked: int, reply: Any) -> list[Full | None]:
         if isinstance(reply, ResponseError) or not _is_well_formed(reply, asked):

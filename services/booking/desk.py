@@ -1,17 +1,23 @@
 """The desk: where one process settles bookings, cancellations and moves, whatever waits of them together."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+from libs.common import failpoints
 from libs.common.crypto import Sealer
+from libs.common.errors import HallpassError
 from libs.common.groups import Groups
-from services.booking import metrics
+from services.booking import metrics, policy
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counters import Counters
-from services.booking.drafts import Draft
+from services.booking.counts import Ask as Asked
+from services.booking.counts import Full
+from services.booking.drafts import Draft, draft
+from services.booking.policy import Held
 from services.booking.schemas import JoinOut
+from services.booking.seen import Seen
 from services.booking.settle import Request, Settler
 
 
@@ -27,45 +33,107 @@ class Desk:
         self._sealer = sealer
         self._atomic = atomic
         self._crowd = crowd
-        self._counters: WeakKeyDictionary[asyncio.AbstractEventLoop, _Counter] = WeakKeyDictionary()
+        self._counters: WeakKeyDictionary[asyncio.AbstractEventLoop, Counter] = WeakKeyDictionary()
 
     async def book(self, asked: Booking) -> bytes:
         """Take places for everybody named, or for nobody; return the answer (PartyOut as JSON).
 
         Raises the first rule broken, or Unavailable where nothing can be said now: the same key finds out later.
         """
-        counter = self._here()
-        return cast(bytes, await counter.settled(asked, counter.settler.drafted(asked)))
+        return cast(bytes, await self.here().answer(asked))
 
     async def cancel(self, asked: Cancelling) -> JoinOut:
         """Give the place back."""
-        return cast(JoinOut, await self._here().settled(asked, None))
+        return cast(JoinOut, await self.here().answer(asked))
 
     async def move(self, asked: Moving) -> JoinOut:
         """Exchange the place for one in another slot of the same item: both happen, or neither."""
-        return cast(JoinOut, await self._here().settled(asked, None))
+        return cast(JoinOut, await self.here().answer(asked))
 
-    def _here(self) -> "_Counter":
+    def here(self) -> "Counter":
+        """Return the counter of the running loop."""
         loop = asyncio.get_running_loop()
         found = self._counters.get(loop)
         if found is None:
-            settler = Settler(
-                self._url,
-                self._sealer,
-                self._atomic,
-                crowd=self._crowd,
-                on_commit=lambda notes: self.on_commit(notes),
-            )
-            found = self._counters[loop] = _Counter(settler)
+            settler = Settler(self._url, self._sealer, Seen(), on_commit=lambda notes: self.on_commit(notes))
+            found = self._counters[loop] = Counter(settler, self._sealer, self._atomic, crowd=self._crowd)
         return found
 
 
-class _Counter:
+class Counter:
     """The desk as one event loop has it."""
 
-    def __init__(self, settler: Settler) -> None:
-        self.settler = settler
-        self._groups: Groups[Request] = Groups(settler.settle, observe=metrics.GROUP_SIZE.observe)
+    def __init__(self, settler: Settler, sealer: Sealer, atomic: Counters, *, crowd: int) -> None:
+        self._settler = settler
+        self._seen = settler.seen
+        self._sealer = sealer
+        self._atomic = atomic
+        self._crowd = crowd
+        self._groups: Groups[Request] = Groups(self.settle, observe=metrics.GROUP_SIZE.observe)
 
-    async def settled(self, asked: Ask, drafted: Draft | None) -> object:
-        return await self._groups.submit((asked, drafted))
+    async def answer(self, asked: Ask) -> object:
+        """Return the answer, or raise it."""
+        return await self._groups.submit((asked, self._drafted(asked)))
+
+    async def settle(self, requests: Sequence[Request]) -> list[Any]:
+        """Return for each request of a group its answer, or the exception that says why not."""
+        turned_away = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
+        let_in = [request for request in requests if id(request[0]) not in turned_away]
+        settled = await self._settler.settle(let_in)
+        results = turned_away | {id(asked): result for (asked, _), result in zip(let_in, settled, strict=True)}
+        refused = [asked for asked, _ in let_in if isinstance(results[id(asked)], HallpassError)]
+        self._atomic.release(_at_the_counter(asked) for asked in refused if isinstance(asked, Booking))
+        return [results[id(asked)] for asked, _ in requests]
+
+    async def close(self) -> None:
+        """Let go of the connection; another group makes one."""
+        await self._settler.close()
+
+    def _drafted(self, asked: Ask) -> Draft | None:
+        """Make a booking ready before it is decided, upon what was last seen of its slot; None where that is no use."""
+        if not isinstance(asked, Booking) or self._seen.looks_full(asked):
+            return None
+        offered = self._seen.get(asked.slot_id)
+        try:
+            return None if offered is None else draft(self._sealer, asked, offered)
+        except HallpassError:
+            return None  # said when its turn among the rules has come
+
+    async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
+        """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken.
+
+        Only a crowd is worth that: what they say may be a moment old, while PostgreSQL is exact, and quick for a few.
+        Nor are they asked, or given a lease, where so many places are left that nothing they say can be "full".
+        """
+        asks = [asked for asked in asks if not self._seen.is_roomy(asked.slot_id)]
+        if len(asks) < self._crowd:
+            return {}
+        failpoints.reach("settle.before_admit")
+        verdicts = await self._atomic.admit([_at_the_counter(asked) for asked in asks])
+        failpoints.reach("settle.after_admit")
+        return {
+            id(asked): refused
+            for asked, full in zip(asks, verdicts, strict=True)
+            if full is not None and (refused := self._refusal_by(asked, full)) is not None
+        }
+
+    def _refusal_by(self, asked: Booking, full: Full) -> HallpassError | None:
+        """Ask the rules about the slot as the counter has it, if that is how it was seen here a moment ago.
+
+        Who is not known to hold a place holds none in this slot.
+        """
+        seen = self._seen.get(asked.slot_id)
+        if seen is None or seen.slot.version != full.version or not self._seen.is_fresh(asked.slot_id):
+            return None
+        if seen.rules.max_per_day is not None or seen.rules.max_ahead is not None or seen.slot.deleted:
+            return None  # what the user holds in other slots is known to PostgreSQL alone
+        people = len(asked.attendees)
+        try:
+            policy.may_book(seen.offer, Held(), people=people, left=seen.left, user_is_disabled=False, now=asked.now)
+        except HallpassError as refused:
+            return refused.with_traceback(None)
+        return None
+
+
+def _at_the_counter(asked: Booking) -> Asked:
+    return Asked(asked.slot_id, asked.user_id, len(asked.attendees))

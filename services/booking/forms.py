@@ -48,8 +48,9 @@ class Answers:
     plain: dict[str, Any]
     sensitive: dict[str, Any]
 
-    def get(self, key: str) -> Any:
-        return self.sensitive.get(key, self.plain.get(key))
+    @property
+    def all(self) -> dict[str, Any]:
+        return self.plain | self.sensitive
 
 
 def check_all(form: list[FormField], attendees: list[dict[str, Any]]) -> list[Answers]:
@@ -120,6 +121,8 @@ def masked(value: Any, kind: str | None) -> str:
 def _text_of(value: Any) -> str:
     if not isinstance(value, str):
         raise _Fault("wrong_type")
+    if value.isprintable():
+        return value
     if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" for char in value):
         raise _Fault("bad_characters")
     return value

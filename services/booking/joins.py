@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinBooked, JoinRevoked, JoinStatus, SlotTaken
-from services.booking import answers as kept
 from services.booking import claims, errors, events, inventory, offers, policy
 from services.booking.models import Join, Slot, User
 from services.booking.offers import Offered
@@ -21,7 +20,8 @@ def may_book(session: Session, user: User, slot_id: str, *, people: int, now: da
     """Ask every rule that needs no form; return what is on offer, or raise the first rule broken."""
     offered = offers.find(session, slot_id)
     held = _held(session, user.id, offered.slot, now=now)
-    policy.may_book(offered.offer, held, people=people, user_is_disabled=user.disabled_at is not None, now=now)
+    is_disabled = user.disabled_at is not None
+    policy.may_book(offered.offer, held, people=people, left=offered.left, user_is_disabled=is_disabled, now=now)
     return offered
 
 
@@ -62,10 +62,8 @@ def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) ->
     policy.may_restore(_place(join), offered.offer, now=now)
     taken = inventory.take(session, join.slot_id, 1, holder=join.user_id, even_closed=True)
     if taken is None:
-        raise errors.SlotFull(left=offered.offer.left or 0, people=1)
-    all_answers = kept.opened(sealer, join)
-    person = claims.Person(join.id, 1, all_answers)
-    claims.hold(session, claims.wanted(sealer, offered.slot, offered.form, [person]))
+        raise errors.SlotFull(left=offered.left or 0, people=1)
+    claims.hold(session, claims.of_join(sealer, offered, join))
     _change(session, [join], status=JoinStatus.BOOKED, reason="", ended_at=None)
     _record(session, JoinBooked, [(join, offered, taken)], restored=True)
     return offered, join

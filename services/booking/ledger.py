@@ -9,15 +9,16 @@ from datetime import date, datetime
 from secrets import compare_digest
 from typing import Any
 
+from pydantic_core import to_json
+
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unauthenticated
-from libs.contracts.booking import JoinCancelled, JoinEvent, JoinMoved, JoinStatus, SlotTaken
-from services.booking import answers as kept
-from services.booking import errors, events, policy, views
+from libs.contracts.booking import JoinCancelled, JoinEvent, JoinMoved, JoinStatus
+from services.booking import claims, errors, events, inventory, moulds, policy, views
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
-from services.booking.drafts import Draft, draft, wanted
+from services.booking.drafts import Draft, draft
 from services.booking.offers import Offered
 from services.booking.policy import Held, Place
 from services.booking.rows import JoinRow
@@ -99,12 +100,11 @@ class Ledger:
         if first is not None:
             return first
         offered, ready = self._may_book(asked, drafted)
-        taken = self._count(offered, len(asked.attendees), asked)
+        self._count(offered, len(asked.attendees), asked)
         self._claim(ready.wanted)
         self.changes.booked.extend(ready.joins)
         self.changes.successes.append(ready.success)
-        inventory = taken.model_dump_json().encode()
-        self.changes.facts.extend(fact.finished(inventory) for fact in ready.facts)
+        self.changes.facts.extend(ready.facts(moulds.inventory(offered.slot)))
         self._hold(asked.user_id, offered.slot, len(asked.attendees))
         self.known.successes[asked.user_id, asked.key] = Success(asked.digest, answer=ready.answer)
         return ready.answer
@@ -115,7 +115,7 @@ class Ledger:
             if self._first_success(asked) is None:
                 self._may_book(asked, None)
         except HallpassError as refused:
-            return refused
+            return refused.with_traceback(None)  # which would hold the whole ledger until the collector comes
         return None
 
     def _first_success(self, asked: Booking) -> bytes | None:
@@ -133,6 +133,7 @@ class Ledger:
             offered.offer,
             self._held(asked, offered.slot),
             people=len(asked.attendees),
+            left=offered.left,
             user_is_disabled=self._is_disabled(asked),
             now=asked.now,
         )
@@ -146,12 +147,12 @@ class Ledger:
         """Give the user's place back, or raise why not. The row stays, as cancelled."""
         join, here = self._own(asked)
         policy.may_give_back(_place(join), here.offer, now=asked.now)
-        taken = self._count(here, -1, asked)
+        self._count(here, -1, asked)
         join.status, join.ended_at, join.version = JoinStatus.CANCELLED, asked.now, join.version + 1
         self.changes.cancelled[join.id] = join
         self.changes.released.append(join.id)
         self._hold(asked.user_id, here.slot, -1)
-        self._record(asked, JoinCancelled, join, here, taken)
+        self._record(asked, JoinCancelled, join, here)
         return views.join(self._sealer, join, here, now=asked.now)
 
     def move(self, asked: Moving) -> JoinOut:
@@ -165,18 +166,20 @@ class Ledger:
             raise errors.MoveElsewhere
         policy.may_give_back(_place(join), here.offer, now=asked.now)
         held = self._held(asked, there.slot, leaving=here.slot)
-        policy.may_book(there.offer, held, people=1, user_is_disabled=disabled, now=asked.now)
-        wishes = wanted(self._sealer, there, there.form, [join], [kept.opened(self._sealer, join)])
+        policy.may_book(there.offer, held, people=1, left=there.left, user_is_disabled=disabled, now=asked.now)
+        wishes = claims.of_join(self._sealer, there, join)
         self._free(wishes)
-        left = self._count(here, -1, asked)
-        taken = self._count(there, 1, asked)
+        self._count(here, -1, asked)
+        self._count(there, 1, asked)
         join.slot_id, join.version = there.slot.id, join.version + 1
         self.changes.moved[join.id] = join
         self.changes.released.append(join.id)
         self._claim(wishes)
         self._hold(asked.user_id, here.slot, -1)
         self._hold(asked.user_id, there.slot, 1)
-        self._record(asked, JoinMoved, join, there, taken, left=left, left_starts_at=here.slot.starts_at)
+        self._record(
+            asked, JoinMoved, join, there, left=inventory.current(here.slot), left_starts_at=here.slot.starts_at
+        )
         return views.join(self._sealer, join, there, now=asked.now)
 
     # --- helpers ---
@@ -213,7 +216,7 @@ class Ledger:
     def _hold(self, user_id: str, slot: Any, people: int) -> None:
         self.known.holdings[user_id, slot.item_id].append(Holding(slot.id, slot.date, slot.ends_at, people))
 
-    def _count(self, offered: Offered, people: int, asked: Ask) -> SlotTaken:
+    def _count(self, offered: Offered, people: int, asked: Ask) -> None:
         """Change the slot's count; each change has a version of its own, so that all are totally ordered."""
         slot = offered.slot
         count = self.changes.counts.setdefault(slot.id, Count(seen=slot.version, version=slot.version))
@@ -224,7 +227,6 @@ class Ledger:
         count.version = slot.version
         if people > 0:
             count.holders.add(asked.user_id)
-        return SlotTaken(slot_id=slot.id, taken=slot.taken, capacity=slot.capacity, version=slot.version)
 
     def _free(self, wishes: list[Wanted]) -> None:
         for wish in wishes:
@@ -236,12 +238,9 @@ class Ledger:
             self.known.claimed[wish.key] = wish.join_id
             self.changes.claims[wish.key] = wish
 
-    def _record(
-        self, asked: Ask, kind: type[JoinEvent], join: JoinRow, offered: Offered, taken: SlotTaken, **more: Any
-    ) -> None:
-        for fact in events.of_action(kind, [(join, offered, taken)], **more):
-            row = outbox.unfinished(fact, "slot", request_id=asked.request_id)
-            self.changes.facts.append(row.finished(taken.model_dump_json().encode()))
+    def _record(self, asked: Ask, kind: type[JoinEvent], join: JoinRow, offered: Offered, **more: Any) -> None:
+        for fact in events.of_action(kind, [(join, offered, inventory.current(offered.slot))], **more):
+            self.changes.facts.append(to_json(outbox.row(fact, request_id=asked.request_id)))
 
 
 def _place(join: JoinRow) -> Place:

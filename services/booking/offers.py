@@ -24,19 +24,30 @@ class Offered:
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def basis(self) -> tuple[Any, ...]:
+        """What `kept` was made of: it holds for every Offered with an equal one."""
+        return self.slot.id, self.slot.definition_version, self.item.version, self.hall.version
+
+    @property
     def offer(self) -> Offer:
-        return Offer(
-            slot_status=SlotStatus(self.slot.status),
-            day=self.slot.date,
-            starts_at=self.slot.starts_at,
-            ends_at=self.slot.ends_at,
-            capacity=self.slot.capacity,
-            taken=self.slot.taken,
-            item_status=ItemStatus(self.item.status),
-            rules=self.rules,
-            hall_status=HallStatus(self.hall.status),
-            timezone=self.hall.timezone,
-        )
+        found: Offer | None = self.kept.get("offer")
+        if found is None:
+            found = self.kept["offer"] = Offer(
+                slot_status=SlotStatus(self.slot.status),
+                day=self.slot.date,
+                starts_at=self.slot.starts_at,
+                ends_at=self.slot.ends_at,
+                item_status=ItemStatus(self.item.status),
+                rules=self.rules,
+                hall_status=HallStatus(self.hall.status),
+                timezone=self.hall.timezone,
+            )
+        return found
+
+    @property
+    def left(self) -> int | None:
+        """How many places are free; None where there is no limit."""
+        return None if self.slot.capacity is None else max(0, self.slot.capacity - self.slot.taken)
 
     @property
     def rules(self) -> Rules:

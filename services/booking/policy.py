@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from libs.contracts.booking import JoinStatus
@@ -11,23 +12,26 @@ from services.booking import errors
 
 @dataclass(frozen=True)
 class Offer:
-    """A slot as booking knows it, with what its item and hall say about it. Instants are UTC."""
+    """A slot as it is defined, with what its item and hall say about it. Instants are UTC."""
 
     slot_status: SlotStatus
     day: date
     starts_at: datetime
     ends_at: datetime
-    capacity: int | None
-    taken: int
     item_status: ItemStatus
     rules: Rules
     hall_status: HallStatus
     timezone: str
 
-    @property
-    def left(self) -> int | None:
-        """How many places are free; None where there is no limit."""
-        return None if self.capacity is None else max(0, self.capacity - self.taken)
+    @cached_property
+    def opens(self) -> datetime | None:
+        """The instant from which it can be booked, None where it always could."""
+        return self.rules.window_opens(self.day, self.timezone)
+
+    @cached_property
+    def closes(self) -> datetime:
+        """The first instant at which it can no longer be booked."""
+        return self.rules.window_closes(self.starts_at, self.ends_at)
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,11 @@ def may_see(offer: Offer) -> None:
         raise errors.SlotNotFound
 
 
-def may_book(offer: Offer, held: Held, *, people: int, user_is_disabled: bool, now: datetime) -> None:
-    """Raise the first broken rule of booking, in the order that users are promised (all but the form's)."""
+def may_book(offer: Offer, held: Held, *, people: int, left: int | None, user_is_disabled: bool, now: datetime) -> None:
+    """Raise the first broken rule of booking, in the order that users are promised (all but the form's).
+
+    `left` is how many places are free, None where there is no limit.
+    """
     may_see(offer)
     if user_is_disabled:
         raise errors.UserDisabled
@@ -69,15 +76,14 @@ def may_book(offer: Offer, held: Held, *, people: int, user_is_disabled: bool, n
         raise errors.SlotClosed
     _within_window(offer, now)
     _within_limits(offer.rules, held, people)
-    if offer.left is not None and people > offer.left:
-        raise errors.SlotFull(left=offer.left, people=people)
+    if left is not None and people > left:
+        raise errors.SlotFull(left=left, people=people)
 
 
 def _within_window(offer: Offer, now: datetime) -> None:
-    opens = offer.rules.window_opens(offer.day, offer.timezone)
-    if opens is not None and now < opens:
-        raise errors.TooEarly(opens_at=local(opens, offer.timezone), opens=opens.isoformat())
-    if now >= offer.rules.window_closes(offer.starts_at, offer.ends_at):
+    if offer.opens is not None and now < offer.opens:
+        raise errors.TooEarly(opens_at=local(offer.opens, offer.timezone), opens=offer.opens.isoformat())
+    if now >= offer.closes:
         raise errors.SlotEnded
 
 

@@ -78,7 +78,7 @@ def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> Form
         form=offered.form,
         prefill={key: value for key, value in said.items() if key in asked},
         party_max=offered.rules.party_max,
-        remaining=offered.offer.left,
+        remaining=offered.left,
     )
 
 
@@ -86,7 +86,7 @@ def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> Form
 def check(slot_id: Id, body: CheckIn, user: CurrentUser, session: Tx, now: Now) -> CheckOut:
     """Ask the rules before the form is filled in. It promises nothing."""
     offered = joins.may_book(session, users.get(session, user.id), slot_id, people=body.people, now=now)
-    return CheckOut(remaining=offered.offer.left)
+    return CheckOut(remaining=offered.left)
 
 
 @router.post("/joins", status_code=201, response_model=PartyOut, dependencies=[Limited])

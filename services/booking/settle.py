@@ -5,8 +5,8 @@ statements, slots first; where one of them does not touch what it should, all is
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -19,26 +19,23 @@ from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unavailable
 from libs.common.logs import logger
 from libs.common.outbox import RECORDED
+from libs.common.pipeline import Pipeline
 from libs.contracts.catalog import FormField, Rules, SlotStatus
-from services.booking import answers as kept
-from services.booking import policy, statements
+from services.booking import claims, statements
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
-from services.booking.counters import CHANGED, Counters
-from services.booking.counts import Ask as Asked
-from services.booking.counts import Count, Full
-from services.booking.drafts import Draft, draft, wanted
+from services.booking.counters import CHANGED
+from services.booking.counts import Count
+from services.booking.drafts import Draft, draft
 from services.booking.ledger import Changes, Holding, Known, Ledger, Success
 from services.booking.offers import Offered
-from services.booking.policy import Held
 from services.booking.rows import HallRow, ItemRow, JoinRow, SlotRow
+from services.booking.seen import Seen
 
 log = logger(__name__)
 
 ATTEMPTS = 5
 PATIENCE_S = 5.0  # with a database that neither answers nor refuses
-MOST_SEEN = 10_000
-SEEN_FRESH_S = 1.0  # how long what was seen of item and hall may stand beside what a counter says of the slot
 _SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
     # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
@@ -57,57 +54,31 @@ class Raced(Exception):
 class Settler:
     """Decides and writes groups of requests. Belongs to one event loop, and to one group at a time."""
 
-    def __init__(
-        self,
-        url: str,
-        sealer: Sealer,
-        atomic: Counters,
-        *,
-        crowd: int,
-        on_commit: Callable[[Mapping[str, Any]], None],
-    ) -> None:
+    def __init__(self, url: str, sealer: Sealer, seen: Seen, *, on_commit: Callable[[Mapping[str, Any]], None]) -> None:
         parsed = make_url(url).set(drivername="postgresql")
         self._conninfo = parsed.render_as_string(hide_password=False)
         self._sealer = sealer
-        self._atomic = atomic
-        self._crowd = crowd
+        self.seen = seen
         self._on_commit = on_commit
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._pipeline: Pipeline | None = None
         self._items: dict[str, ItemRow] = {}
         self._halls: dict[str, HallRow] = {}
-        self._seen: dict[str, Offered] = {}
-        self._seen_at: dict[str, float] = {}
 
     async def close(self) -> None:
         """Let go of the connection; the next group makes another."""
-        if self._connection is not None:
-            await self._connection.close()
-        self._connection = None
-
-    def drafted(self, asked: Booking) -> Draft | None:
-        """Make a booking ready before it is decided, upon what was last seen of its slot; None where that is no use."""
-        seen = self._seen.get(asked.slot_id)
-        return None if seen is None or self._looks_full(asked) else self._drafted_upon(asked, seen)
-
-    def _drafted_upon(self, asked: Booking, offered: Offered) -> Draft | None:
-        try:
-            return draft(self._sealer, asked, offered)
-        except HallpassError:
-            return None  # said when its turn among the rules has come
+        if self._pipeline is not None:
+            await self._pipeline.close()
+        self._pipeline = None
 
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request its answer, or the exception that says why not."""
         try:
-            turned_away = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
-            let_in = [request for request in requests if id(request[0]) not in turned_away]
             async with asyncio.timeout(PATIENCE_S):
-                results = turned_away | await self._results(let_in)
+                results = await self._results(requests)
         except (TimeoutError, OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("a group could not be settled", size=len(requests), error=type(error).__name__)
             await self.close()
             return [Unavailable() for _ in requests]
-        refused = [asked for asked, _ in let_in if isinstance(results[id(asked)], HallpassError)]
-        self._atomic.release(_at_the_counter(asked) for asked in refused if isinstance(asked, Booking))
         return [results[id(asked)] for asked, _ in requests]
 
     async def _results(self, requests: Sequence[Request]) -> dict[int, Any]:
@@ -116,47 +87,7 @@ class Settler:
         settled = await self._settled(left) if left else []
         return results | {id(asked): result for (asked, _), result in zip(left, settled, strict=True)}
 
-    # --- refusing without PostgreSQL, or without locks there ---
-
-    async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
-        """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken.
-
-        Only a crowd is worth that: what they say may be a moment old, while PostgreSQL is exact, and quick for a few.
-        """
-        if len(asks) < self._crowd:
-            return {}
-        failpoints.reach("settle.before_admit")
-        verdicts = await self._atomic.admit([_at_the_counter(asked) for asked in asks])
-        failpoints.reach("settle.after_admit")
-        return {
-            id(asked): refused
-            for asked, full in zip(asks, verdicts, strict=True)
-            if full is not None and (refused := self._refusal_by(asked, full)) is not None
-        }
-
-    def _refusal_by(self, asked: Booking, full: Full) -> HallpassError | None:
-        """Ask the rules about the slot as the counter has it, if that is how it was seen here a moment ago.
-
-        Who is not known to hold a place holds none in this slot.
-        """
-        seen = self._seen.get(asked.slot_id)
-        if seen is None or seen.slot.version != full.version:
-            return None
-        if time.monotonic() - self._seen_at[asked.slot_id] > SEEN_FRESH_S:
-            return None
-        if seen.rules.max_per_day is not None or seen.rules.max_ahead is not None or seen.slot.deleted:
-            return None  # what the user holds in other slots is known to PostgreSQL alone
-        try:
-            policy.may_book(seen.offer, Held(), people=len(asked.attendees), user_is_disabled=False, now=asked.now)
-        except HallpassError as refused:
-            return refused
-        return None
-
-    def _looks_full(self, asked: Booking) -> bool:
-        seen = self._seen.get(asked.slot_id)
-        if seen is None or seen.slot.capacity is None:
-            return False
-        return seen.slot.taken + len(asked.attendees) > seen.slot.capacity
+    # --- refusing without locks ---
 
     async def _refusals(self, asks: Sequence[Ask]) -> dict[int, HallpassError]:
         """Return who of those that ask for a full slot is refused, by what stands in the database.
@@ -164,20 +95,20 @@ class Settler:
         The crowd that comes after the last place takes no locks. The slot is read first and successes last: a request
         that has succeeded meanwhile under the same key is found.
         """
-        hopeless = [asked for asked in asks if isinstance(asked, Booking) and self._looks_full(asked)]
+        hopeless = [asked for asked in asks if isinstance(asked, Booking) and self.seen.looks_full(asked)]
         if not hopeless:
             return {}
         known = await self._read_again_where_lost(hopeless)
         ledger = Ledger(self._sealer, known)
-        self._see(known)
+        self.seen.note(known.offered)
         return {id(asked): refused for asked in hopeless if (refused := ledger.refusal(asked)) is not None}
 
     async def _read_again_where_lost(self, hopeless: list[Booking]) -> Known:
-        connection = await self._connected()
+        pipeline = await self._connected()
         try:
-            return await self._read(connection, hopeless, [], {}, locking=False)
+            return await self._read(pipeline, hopeless, [], {}, locking=False)
         except psycopg.OperationalError:
-            if not connection.closed:
+            if not pipeline.is_lost:
                 raise
             return await self._read(await self._connected(), hopeless, [], {}, locking=False)
 
@@ -213,61 +144,58 @@ class Settler:
     async def _transaction(self, requests: Sequence[Request]) -> list[Any]:
         asks = [asked for asked, _ in requests]
         for attempt in (1, 2):
-            connection = await self._connected()
+            pipeline = await self._connected()
             try:
-                await connection.execute("BEGIN")
                 failpoints.reach("settle.before_lock")
-                known = await self._known(connection, asks, [drafted for _, drafted in requests])
+                known = await self._known(pipeline, asks, [drafted for _, drafted in requests])
                 failpoints.reach("settle.after_lock")
                 break
             except psycopg.OperationalError:
                 # The server was restarted since the last group; nothing has been written yet.
-                if attempt == 2 or not connection.closed:
-                    await self._undo(connection)
+                if attempt == 2 or not pipeline.is_lost:
+                    await self._undo(pipeline)
                     raise
             except BaseException:
-                await self._undo(connection)
+                await self._undo(pipeline)
                 raise
         ledger = Ledger(self._sealer, known)
         try:
-            requests = await self._made_ready(connection, known, requests)
+            requests = await self._made_ready(pipeline, known, requests)
             results = [_decided(ledger, asked, drafted) for asked, drafted in requests]
-            await self._write(connection, ledger.changes)
+            await _write(pipeline, ledger.changes)
             counts = _counts(ledger)  # before the commit: what they say is true from then on
             failpoints.reach("settle.before_commit")
-            await connection.execute("COMMIT")
+            await pipeline.run(("COMMIT", ()))
         except BaseException:
-            await self._undo(connection)
+            await self._undo(pipeline)
             raise
         failpoints.reach("settle.after_commit")
-        self._see(known)
+        self.seen.note(known.offered)
         failpoints.reach("settle.before_apply")
         if counts:
             self._on_commit({RECORDED: True, CHANGED: counts})
         failpoints.reach("settle.after_apply")
         return results
 
-    async def _undo(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _undo(self, pipeline: Pipeline) -> None:
         try:
-            await connection.rollback()
+            await pipeline.run(("ROLLBACK", ()))
         except psycopg.Error:
-            await connection.close()
+            await pipeline.close()
 
     # --- reading ---
 
-    async def _known(
-        self, connection: psycopg.AsyncConnection[Any], asks: Sequence[Ask], drafts: Sequence[Draft | None]
-    ) -> Known:
+    async def _known(self, pipeline: Pipeline, asks: Sequence[Ask], drafts: Sequence[Draft | None]) -> Known:
         acted_on = sorted({asked.join_id for asked in asks if isinstance(asked, Cancelling | Moving)})
         where: dict[str, str] = {}
         if acted_on:
-            found = await connection.execute(statements.WHERE_JOINS_ARE, [statements.array(acted_on)])
-            where = dict(await found.fetchall())
-        return await self._read(connection, asks, drafts, where, locking=True)
+            [found] = await pipeline.run((statements.WHERE_JOINS_ARE, [statements.array(acted_on)]))
+            where = dict(found.rows)
+        return await self._read(pipeline, asks, drafts, where, locking=True)
 
     async def _read(
         self,
-        connection: psycopg.AsyncConnection[Any],
+        pipeline: Pipeline,
         asks: Sequence[Ask],
         drafts: Sequence[Draft | None],
         where: dict[str, str],
@@ -275,11 +203,12 @@ class Settler:
         locking: bool,
     ) -> Known:
         claimants = [asked for asked in asks if isinstance(asked, Booking | Moving)]
-        user_ids = statements.array({asked.user_id for asked in claimants})
-        slot_ids = statements.array({*(asked.slot_id for asked in claimants), *where.values()})
+        user_ids = statements.ids({asked.user_id for asked in claimants})
+        slot_ids = statements.ids({*(asked.slot_id for asked in claimants), *where.values()})
         keys = [(asked.user_id, asked.key) for asked in asks if isinstance(asked, Booking)]
         wishes = [wish for drafted in drafts if drafted is not None for wish in drafted.wanted]
-        reads: dict[str, tuple[str, list[str]]] = {
+        reads: dict[str, tuple[str, Sequence[str]]] = {
+            "begin": ("BEGIN", []),
             "users": (statements.USERS_LOCKED if locking else statements.USERS, [user_ids]),
             "slots": (statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
             "joins": (statements.JOINS_LOCKED, [statements.array(where)]),
@@ -287,9 +216,11 @@ class Settler:
             "claimed": (statements.CLAIMED, _keys_of(wishes)),
             "successes": (
                 statements.SUCCESSES,
-                [statements.array(user for user, _ in keys), statements.array(key for _, key in keys)],
+                [statements.ids([user for user, _ in keys]), statements.array(key for _, key in keys)],
             ),
         }
+        if not locking:
+            del reads["begin"]
         if not claimants:
             del reads["users"], reads["holdings"]
         if not where:
@@ -298,10 +229,8 @@ class Settler:
             del reads["claimed"]
         if not keys:
             del reads["successes"]
-        async with connection.pipeline():
-            cursors = {name: await connection.execute(*read) for name, read in reads.items()}
-            found = {name: await cursor.fetchall() for name, cursor in cursors.items()}
-        known = Known(users=dict(found.get("users", ())), offered=await self._offered(connection, found["slots"]))
+        found = {name: one.rows for name, one in zip(reads, await pipeline.run(*reads.values()), strict=True)}
+        known = Known(users=dict(found.get("users", ())), offered=await self._offered(pipeline, found["slots"]))
         for row in found.get("joins", ()):
             known.joins[row[0]] = JoinRow(*row)
         for user_id, item_id, *holding in found.get("holdings", ()):
@@ -313,85 +242,66 @@ class Settler:
             raise Raced  # moved between the two looks: its slot is not locked
         return known
 
-    async def _offered(self, connection: psycopg.AsyncConnection[Any], rows: list[Any]) -> dict[str, Offered]:
+    async def _offered(self, pipeline: Pipeline, rows: list[Any]) -> dict[str, Offered]:
         slots = [(SlotRow(*row[:15]), row[15], row[16]) for row in rows]
         stale_items = {slot.item_id for slot, version, _ in slots if not _is_at(self._items.get(slot.item_id), version)}
         stale_halls = {slot.hall_id for slot, _, version in slots if not _is_at(self._halls.get(slot.hall_id), version)}
         if stale_items or stale_halls:
-            items = await connection.execute(statements.ITEMS, [statements.array(stale_items)])
-            halls = await connection.execute(statements.HALLS, [statements.array(stale_halls)])
-            self._items |= {row[0]: _item(row) for row in await items.fetchall()}
-            self._halls |= {row[0]: HallRow(*row) for row in await halls.fetchall()}
-        return {slot.id: Offered(slot, self._items[slot.item_id], self._halls[slot.hall_id]) for slot, _, _ in slots}
+            items, halls = await pipeline.run(
+                (statements.ITEMS, [statements.array(stale_items)]), (statements.HALLS, [statements.array(stale_halls)])
+            )
+            self._items |= {row[0]: _item(row) for row in items.rows}
+            self._halls |= {row[0]: HallRow(*row) for row in halls.rows}
+        return {slot.id: self._as_seen(slot) for slot, _, _ in slots}
 
-    def _see(self, known: Known) -> None:
-        if len(self._seen) > MOST_SEEN:
-            self._seen.clear()
-            self._seen_at.clear()
-        self._seen |= known.offered
-        self._seen_at |= dict.fromkeys(known.offered, time.monotonic())
+    def _as_seen(self, slot: SlotRow) -> Offered:
+        """Put a slot beside its item and hall, with what was made of them when they were last seen."""
+        offered = Offered(slot, self._items[slot.item_id], self._halls[slot.hall_id])
+        seen = self.seen.get(slot.id)
+        return replace(offered, kept=seen.kept) if seen is not None and seen.basis == offered.basis else offered
 
-    async def _made_ready(
-        self, connection: psycopg.AsyncConnection[Any], known: Known, requests: Sequence[Request]
-    ) -> list[Request]:
+    async def _made_ready(self, pipeline: Pipeline, known: Known, requests: Sequence[Request]) -> list[Request]:
         """Draft what could not be drafted before, and look whether its claims are free."""
         ready, late = [], []
         for asked, drafted in requests:
             offered = known.offered.get(getattr(asked, "slot_id", ""))
             if offered is not None and isinstance(asked, Booking) and (drafted is None or not drafted.fits(offered)):
-                drafted = self._drafted_upon(asked, offered)
+                drafted = _drafted_upon(self._sealer, asked, offered)
                 late += drafted.wanted if drafted is not None else []
             join = known.joins.get(asked.join_id) if isinstance(asked, Moving) else None
             if offered is not None and join is not None:
-                late += wanted(self._sealer, offered, offered.form, [join], [kept.opened(self._sealer, join)])
+                late += claims.of_join(self._sealer, offered, join)
             ready.append((asked, drafted))
         if late:
-            found = await connection.execute(statements.CLAIMED, _keys_of(late))
-            known.claimed |= _claimed(await found.fetchall())
+            [found] = await pipeline.run((statements.CLAIMED, _keys_of(late)))
+            known.claimed |= _claimed(found.rows)
         return ready
-
-    # --- writing ---
-
-    async def _write(self, connection: psycopg.AsyncConnection[Any], changes: Changes) -> None:
-        written = []
-        async with connection.pipeline():
-            for statement, rows in _writes(changes):
-                _reach("before", statement)
-                cursor = await connection.execute(statement, [statements.rows(rows)])
-                _reach("after", statement)
-                written.append((cursor, len(rows)))
-                if statement is statements.COUNT and changes.released:
-                    await connection.execute(statements.RELEASE, [statements.array(changes.released)])
-        if any(cursor.rowcount != expected for cursor, expected in written):
-            raise Raced
 
     # --- the connection ---
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
+    async def _connected(self) -> Pipeline:
+        if self._pipeline is None or self._pipeline.is_lost:
+            connection = await psycopg.AsyncConnection.connect(
                 self._conninfo,
                 autocommit=True,
-                prepare_threshold=0,
                 connect_timeout=2,
                 application_name="hallpass-booking-groups",
                 options=_SETTINGS,
             )
-        return self._connection
+            self._pipeline = Pipeline(connection)
+        return self._pipeline
 
     def _is_lost(self) -> bool:
-        return self._connection is None or self._connection.closed
+        return self._pipeline is None or self._pipeline.is_lost
 
 
-def _at_the_counter(asked: Booking) -> Asked:
-    return Asked(asked.slot_id, asked.user_id, len(asked.attendees))
-
-
-def _reach(when: str, statement: str) -> None:
-    if statement is statements.COUNT:
-        failpoints.reach(f"settle.{when}_count")
-    elif statement is statements.RECORD:
-        failpoints.reach(f"settle.{when}_insert")
+async def _write(pipeline: Pipeline, changes: Changes) -> None:
+    failpoints.reach("settle.before_insert")
+    writes = list(_writes(changes))
+    found = await pipeline.run(*((statement, [rows]) for statement, rows, _ in writes))
+    if any(expected not in (None, one.count) for one, (_, _, expected) in zip(found, writes, strict=True)):
+        raise Raced
+    failpoints.reach("settle.after_insert")
 
 
 def _counts(ledger: Ledger) -> dict[str, Count]:
@@ -411,6 +321,13 @@ def _counts(ledger: Ledger) -> dict[str, Count]:
     return counts
 
 
+def _drafted_upon(sealer: Sealer, asked: Booking, offered: Offered) -> Draft | None:
+    try:
+        return draft(sealer, asked, offered)
+    except HallpassError:
+        return None  # said when its turn among the rules has come
+
+
 def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:
     try:
         if isinstance(asked, Booking):
@@ -420,11 +337,14 @@ def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:
         assert isinstance(asked, Moving)  # noqa: S101  # there are no others
         return ledger.move(asked)
     except HallpassError as refused:
-        return refused
+        return refused.with_traceback(None)
 
 
-def _writes(changes: Changes) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield statements and rows in the order of writing; the counts come first, so that they line up."""
+def _writes(changes: Changes) -> Iterator[tuple[str, bytes | str, int | None]]:
+    """Yield statements, their one parameter and how many rows they have to touch, in the order of writing.
+
+    The counts come first, so that they line up; what was claimed is let go of before it is claimed anew.
+    """
     counts = [
         to_json({"id": slot_id, "seen": count.seen, "people": count.people, "version": count.version})
         for slot_id, count in sorted(changes.counts.items())
@@ -437,8 +357,11 @@ def _writes(changes: Changes) -> Iterator[tuple[str, list[bytes]]]:
         to_json({"id": join.id, "slot_id": join.slot_id, "version": join.version}) for join in changes.moved.values()
     ]
     claims = [_claim(changes.claims[key]) for key in sorted(changes.claims)]
+    if counts:
+        yield statements.COUNT, statements.rows(counts), len(counts)
+    if changes.released:
+        yield statements.RELEASE, statements.array(changes.released), None
     everything = (
-        (statements.COUNT, counts),
         (statements.CANCEL, cancelled),
         (statements.MOVE, moved),
         (statements.BOOK, changes.booked),
@@ -446,7 +369,9 @@ def _writes(changes: Changes) -> Iterator[tuple[str, list[bytes]]]:
         (statements.REMEMBER, changes.successes),
         (statements.RECORD, changes.facts),
     )
-    return ((statement, rows) for statement, rows in everything if rows)
+    for statement, rows in everything:
+        if rows:
+            yield statement, statements.rows(rows), len(rows)
 
 
 def _claim(wish: Wanted) -> bytes:

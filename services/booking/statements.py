@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 # --- reading; the ones that end in _LOCKED take row locks, in the order in which their rows are sorted ---
 
-_USERS = "SELECT id::text, disabled_at IS NOT NULL FROM users WHERE id = ANY(%s::uuid[]) ORDER BY id"
+_USERS = "SELECT id::text, disabled_at IS NOT NULL FROM users WHERE id = ANY($1::uuid[]) ORDER BY id"
 _SLOTS = """
 SELECT s.id::text, s.item_id::text, s.hall_id::text, s.date, s.start, s."end", s.starts_at, s.ends_at, s.status,
     s.deleted, s.asked, s.capacity, s.taken, s.version, s.definition_version, i.version, h.version
 FROM slots s
 JOIN items i ON i.id = s.item_id
 JOIN halls h ON h.id = s.hall_id
-WHERE s.id = ANY(%s::uuid[])
+WHERE s.id = ANY($1::uuid[])
 ORDER BY s.id"""
 
 USERS = _USERS
@@ -29,34 +29,34 @@ SELECT j.user_id::text, j.item_id::text, j.slot_id::text, s.date, s.ends_at, cou
 FROM joins j
 JOIN slots s ON s.id = j.slot_id
 WHERE j.status = 'booked'
-    AND j.user_id = ANY(%s::uuid[])
-    AND j.item_id IN (SELECT item_id FROM slots WHERE id = ANY(%s::uuid[]))
+    AND j.user_id = ANY($1::uuid[])
+    AND j.item_id IN (SELECT item_id FROM slots WHERE id = ANY($2::uuid[]))
 GROUP BY j.user_id, j.item_id, j.slot_id, s.date, s.ends_at"""
 
 SUCCESSES = """
 SELECT f.user_id::text, f.key, f.request_digest, f.answer_sealed
-FROM unnest(%s::uuid[], %s::text[]) AS asked(user_id, key)
+FROM unnest($1::uuid[], $2::text[]) AS asked(user_id, key)
 JOIN successes f ON f.user_id = asked.user_id AND f.key = asked.key"""
 
 CLAIMED = """
 SELECT c.item_id::text, c.scope, c.field, c.digest, c.join_id::text
-FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bytea[]) AS asked(item_id, scope, field, digest)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) AS asked(item_id, scope, field, digest)
 JOIN claims c ON c.item_id = asked.item_id AND c.scope = asked.scope AND c.field = asked.field AND c.digest = asked.digest"""
 
 ITEMS = """
 SELECT id::text, hall_id::text, title, cover, status, form, form_version, rules, version
 FROM items
-WHERE id = ANY(%s::uuid[])"""
+WHERE id = ANY($1::uuid[])"""
 
-HALLS = "SELECT id::text, name, address, timezone, status, version FROM halls WHERE id = ANY(%s::uuid[])"
+HALLS = "SELECT id::text, name, address, timezone, status, version FROM halls WHERE id = ANY($1::uuid[])"
 
-WHERE_JOINS_ARE = "SELECT id::text, slot_id::text FROM joins WHERE id = ANY(%s::uuid[])"
+WHERE_JOINS_ARE = "SELECT id::text, slot_id::text FROM joins WHERE id = ANY($1::uuid[])"
 
 JOINS_LOCKED = """
 SELECT id::text, party_id::text, user_id::text, slot_id::text, item_id::text, hall_id::text, code, status, answers,
     sealed, form_version, created_at, reason, checked_in_at, missed_at, version, ended_at
 FROM joins
-WHERE id = ANY(%s::uuid[])
+WHERE id = ANY($1::uuid[])
 ORDER BY id
 FOR NO KEY UPDATE"""
 
@@ -69,27 +69,27 @@ UPDATE slots SET
     taken = slots.taken + change.people,
     capacity = CASE WHEN slots.asked IS NULL THEN NULL ELSE greatest(slots.asked, slots.taken + change.people) END,
     version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
+FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id
     AND slots.version = change.seen
     AND (slots.capacity IS NULL OR change.people <= 0 OR slots.taken + change.people <= slots.capacity)"""
 
 CANCEL = """
 UPDATE joins SET status = 'cancelled', ended_at = change.ended_at, version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, ended_at timestamptz, version int)
+FROM json_to_recordset($1) AS change(id uuid, ended_at timestamptz, version int)
 WHERE joins.id = change.id AND joins.status = 'booked' AND joins.checked_in_at IS NULL"""
 
 MOVE = """
 UPDATE joins SET slot_id = change.slot_id, version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, slot_id uuid, version int)
+FROM json_to_recordset($1) AS change(id uuid, slot_id uuid, version int)
 WHERE joins.id = change.id AND joins.status = 'booked' AND joins.checked_in_at IS NULL"""
 
-RELEASE = "DELETE FROM claims WHERE join_id = ANY(%s::uuid[])"
+RELEASE = "DELETE FROM claims WHERE join_id = ANY($1::uuid[])"
 
 
 def _insert(table: str, *columns: str) -> str:
     names = ", ".join(columns)
-    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, %s)"  # noqa: S608  # names of our own
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, $1)"  # noqa: S608  # names of our own
 
 
 BOOK = _insert(
@@ -120,11 +120,16 @@ def array(values: Iterable[str]) -> str:
     return "{" + ",".join(quoted) + "}"
 
 
+def ids(values: Iterable[str]) -> str:
+    """Return a literal of an array of ids, which need no quotes."""
+    return "{" + ",".join(values) + "}"
+
+
 def byte_array(values: Iterable[bytes]) -> str:
     """Return a literal of an array of bytea."""
     return array(f"\\x{value.hex()}" for value in values)
 
 
-def rows(of_json: Iterable[bytes]) -> str:
+def rows(of_json: Iterable[bytes]) -> bytes:
     """Return rows that are JSON already as one JSON array."""
-    return (b"[" + b",".join(of_json) + b"]").decode()
+    return b"[" + b",".join(of_json) + b"]"

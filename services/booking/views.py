@@ -95,7 +95,7 @@ def inventory(offered: Offered) -> InventoryOut:
         asked=offered.slot.asked,
         capacity=offered.slot.capacity,
         taken=offered.slot.taken,
-        remaining=offered.offer.left,
+        remaining=offered.left,
         version=offered.slot.version,
     )
 

@@ -12,11 +12,9 @@ from services.booking.counters import Ask, Count, Counters, Full
 from services.booking.counts import Epoch, Record
 from tests.world import World
 
-LOOP = asyncio.Runner()  # asking on one event loop: connections belong to the loop that made them
-
 
 def ask(counters: Counters, *asks: Ask) -> list[Full | None]:
-    return LOOP.run(counters.admit(asks))
+    return asyncio.run(counters.admit(asks))
 
 
 def redis_of(world: World) -> Redis:

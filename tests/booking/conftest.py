@@ -1,23 +1,19 @@
 """The atomic counters of a world, for the rooms that ask them."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from services.booking import counter_scripts
 from services.booking import counters as counters_module
 from services.booking.counters import Counters
-from tests.booking.at_the_counter import LOOP
 from tests.world import World, eventually
 
 
 @pytest.fixture
-def counters(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counters]:
+def counters(world: World, monkeypatch: pytest.MonkeyPatch) -> Counters:
     """Those of the booking service, knowing PostgreSQL's epoch, and patient: this machine may have much to do."""
     monkeypatch.setattr(counters_module, "BUDGET_S", 5)
     monkeypatch.setattr(counter_scripts, "FRESH_MS", 5_000)
     found: Counters = world.runtimes["booking"].resources.counters
     found.start()
     eventually(lambda: found.applier and found.applier.epoch)
-    yield found
-    LOOP.run(found.disconnect())
+    return found

@@ -17,7 +17,7 @@ from libs.common.ids import new_id
 from services.booking import counter_applier, counter_scripts
 from services.booking.counter_scripts import Script, keys_of
 from services.booking.counters import Ask, Count, Counters, Full
-from tests.booking.at_the_counter import LOOP, a_count, ask, epoch_of, outcomes, record, redis_of, say, stranger
+from tests.booking.at_the_counter import a_count, ask, epoch_of, outcomes, record, redis_of, say, stranger
 from tests.booking.builders import a_slot, booked, user_id
 from tests.conftest import Cluster
 from tests.world import World, eventually
@@ -234,7 +234,7 @@ def test_a_crowd_keeps_its_refusals_confirmed(
             await asyncio.sleep(0.01)
         return verdicts
 
-    verdicts = LOOP.run(a_second_of_asking())
+    verdicts = asyncio.run(a_second_of_asking())
 
     assert verdicts.count(Full(0, 1)) > 0.5 * len(verdicts)
     assert Full(0, 1) in verdicts[len(verdicts) // 2 :], "the first confirmation is over"

@@ -15,7 +15,6 @@ from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
 from services.booking import ledger
 from services.booking.asks import Ask, Booking, Cancelling, Moving
-from services.booking.settle import Settler
 from tests.booking.builders import Place, a_slot, booked, people_booked, stock
 from tests.world import World, eventually
 
@@ -25,19 +24,12 @@ def settled(world: World, *asks: Ask, again: Sequence[Ask] = ()) -> list[Any]:
     runtime = world.runtimes["booking"]
 
     async def story() -> list[Any]:
-        url = runtime.settings.database_url.get_secret_value()
-        settler = Settler(
-            url,
-            runtime.resources.sealer,
-            runtime.resources.counters,
-            crowd=runtime.settings.crowd,
-            on_commit=runtime.db.committed,
-        )
+        counter = runtime.resources.desk.here()
         try:
-            results = await settler.settle([(asked, None) for asked in asks])
-            return await settler.settle([(asked, None) for asked in again]) if again else results
+            results = await counter.settle([(asked, None) for asked in asks])
+            return list(await counter.settle([(asked, None) for asked in again])) if again else results
         finally:
-            await settler.close()
+            await counter.close()
 
     return asyncio.run(story())
 

@@ -6,11 +6,12 @@ import pytest
 
 from services.booking import counter_scripts, errors, statements
 from services.booking.counter_scripts import Script
-from services.booking.settle import Settler
+from services.booking.desk import Counter
+from services.booking.seen import Seen
 
 _UNGUARDED = """
 UPDATE slots SET taken = least(slots.taken + change.people, slots.capacity), version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
+FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id"""
 
 # Without locks. What is seen is from before the pause, so that two desks that look at about the same time see the same.
@@ -31,7 +32,7 @@ _BLIND = statements.SLOTS.replace("s.capacity", "NULL::integer")
 _COUNT_BLINDLY = """
 UPDATE slots SET taken = slots.taken + change.people, capacity = greatest(slots.asked, slots.taken + change.people),
     version = change.version
-FROM json_to_recordset(%s) AS change(id uuid, seen int, people int, version int)
+FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id"""
 
 
@@ -41,11 +42,12 @@ def with_redis_as_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     While Redis tells the truth that is right. Needs a world with crowd=1, so that everybody passes the counter.
     """
 
-    def refused(settler: Settler, asked: Any, full: Any) -> errors.SlotFull:
+    def refused(counter: Counter, asked: Any, full: Any) -> errors.SlotFull:
         return errors.SlotFull(left=full.left)
 
     monkeypatch.setattr(counter_scripts, "ADMIT", _without(counter_scripts.ADMIT, "and 'c' or 'r'", "and 'f' or 'r'"))
-    monkeypatch.setattr(Settler, "_refusal_by", refused)
+    monkeypatch.setattr(Counter, "_refusal_by", refused)
+    monkeypatch.setattr(Seen, "is_roomy", lambda seen, slot_id: False)
     monkeypatch.setattr(statements, "SLOTS", _BLIND)
     monkeypatch.setattr(statements, "SLOTS_LOCKED", _BLIND)
     monkeypatch.setattr(statements, "COUNT", _COUNT_BLINDLY)

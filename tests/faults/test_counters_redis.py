@@ -121,7 +121,6 @@ class Asking:
         return found
 
     def close(self) -> None:
-        self._loop.run(self.counters.disconnect())
         self._loop.close()
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("failpoints")
 
 # The steps of a request in their order. What is not committed at one of the first ones never was.
 BEFORE_COMMIT = [
-    *(f"settle.{when}_{step}" for step in ("admit", "lock", "count", "insert") for when in ("before", "after")),
+    *(f"settle.{when}_{step}" for step in ("admit", "lock", "insert") for when in ("before", "after")),
     "settle.before_commit",
 ]
 AFTER_COMMIT = [
