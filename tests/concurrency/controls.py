@@ -30,7 +30,9 @@ def without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 # Who passed the counter gets a place: no row is locked, and nobody looks at how many there are.
 _BLIND = statements.SLOTS.replace("s.capacity", "NULL::integer")
 _COUNT_BLINDLY = """
-UPDATE slots SET taken = slots.taken + change.people, capacity = greatest(slots.asked, slots.taken + change.people),
+UPDATE slots SET
+    taken = slots.taken + change.people,
+    capacity = CASE WHEN slots.asked IS NULL THEN NULL ELSE greatest(slots.asked, slots.taken + change.people) END,
     version = change.version
 FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id"""

@@ -112,6 +112,10 @@ class Model:
             return Answer(201) if first.request == request else Answer(409, "idempotency_key_reused")
         return self._answered(201, lambda: self._book(user, key, request))
 
+    def refusal(self, user: int, request: Request) -> Answer:
+        """Return what keeps a request out that does not fit into its slot, whatever its key says."""
+        return self._answered(201, lambda: self._may_book(user, request.slot, len(request.badges)))
+
     def _book(self, user: int, key: str, request: Request) -> None:
         people = len(request.badges)
         self._may_book(user, request.slot, people)
