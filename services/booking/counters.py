@@ -107,6 +107,11 @@ class Counters:
         """
         self._hand_over(asks)
 
+    def doubt(self, slot_ids: Iterable[str]) -> None:
+        """Say that nobody knows whether a commit of theirs came about: they are read anew."""
+        for slot_id in slot_ids:
+            self._want(slot_id, holders=True)
+
     async def admit(self, asks: Sequence[Ask]) -> list[Full | None]:
         """Return for each request whether its slot is full; None means that PostgreSQL has to be asked."""
         if self.applier is None or not asks:

@@ -55,7 +55,13 @@ class Desk:
         loop = asyncio.get_running_loop()
         found = self._counters.get(loop)
         if found is None:
-            settler = Settler(self._url, self._sealer, Seen(), on_commit=lambda notes: self.on_commit(notes))
+            settler = Settler(
+                self._url,
+                self._sealer,
+                Seen(),
+                on_commit=lambda notes: self.on_commit(notes),
+                on_doubt=self._atomic.doubt,
+            )
             found = self._counters[loop] = Counter(settler, self._sealer, self._atomic, crowd=self._crowd)
         return found
 

@@ -52,14 +52,26 @@ class Raced(Exception):
 
 
 class Settler:
-    """Decides and writes groups of requests. Belongs to one event loop, and to one group at a time."""
+    """Decides and writes groups of requests. Belongs to one event loop, and to one group at a time.
 
-    def __init__(self, url: str, sealer: Sealer, seen: Seen, *, on_commit: Callable[[Mapping[str, Any]], None]) -> None:
+    `on_doubt` gets the slots of a commit that was asked for and never confirmed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        sealer: Sealer,
+        seen: Seen,
+        *,
+        on_commit: Callable[[Mapping[str, Any]], None],
+        on_doubt: Callable[[Iterable[str]], None],
+    ) -> None:
         parsed = make_url(url).set(drivername="postgresql")
         self._conninfo = parsed.render_as_string(hide_password=False)
         self._sealer = sealer
         self.seen = seen
         self._on_commit = on_commit
+        self._on_doubt = on_doubt
         self._pipeline: Pipeline | None = None
         self._items: dict[str, ItemRow] = {}
         self._halls: dict[str, HallRow] = {}
@@ -165,7 +177,7 @@ class Settler:
             await _write(pipeline, ledger.changes)
             counts = _counts(ledger)  # before the commit: what they say is true from then on
             failpoints.reach("settle.before_commit")
-            await pipeline.run(("COMMIT", ()))
+            await self._commit(pipeline, counts)
         except BaseException:
             await self._undo(pipeline)
             raise
@@ -176,6 +188,13 @@ class Settler:
             self._on_commit({RECORDED: True, CHANGED: counts})
         failpoints.reach("settle.after_apply")
         return results
+
+    async def _commit(self, pipeline: Pipeline, counts: Mapping[str, Count]) -> None:
+        try:
+            await pipeline.run(("COMMIT", ()))
+        except BaseException:
+            self._on_doubt(counts)
+            raise
 
     async def _undo(self, pipeline: Pipeline) -> None:
         try:
