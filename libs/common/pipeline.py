@@ -45,7 +45,8 @@ class Pipeline:
     async def run(self, *statements: tuple[str, Sequence[Parameter]]) -> list[Found]:
         """Carry out statements with `$1` for parameters, which go as text; return what each found, in order.
 
-        The first that fails is raised (a psycopg.Error), and those after it were not carried out.
+        The first that fails is raised (a psycopg.Error), and those after it were not carried out. Where waiting fails or
+        is cancelled, the connection is lost.
         """
         expected: list[tuple[str, bytes] | None] = []  # what is prepared, None for what a statement returns
         for statement, parameters in statements:
@@ -58,7 +59,11 @@ class Pipeline:
             self._pgconn.send_query_prepared(name, [_encoded(parameter) for parameter in parameters])
             expected.append(None)
         self._pgconn.pipeline_sync()
-        results = await self._connection.wait(_results(self._pgconn, len(expected) + 1))
+        try:
+            results = await self._connection.wait(_results(self._pgconn, len(expected) + 1))
+        except BaseException:
+            self._pgconn.finish()  # what is still to come would be taken for the answer to the next statements
+            raise
         found = []
         for prepared, result in zip(expected, results, strict=False):
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
