@@ -302,7 +302,7 @@ def _refuse(runtime: Runtime, scope: Scope, error: Exception) -> Answer | None:
     known = _known(error, scope, max_body_bytes=runtime.settings.max_body_bytes)
     if known is None:
         return None
-    language = Headers(scope=scope).get("accept-language", "")
+    language = next((value for name, value in scope["headers"] if name == b"accept-language"), b"").decode("latin-1")
     return problem(known, language, service=runtime.service.name)
 
 

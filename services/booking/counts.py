@@ -2,10 +2,10 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """One request for places, at the counter."""
 
     slot_id: str
