@@ -10,13 +10,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
-from libs.common.errors import NotFound, Stale
+from libs.common.errors import NotFound
 from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
-from services.catalog import errors, etags, facts, policy
+from services.catalog import edits, errors, facts, policy
 from services.catalog.models import Day, Hall, Item, Slot
 from services.catalog.schemas import DayIn, SlotIn
 
@@ -102,6 +102,7 @@ def save(
     day, is_new = _claim(session, item_id, on, precondition)
     standing = slots_of(session, item_id, on, lock=True)
     before = None if is_new else summary(day, standing)
+    loaded = {} if is_new else fields(standing, note=day.note)
     kept = _match(data.slots, standing)
     _check(data.slots, kept)
     gone = [slot for slot in standing if slot not in kept]
@@ -114,7 +115,9 @@ def save(
     day.version += 0 if is_new else 1
     session.flush()
     outbox.record(session, *(facts.of_slot(slot) for slot in changed))
-    after = summary(day, slots_of(session, item_id, on))
+    stands = slots_of(session, item_id, on)
+    edits.note(session, staff, day, before=loaded, after=fields(stands, note=day.note))
+    after = summary(day, stands)
     _audit(session, staff, "day.created" if is_new else "day.edited", where, on, before=before, after=after)
     return where, day, is_new
 
@@ -125,7 +128,7 @@ def delete(session: Session, staff: Staff, item_id: str, on: date, *, if_match: 
     day = _locked(session, item_id, on)
     if day is None:
         raise NotFound
-    etags.require(if_match, day)
+    edits.require(session, if_match, day)
     standing = slots_of(session, item_id, on, lock=True)
     refuse_joins(standing)
     before = summary(day, standing)
@@ -159,16 +162,22 @@ def summary(day: Day, slots: Sequence[Slot]) -> dict[str, Any]:
     """Return what the audit trail keeps of a day."""
     return {
         "note": day.note,
-        "slots": [
-            {
-                "id": slot.id,
-                "start": _clock(slot.start),
-                "end": _clock(slot.end),
-                "capacity": slot.capacity,
-                "status": slot.status,
-            }
-            for slot in slots
-        ],
+        "slots": [_definition(slot) for slot in slots],
+    }
+
+
+def fields(slots: Sequence[Slot], **more: Any) -> edits.Fields:
+    """Return a day as its editor sees it change: each slot is one field."""
+    return more | {f"slots.{slot.id}": _definition(slot) for slot in slots}
+
+
+def _definition(slot: Slot) -> dict[str, Any]:
+    return {
+        "id": slot.id,
+        "start": _clock(slot.start),
+        "end": _clock(slot.end),
+        "capacity": slot.capacity,
+        "status": slot.status,
     }
 
 
@@ -185,8 +194,8 @@ def _claim(session: Session, item_id: str, on: date, precondition: Precondition)
     if precondition.if_match is not None:
         day = _locked(session, item_id, on)
         if day is None:
-            raise Stale(version=None, etag=None)
-        etags.require(precondition.if_match, day)
+            raise errors.DayGone(version=None, etag=None)
+        edits.require(session, precondition.if_match, day)
         return day, False
     if precondition.if_none_match is None or precondition.if_none_match.strip() != "*":
         raise errors.DayVersionMissing
@@ -198,7 +207,7 @@ def _claim(session: Session, item_id: str, on: date, precondition: Precondition)
     )
     if made is None:
         present = session.scalars(select(Day).where(Day.item_id == item_id, Day.date == on)).one_or_none()
-        raise Stale(version=present and present.version, etag=present and etags.of(present))
+        raise errors.DayGone(version=None, etag=None) if present is None else edits.outdated(session, present, loaded=0)
     return made, True
 
 

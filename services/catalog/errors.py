@@ -1,6 +1,6 @@
 """The refusals of catalog, each with its code and its sentence in both languages."""
 
-from libs.common.errors import Conflict, Forbidden, Invalid, Texts, Unversioned
+from libs.common.errors import Conflict, Forbidden, Invalid, Stale, Texts, Unversioned
 
 # --- halls, categories, items ---
 
@@ -65,6 +65,26 @@ class FormUnfit(Invalid):
 class RulesUnfit(Invalid):
     code = "rules_unfit"
     texts = Texts(en="The rules contradict themselves; see `params.faults`.", zh="预约规则设置有误，请检查后重试")
+
+
+# --- two who edit one thing ---
+
+
+class EditedMeanwhile(Stale):
+    """The same, with what is known: `changes` lists {field, before, after, by, at} since the caller's version.
+
+    A day's slot is a field by the name of `slots.<id>`; null stands for a slot that was not, or is no more. `by` names all
+    who edited.
+    """
+
+    texts = Texts(
+        en="{by} has changed this meanwhile; see `params.changes`. Load it again, then repeat your change.",
+        zh="{by} 已修改此内容，请查看变更，刷新后重新修改",
+    )
+
+
+class DayGone(Stale):
+    texts = Texts(en="Somebody has deleted this day meanwhile.", zh="该日期已被他人删除，请刷新后重试")
 
 
 # --- days, slots, templates ---

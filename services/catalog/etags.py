@@ -1,10 +1,9 @@
 """ETags of what staff edit, and what If-Match and If-None-Match say about them (RFC 9110, 13.1)."""
 
+import re
 from typing import Annotated, Protocol
 
 from fastapi import Header
-
-from libs.common.errors import Stale
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=500, description="the ETag that was loaded")]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=500)]
@@ -33,7 +32,7 @@ def none_match(header: str | None, etag: str) -> bool:
     return header is not None and matches(header.replace("W/", ""), etag)
 
 
-def require(header: str | None, row: Versioned) -> None:
-    """Raise Stale where the caller names a version and it is not the present one."""
-    if header is not None and not matches(header, of(row)):
-        raise Stale(version=row.version, etag=of(row))
+def version_in(header: str, row: Versioned) -> int | None:
+    """Return which version of the row a header names, as far as it is one that there ever was."""
+    found = re.search(rf'"{re.escape(str(row.id))}\.(\d{{1,9}})"', header, re.ASCII)
+    return int(found[1]) if found else None

@@ -13,7 +13,7 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.catalog import HallStatus
 from libs.contracts.principals import Staff
-from services.catalog import changes, errors, etags, facts, policy, stats
+from services.catalog import changes, edits, errors, facts, policy, stats
 from services.catalog.models import Hall, Slot
 from services.catalog.schemas import HallIn, HallPatch
 
@@ -54,7 +54,7 @@ def create(session: Session, staff: Staff, data: HallIn) -> Hall:
 def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_match: str | None, now: datetime) -> Hall:
     """Change what differs. Closing with joins ahead needs the caller's word; they stay."""
     hall = _locked(session, staff, hall_id)
-    etags.require(if_match, hall)
+    edits.require(session, if_match, hall)
     wanted = _columns(changes.given(data, apart={"accept_joins_ahead"}))
     if wanted.get("timezone", hall.timezone) != hall.timezone:
         _check_zone(wanted["timezone"])
@@ -64,9 +64,10 @@ def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_ma
     changed = changes.apply(hall, wanted)
     if changed is None:
         return hall
-    session.flush()
-    outbox.record(session, facts.of_hall(hall))
     before, after = changed
+    session.flush()
+    edits.note(session, staff, hall, before=before, after=after)
+    outbox.record(session, facts.of_hall(hall))
     audit.record(
         session,
         staff,

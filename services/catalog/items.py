@@ -13,7 +13,7 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.catalog import ItemStatus
 from libs.contracts.principals import Staff
-from services.catalog import changes, errors, etags, facts, halls, policy, stats
+from services.catalog import changes, edits, errors, facts, halls, policy, stats
 from services.catalog.models import Category, Hall, Item, Slot
 from services.catalog.schemas import ItemIn, ItemPatch
 
@@ -72,7 +72,7 @@ def create(session: Session, staff: Staff, data: ItemIn) -> Item:
 def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_match: str | None, now: datetime) -> Item:
     """Change what differs. Making it invisible with joins ahead needs the caller's word; they stay."""
     item = _locked(session, staff, item_id)
-    etags.require(if_match, item)
+    edits.require(session, if_match, item)
     wanted = changes.given(data, apart={"accept_joins_ahead"})
     _check(session, data, wanted)
     hides = wanted.get("status", item.status) not in policy.VISIBLE_ITEM and item.status in policy.VISIBLE_ITEM
@@ -85,6 +85,7 @@ def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_ma
     if "form" in after:
         item.form_version += 1
     session.flush()
+    edits.note(session, staff, item, before=before, after=after)
     outbox.record(session, facts.of_item(item))
     audit.record(
         session,

@@ -138,6 +138,19 @@ class Slot(Base):
         return bool(self.taken + self.booked + self.cancelled + self.revoked + self.checked_in + self.missed)
 
 
+class Edit(Base):
+    """What one edit changed of a hall, an item or a day: each field as it was and as it is in the `version` it made."""
+
+    __tablename__ = "edits"
+
+    object_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    staff_name: Mapped[str | None]
+    edited_at: Mapped[datetime] = mapped_column(index=True)
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+
+
 class Template(Base):
     """A named set of periods that fills days: of one hall, or (no hall) for all of them."""
 
