@@ -319,6 +319,7 @@ def _item(api: Api, item: Item, hall_id: str, category_id: str, order: int) -> N
         "to": (first + timedelta(days=DAYS - 1)).isoformat(),
         "weekdays": item.weekdays,
         "periods": item.periods,
+        "holidays": "ignore",  # there is something to book whenever somebody tries
     }
     api.post(f"/catalog/staff/items/{item_id}/days/fill", fill)
 

@@ -151,6 +151,13 @@ class RangeUnfit(Invalid):
     )
 
 
+class GlobalSpecialDay(Forbidden):
+    code = "global_special_day"
+    texts = Texts(
+        en="Only a super admin sets the special days of all halls.", zh="全局的休息日和工作日只能由超级管理员设置"
+    )
+
+
 class GlobalTemplate(Forbidden):
     code = "global_template"
     texts = Texts(en="Only a super admin edits the templates of all halls.", zh="全局模板只能由超级管理员修改")

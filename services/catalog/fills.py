@@ -1,7 +1,8 @@
-"""Filling many days at once: a range by periods or a template, or copies of one day."""
+"""Filling many days at once: a range by a plan for the week, or copies of one day."""
 
-from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import insert
@@ -13,72 +14,97 @@ from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
-from services.catalog import days, errors, facts, policy, templates
+from services.catalog import days, errors, facts, policy, special_days, templates
 from services.catalog.days import Place
 from services.catalog.models import Day, Slot
-from services.catalog.policy import Period
-from services.catalog.schemas import MOST_DATES, Filled, FillIn, Skipped
+from services.catalog.policy import Part, Period, Plan
+from services.catalog.schemas import Filled, FillIn, NamedDate, Skipped
+from services.catalog.workdays import SpecialKind
+
+MONDAY = 1
 
 
 def fill(session: Session, staff: Staff, item_id: str, data: FillIn) -> Filled:
-    """Make the days of a range that do not exist yet; those that do are left alone and told."""
-    span = (data.to - data.from_).days + 1
-    if not 1 <= span <= MOST_DATES:
-        raise errors.RangeUnfit(days=MOST_DATES)
+    """Make the days of a range that do not exist yet; those that do, and days off, are left alone and told."""
+    dates = special_days.dates_between(data.from_, data.to)
     where = days.place(session, staff, item_id, to_define=True)
-    periods = _periods(session, where, data)
-    weekdays = set(data.weekdays or range(1, 8))
-    dates = [data.from_ + timedelta(days=ahead) for ahead in range(span)]
-    wanted = [day for day in dates if day.isoweekday() in weekdays]
-    return _lay_out(session, staff, where, wanted, periods, note=data.note, action="days.filled")
+    plan = _plan(session, where, data)
+    specials = special_days.known(session, where.hall.id, dates, statutory=plan.observes)
+    wanted = {on: periods for on in dates if (periods := plan.periods_on(on, specials.get(on)))}
+    off = {
+        on: special.name for on, special in specials.items() if on not in wanted and plan.periods_of(on.isoweekday())
+    }
+    filled = _lay_out(session, staff, where, wanted, note=data.note, action="days.filled")
+    return Filled(
+        created=filled.created,
+        slots=filled.slots,
+        skipped=_by_date(filled.skipped + [Skipped(date=on, reason="day_off", name=off[on]) for on in off]),
+        workdays=[
+            NamedDate(date=on, name=specials[on].name)
+            for on in filled.created
+            if on in specials and specials[on].kind == SpecialKind.WORKDAY
+        ],
+        years_not_announced=special_days.years_not_announced(dates) if plan.observes else [],
+    )
 
 
 def copy(session: Session, staff: Staff, item_id: str, on: date, dates: Iterable[date]) -> Filled:
     """Copy a day's note and open slots onto other dates; days that exist are left alone and told."""
     where = days.place(session, staff, item_id, to_define=True)
     day, slots = days.get(session, item_id, on)
-    periods = [
+    periods = tuple(
         Period(start=slot.start, end=slot.end, capacity=slot.capacity)
         for slot in slots
         if slot.status == SlotStatus.OPEN
-    ]
-    return _lay_out(session, staff, where, sorted(set(dates)), periods, note=day.note, action="days.copied")
+    )
+    wanted = dict.fromkeys(sorted(dates), periods)
+    return _lay_out(session, staff, where, wanted, note=day.note, action="days.copied")
 
 
-def _periods(session: Session, where: Place, data: FillIn) -> list[Period]:
+def _plan(session: Session, where: Place, data: FillIn) -> Plan:
     if data.template_id is not None:
-        return templates.periods_for(session, data.template_id, hall_id=where.hall.id)
-    periods = [Period(start=found.start, end=found.end, capacity=found.capacity) for found in data.periods or []]
-    policy.check_periods([(period.start, period.end) for period in periods])
-    return periods
+        plan = templates.plan_for(session, data.template_id, hall_id=where.hall.id)
+    else:
+        periods = tuple(Period(start=one.start, end=one.end, capacity=one.capacity) for one in data.periods or [])
+        policy.check_periods([(period.start, period.end) for period in periods])
+        plan = Plan(parts=(Part(policy.EVERY_DAY, periods),), observes=True, makeup_as=MONDAY)
+    return Plan(
+        parts=plan.parts if data.weekdays is None else plan.narrowed(data.weekdays).parts,
+        observes=plan.observes if data.holidays is None else data.holidays == "observe",
+        makeup_as=data.makeup_as or plan.makeup_as,
+    )
 
 
 def _lay_out(
     session: Session,
     staff: Staff,
     where: Place,
-    dates: Sequence[date],
-    periods: Sequence[Period],
+    wanted: Mapping[date, Sequence[Period]],
     *,
     note: str,
     action: str,
 ) -> Filled:
+    """Make these days with these periods, but for those that exist already or have no such times."""
     slots: dict[date, list[dict[str, Any]]] = {}
     skipped = []
-    for on in dates:
+    for on, periods in wanted.items():
         try:
             slots[on] = [_slot(where, on, period) for period in periods]
         except errors.NoSuchLocalTime:
             skipped.append(Skipped(date=on, reason="no_such_local_time"))
-    created = _make_days(session, where.item.id, list(slots), note)
-    skipped += [Skipped(date=on, reason="exists") for on in slots if on not in created]
-    rows = [slot for on in slots if on in created for slot in slots[on]]
+    created = sorted(_make_days(session, where.item.id, list(slots), note))
+    skipped += [Skipped(date=on, reason="exists") for on in slots.keys() - set(created)]
+    rows = [slot for on in created for slot in slots[on]]
     if rows:
         session.execute(insert(Slot), rows)
         outbox.record(session, *(facts.of_slot(Slot(**row)) for row in rows))
     if created:
-        _audit(session, staff, action, where, sorted(created), periods, note)
-    return Filled(created=sorted(created), slots=len(rows), skipped=sorted(skipped, key=lambda one: one.date))
+        _audit(session, staff, action, where, {on: wanted[on] for on in created}, note)
+    return Filled(created=created, slots=len(rows), skipped=_by_date(skipped))
+
+
+def _by_date(skipped: Iterable[Skipped]) -> list[Skipped]:
+    return sorted(skipped, key=lambda one: one.date)
 
 
 def _slot(where: Place, on: date, period: Period) -> dict[str, Any]:
@@ -116,15 +142,22 @@ def _audit(
     staff: Staff,
     action: str,
     where: Place,
-    created: Sequence[date],
-    periods: Sequence[Period],
+    created: Mapping[date, Sequence[Period]],
     note: str,
 ) -> None:
-    after = {
-        "days": [on.isoformat() for on in created],
-        "note": note,
-        "periods": [templates.as_json(period) for period in periods],
-    }
+    dates_of: defaultdict[tuple[Period, ...], list[str]] = defaultdict(list)
+    for on, periods in created.items():
+        dates_of[tuple(periods)].append(on.isoformat())
+    made = [
+        {"days": dates, "periods": [templates.as_json(period) for period in periods]}
+        for periods, dates in dates_of.items()
+    ]
     audit.record(
-        session, staff, action, object_type="item", object_id=where.item.id, hall_id=where.hall.id, after=after
+        session,
+        staff,
+        action,
+        object_type="item",
+        object_id=where.item.id,
+        hall_id=where.hall.id,
+        after={"note": note, "made": made},
     )

@@ -152,7 +152,11 @@ class Edit(Base):
 
 
 class Template(Base):
-    """A named set of periods that fills days: of one hall, or (no hall) for all of them."""
+    """A named set of periods, or a whole week of them, that fills days: of one hall, or (no hall) for all of them.
+
+    `week` lists parts {weekdays, periods}; where it is empty, `periods` are those of every weekday. `holidays` says whether
+    the calendar is observed, `makeup_as` which weekday a make-up workday is like.
+    """
 
     __tablename__ = "templates"
 
@@ -160,9 +164,31 @@ class Template(Base):
     hall_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("halls.id"))
     name: Mapped[str]
     periods: Mapped[list[Any]]
+    week: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    holidays: Mapped[str] = mapped_column(server_default="observe")
+    makeup_as: Mapped[int] = mapped_column(server_default=text("1"))
     version: Mapped[int]
 
     __table_args__ = (
+        CheckConstraint("holidays IN ('observe', 'ignore')", name="known_holidays"),
+        CheckConstraint("makeup_as BETWEEN 1 AND 7", name="makeup_as_a_weekday"),
         Index("uq_templates_hall_name", "hall_id", "name", unique=True, postgresql_where=text("hall_id IS NOT NULL")),
         Index("uq_templates_global_name", "name", unique=True, postgresql_where=text("hall_id IS NULL")),
+    )
+
+
+class SpecialDay(Base):
+    """A date that staff say is a day off or a workday, whatever the calendar says: for one hall, or (no hall) for all."""
+
+    __tablename__ = "special_days"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("halls.id"))
+    date: Mapped[date]
+    kind: Mapped[str]
+    name: Mapped[str]
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('day_off', 'workday')", name="known_kind"),
+        Index("uq_special_days_hall_date", "hall_id", "date", unique=True, postgresql_nulls_not_distinct=True),
     )

@@ -2,8 +2,8 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Literal
@@ -21,12 +21,15 @@ from libs.contracts.catalog import (
     Rules,
 )
 from services.catalog import errors
+from services.catalog.workdays import Special, SpecialKind
 
 SlotState = Literal["bookable", "not_yet", "full", "ended", "closed"]
 
 VISIBLE_ITEM = (ItemStatus.OPEN, ItemStatus.STOPPED)
 MOST_SLOTS = 48
 MOST_FIELDS = 50
+FRIDAY = 5
+EVERY_DAY = frozenset(range(1, 8))
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 
@@ -146,26 +149,75 @@ class Period:
     capacity: int | None
 
 
-def check_periods(periods: Sequence[tuple[time, time]], *, retired: Iterable[int] = ()) -> None:
+def check_periods(periods: Sequence[tuple[time, time]], *, retired: Iterable[int] = (), field: str = "slots") -> None:
     """Raise PeriodsUnfit unless each period ends after its start, none overlaps another, and they are at most 48.
 
-    Those at the indexes `retired` (closed slots that had joins) stay for the record only: they do not count.
+    Those at the indexes `retired` (closed slots that had joins) stay for the record only: they do not count. `field` is
+    where the caller has the periods from.
     """
     faults: list[dict[str, object]] = []
     for index, (start, end) in enumerate(periods):
         if start >= end:
-            faults.append({"field": f"slots.{index}", "reason": "end_not_after_start"})
+            faults.append({"field": f"{field}.{index}", "reason": "end_not_after_start"})
     left_out = set(retired)
     in_order = sorted((start, end, index) for index, (start, end) in enumerate(periods) if index not in left_out)
     if len(in_order) > MOST_SLOTS:
-        faults.append({"field": "slots", "reason": "too_many", "most": MOST_SLOTS})
+        faults.append({"field": field, "reason": "too_many", "most": MOST_SLOTS})
     latest: time | None = None
     for start, end, index in in_order:
         if latest is not None and start < latest:
-            faults.append({"field": f"slots.{index}", "reason": "overlap"})
+            faults.append({"field": f"{field}.{index}", "reason": "overlap"})
         latest = end if latest is None else max(latest, end)
     if faults:
         raise errors.PeriodsUnfit(faults=faults)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The periods of some weekdays (1 is Monday)."""
+
+    weekdays: frozenset[int]
+    periods: tuple[Period, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A week by which days are filled. A weekday that no part names has no periods.
+
+    `observes`: statutory holidays and make-up workdays count; the operator's own special days always do. A workday that
+    falls on a weekend is like the weekday `makeup_as`.
+    """
+
+    parts: tuple[Part, ...]
+    observes: bool
+    makeup_as: int
+
+    def narrowed(self, weekdays: Collection[int]) -> "Plan":
+        """Return the plan for these weekdays alone."""
+        parts = [Part(part.weekdays & frozenset(weekdays), part.periods) for part in self.parts]
+        return replace(self, parts=tuple(part for part in parts if part.weekdays))
+
+    def periods_of(self, weekday: int) -> tuple[Period, ...]:
+        return next((part.periods for part in self.parts if weekday in part.weekdays), ())
+
+    def periods_on(self, on: date, special: Special | None) -> tuple[Period, ...]:
+        """Return the periods of a date: none on a day off."""
+        weekday = on.isoweekday()
+        if special is None:
+            return self.periods_of(weekday)
+        if special.kind == SpecialKind.DAY_OFF:
+            return ()
+        return self.periods_of(weekday if weekday <= FRIDAY else self.makeup_as)
+
+
+def check_week(parts: Sequence[tuple[Collection[int], Sequence[tuple[time, time]]]]) -> None:
+    """Raise PeriodsUnfit unless each weekday stands in one part only and the periods of each part are fit."""
+    seen: set[int] = set()
+    for index, (weekdays, periods) in enumerate(parts):
+        if len(set(weekdays)) < len(weekdays) or seen & set(weekdays):
+            raise errors.PeriodsUnfit(faults=[{"field": f"week.{index}.weekdays", "reason": "weekday_repeated"}])
+        seen |= set(weekdays)
+        check_periods(periods, field=f"week.{index}.periods")
 
 
 def is_into_the_past(was: tuple[datetime, datetime], becomes: tuple[datetime, datetime], *, now: datetime) -> bool:

@@ -19,6 +19,7 @@ from libs.common.inputs import Spelled, unfit
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
 from services.catalog.policy import SlotState
+from services.catalog.workdays import Source, SpecialKind
 
 # --- the words of inputs --------------------------------------------------------------------------------------------
 
@@ -315,8 +316,21 @@ class StaffDay(BaseModel):
     slots: list[StaffSlot]
 
 
+Holidays = Annotated[
+    Literal["observe", "ignore"],
+    Field(
+        description="observe: no day is made on statutory days off, and make-up workdays are workdays (China); "
+        "special days that staff have set count in either case"
+    ),
+]
+MakeupAs = Annotated[Weekday, Field(description="the weekday that a workday on a weekend is like")]
+
+
 class FillIn(Schema):
-    """Periods, or a template that has them, for each of `weekdays` (default: all) between two dates inclusive."""
+    """Periods, or a template that has them, for each of `weekdays` (default: all) between two dates inclusive.
+
+    `holidays` and `makeup_as` are the template's where they are left out; without a template, `observe` and Monday.
+    """
 
     template_id: Id | None = None
     periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] | None = None
@@ -325,6 +339,8 @@ class FillIn(Schema):
     weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
         default=None, description=ISO_WEEKDAY
     )
+    holidays: Holidays | None = None
+    makeup_as: MakeupAs | None = None
     note: Line = ""
 
     @model_validator(mode="after")
@@ -339,30 +355,78 @@ class CopyIn(Schema):
 
 
 class Skipped(BaseModel):
+    """A date on which no day was made; `name` is that of the day off."""
+
     date: date
-    reason: Literal["exists", "no_such_local_time"]
+    reason: Literal["exists", "no_such_local_time", "day_off"]
+    name: str = ""
+
+
+class NamedDate(BaseModel):
+    date: date
+    name: str
 
 
 class Filled(BaseModel):
-    """Which days were made, and which were left alone and why."""
+    """Which days were made, and which were left alone and why.
+
+    `workdays` are those made that are workdays although their weekday is not, or although it was a holiday. Of
+    `years_not_announced` only the holidays that the law names are known: bridge days and make-up workdays are not. Look at
+    these again when they are announced, or set them as special days.
+    """
 
     created: list[date]
     slots: int
     skipped: list[Skipped]
+    workdays: list[NamedDate] = []
+    years_not_announced: list[int] = []
 
 
 # --- templates ------------------------------------------------------------------------------------------------------
 
 
+Periods = Annotated[list[PeriodIn], Field(min_length=1, max_length=200)]
+
+
+class WeekPartIn(Schema):
+    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7, description=ISO_WEEKDAY)]
+    periods: Periods
+
+
+Week = Annotated[list[WeekPartIn], Field(min_length=1, max_length=7)]
+
+
 class TemplateIn(Schema):
+    """A named day (`periods`) or a named week (`week`); a weekday that no part of the week names has no slots."""
+
     name: Annotated[str, StringConstraints(min_length=1, max_length=20)]
     hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
-    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)]
+    periods: Periods | None = None
+    week: Week | None = None
+    holidays: Holidays = "observe"
+    makeup_as: MakeupAs = 1
+
+    @model_validator(mode="after")
+    def _day_or_week(self) -> Self:
+        if (self.periods is None) == (self.week is None):
+            raise ValueError("either periods or week is needed")
+        return self
 
 
 class TemplatePatch(Schema):
+    """What is sent is changed; `periods` take the place of a week, and the other way round."""
+
     name: Annotated[str, StringConstraints(min_length=1, max_length=20)] = Field(default_factory=unset)
-    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] = Field(default_factory=unset)
+    periods: Periods = Field(default_factory=unset)
+    week: Week = Field(default_factory=unset)
+    holidays: Holidays = Field(default_factory=unset)
+    makeup_as: MakeupAs = Field(default_factory=unset)
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if {"periods", "week"} <= self.model_fields_set:
+            raise ValueError("either periods or week can be sent")
+        return self
 
 
 class PeriodOut(BaseModel):
@@ -371,9 +435,59 @@ class PeriodOut(BaseModel):
     capacity: int | None
 
 
+class WeekPartOut(BaseModel):
+    weekdays: list[int]
+    periods: list[PeriodOut]
+
+
 class TemplateOut(BaseModel):
+    """A named day (`week` is empty) or a named week (`periods` is)."""
+
     id: str
     name: str
     hall_id: str | None
     periods: list[PeriodOut]
+    week: list[WeekPartOut]
+    holidays: Literal["observe", "ignore"]
+    makeup_as: int
     version: int
+
+
+# --- special days ---------------------------------------------------------------------------------------------------
+
+
+class SpecialDaysIn(Schema):
+    """These dates are days off or workdays from now on, whatever the calendar or an earlier word said."""
+
+    hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
+    dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
+    kind: Spelled[SpecialKind]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=40)]
+
+
+class SpecialDayOut(BaseModel):
+    id: str
+    hall_id: str | None
+    date: date
+    kind: SpecialKind
+    name: str
+
+
+class SpecialDaysOut(BaseModel):
+    items: list[SpecialDayOut]
+
+
+class CalendarDay(BaseModel):
+    """A date that is not like its weekday; `source` says by whose word: the hall's beats that for all halls."""
+
+    date: date
+    kind: SpecialKind
+    name: str
+    source: Source
+
+
+class CalendarOut(BaseModel):
+    """The special dates of a hall. Of `years_not_announced` only the holidays that the law names are known."""
+
+    days: list[CalendarDay]
+    years_not_announced: list[int]

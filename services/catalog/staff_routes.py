@@ -8,10 +8,12 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.catalog import browse, categories, days, etags, fills, halls, items, templates, views
+from services.catalog import browse, categories, days, etags, fills, halls, items, special_days, templates, views
 from services.catalog.days import Precondition
 from services.catalog.etags import IfMatch, IfNoneMatch
 from services.catalog.schemas import (
+    CalendarDay,
+    CalendarOut,
     CategoryIn,
     CategoryOut,
     CategoryPatch,
@@ -25,6 +27,9 @@ from services.catalog.schemas import (
     ItemCard,
     ItemIn,
     ItemPatch,
+    SpecialDayOut,
+    SpecialDaysIn,
+    SpecialDaysOut,
     StaffDay,
     StaffHall,
     StaffItem,
@@ -81,6 +86,21 @@ def edit_hall(
     hall = halls.edit(session, staff, hall_id, data, if_match=if_match, now=now)
     response.headers["ETag"] = etags.of(hall)
     return views.staff_hall(hall)
+
+
+@router.get("/halls/{hall_id}/calendar")
+def get_calendar(
+    session: Tx, staff: AnyStaff, hall_id: Id, from_: Annotated[Date, Query(alias="from")], to: Date
+) -> CalendarOut:
+    """List the dates of a range that are not like their weekday: days off and workdays, and by whose word."""
+    hall = halls.get(session, staff, hall_id)
+    dates = special_days.dates_between(from_, to)
+    known = special_days.known(session, hall.id, dates, statutory=True)
+    shown = [
+        CalendarDay(date=on, kind=special.kind, name=special.name, source=special.source)
+        for on, special in sorted(known.items())
+    ]
+    return CalendarOut(days=shown, years_not_announced=special_days.years_not_announced(dates))
 
 
 # --- categories -----------------------------------------------------------------------------------------------------
@@ -218,7 +238,7 @@ def delete_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, if_match:
 
 @router.post("/items/{item_id}/days/fill")
 def fill_days(session: Tx, staff: HallStaff, item_id: Id, data: FillIn) -> Filled:
-    """Make the days of a range that do not exist yet, from periods or a template."""
+    """Make the days of a range that do not exist yet, from periods or a template; days off are left out, and told."""
     return fills.fill(session, staff, item_id, data)
 
 
@@ -262,3 +282,34 @@ def edit_template(session: Tx, staff: HallStaff, template_id: Id, data: Template
 @router.delete("/templates/{template_id}", status_code=204)
 def delete_template(session: Tx, staff: HallStaff, template_id: Id) -> None:
     templates.delete(session, staff, template_id)
+
+
+# --- special days ---------------------------------------------------------------------------------------------------
+
+
+@router.get("/special-days")
+def list_special_days(
+    session: Tx,
+    staff: AnyStaff,
+    hall_id: Id | None = None,
+    from_: Annotated[Date | None, Query(alias="from")] = None,
+    to: Date | None = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[SpecialDayOut]:
+    """List days off and workdays by the operator's word; with `hall_id`, those that count for this hall."""
+    found, following = special_days.listed(
+        session, staff, hall_id=hall_id, first=from_, last=to, limit=limit, cursor=cursor
+    )
+    return Page(items=[views.special_day(row) for row in found], next_cursor=following)
+
+
+@router.put("/special-days")
+def put_special_days(session: Tx, staff: HallStaff, data: SpecialDaysIn) -> SpecialDaysOut:
+    """Make dates days off or workdays, for a hall or for all. Days that were filled already stay as they are."""
+    return SpecialDaysOut(items=[views.special_day(row) for row in special_days.put(session, staff, data)])
+
+
+@router.delete("/special-days/{special_day_id}", status_code=204)
+def delete_special_day(session: Tx, staff: HallStaff, special_day_id: Id) -> None:
+    special_days.delete(session, staff, special_day_id)

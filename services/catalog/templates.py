@@ -1,4 +1,4 @@
-"""Templates: named periods, of one hall or for all, from which days are filled."""
+"""Templates: named days and named weeks, of one hall or for all, from which days are filled."""
 
 from collections.abc import Iterable
 from datetime import time
@@ -14,7 +14,7 @@ from libs.contracts import audit
 from libs.contracts.principals import Role, Staff
 from services.catalog import changes, errors, halls, policy
 from services.catalog.models import Template
-from services.catalog.policy import Period
+from services.catalog.policy import Part, Period, Plan
 from services.catalog.schemas import PeriodIn, TemplateIn, TemplatePatch
 
 
@@ -37,28 +37,27 @@ def get(session: Session, staff: Staff, template_id: str) -> Template:
     return found
 
 
-def periods_for(session: Session, template_id: str, *, hall_id: str) -> list[Period]:
-    """Return the periods of a template that this hall can use, or raise TemplateForeign."""
+def plan_for(session: Session, template_id: str, *, hall_id: str) -> Plan:
+    """Return the plan of a template that this hall can use, or raise TemplateForeign."""
     found = session.scalar(
         select(Template).where(Template.id == template_id, (Template.hall_id == hall_id) | Template.hall_id.is_(None))
     )
     if found is None:
         raise errors.TemplateForeign
-    return [
-        Period(
-            start=time.fromisoformat(period["start"]),
-            end=time.fromisoformat(period["end"]),
-            capacity=period["capacity"],
-        )
-        for period in found.periods
-    ]
+    parts = found.week or [{"weekdays": policy.EVERY_DAY, "periods": found.periods}]
+    return Plan(
+        parts=tuple(Part(frozenset(part["weekdays"]), tuple(map(_period, part["periods"]))) for part in parts),
+        observes=found.holidays == "observe",
+        makeup_as=found.makeup_as,
+    )
 
 
 def create(session: Session, staff: Staff, data: TemplateIn) -> Template:
     """Make a template, or raise NameTaken where its hall (or all halls) has one of the name."""
     _check_scope(session, staff, data.hall_id)
-    _check_periods(data.periods)
+    _check(data)
     columns = data.model_dump(mode="json")
+    columns |= {"periods": columns["periods"] or [], "week": columns["week"] or []}
     template = Template(id=new_id(), version=1, **columns)
     session.add(template)
     with changes.names_unique():
@@ -71,8 +70,11 @@ def edit(session: Session, staff: Staff, template_id: str, data: TemplatePatch) 
     """Change what differs. Days that were filled from it stay as they are."""
     template = _locked(session, staff, template_id)
     wanted = changes.given(data)
+    _check(data)
     if "periods" in wanted:
-        _check_periods(data.periods)
+        wanted["week"] = []
+    elif "week" in wanted:
+        wanted["periods"] = []
     changed = changes.apply(template, wanted)
     if changed is None:
         return template
@@ -88,7 +90,12 @@ def delete(session: Session, staff: Staff, template_id: str) -> None:
     template = _locked(session, staff, template_id)
     session.delete(template)
     session.flush()
-    _audit(session, staff, "template.deleted", template, before={"name": template.name, "periods": template.periods})
+    _audit(session, staff, "template.deleted", template, before=_shown(template))
+
+
+def _shown(template: Template) -> dict[str, Any]:
+    names = ("name", "periods", "week", "holidays", "makeup_as")
+    return {name: getattr(template, name) for name in names}
 
 
 def as_json(period: Period) -> dict[str, Any]:
@@ -119,8 +126,21 @@ def _check_scope(session: Session, staff: Staff, hall_id: str | None) -> None:
         raise errors.GlobalTemplate
 
 
-def _check_periods(periods: Iterable[PeriodIn]) -> None:
-    policy.check_periods([(period.start, period.end) for period in periods])
+def _check(data: TemplateIn | TemplatePatch) -> None:
+    if data.periods:
+        policy.check_periods(_bounds(data.periods))
+    if data.week:
+        policy.check_week([(part.weekdays, _bounds(part.periods)) for part in data.week])
+
+
+def _bounds(periods: Iterable[PeriodIn]) -> list[tuple[time, time]]:
+    return [(period.start, period.end) for period in periods]
+
+
+def _period(kept: dict[str, Any]) -> Period:
+    return Period(
+        start=time.fromisoformat(kept["start"]), end=time.fromisoformat(kept["end"]), capacity=kept["capacity"]
+    )
 
 
 def _audit(

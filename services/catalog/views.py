@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from libs.contracts.catalog import FormField, Rules, SlotStatus
 from services.catalog import etags, policy
-from services.catalog.models import Category, Day, Hall, Item, Slot, Template
+from services.catalog.models import Category, Day, Hall, Item, Slot, SpecialDay, Template
 from services.catalog.schemas import (
     CategoryOut,
     CategoryRef,
@@ -16,6 +16,7 @@ from services.catalog.schemas import (
     PositionOut,
     PublicHall,
     PublicSlot,
+    SpecialDayOut,
     StaffDay,
     StaffHall,
     StaffItem,
@@ -159,4 +160,8 @@ def staff_day(day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, now: d
 
 
 def template(row: Template) -> TemplateOut:
-    return TemplateOut(id=row.id, name=row.name, hall_id=row.hall_id, periods=row.periods, version=row.version)
+    return TemplateOut.model_validate(row, from_attributes=True)
+
+
+def special_day(row: SpecialDay) -> SpecialDayOut:
+    return SpecialDayOut.model_validate(row, from_attributes=True)

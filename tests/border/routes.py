@@ -92,7 +92,9 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(headers={"If-Match": "*"}, path={"date": s.a_day()})
     ),
     "POST /api/catalog/staff/items/{item_id}/days/fill": StaffRoute(
-        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"periods": [PERIOD], "from": (free := s.free_date()), "to": free})
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"periods": [PERIOD], "from": (free := s.free_date()), "to": free, "holidays": "ignore"}),
     ),
     "POST /api/catalog/staff/items/{item_id}/days/{date}/copy": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"dates": [s.free_date()]})
@@ -111,6 +113,18 @@ STAFF: dict[str, StaffRoute] = {
     ),
     "DELETE /api/catalog/staff/templates/{template_id}": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"template_id": s.a_template()["id"]})
+    ),
+    "GET /api/catalog/staff/halls/{hall_id}/calendar": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(query={"from": "2026-10-01", "to": "2026-10-01"}, shows="国庆节")
+    ),
+    "GET /api/catalog/staff/special-days": StaffRoute(VERIFIER, FILTERED, lambda s: Ask(shows=s.special_day["id"])),
+    "PUT /api/catalog/staff/special-days": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"hall_id": s.hall["id"], "dates": [s.free_date()], "kind": "day_off", "name": "停电"}),
+    ),
+    "DELETE /api/catalog/staff/special-days/{special_day_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"special_day_id": s.a_special_day()["id"]})
     ),
     # booking
     "GET /api/booking/staff/joins": StaffRoute(

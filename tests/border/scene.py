@@ -23,7 +23,7 @@ from libs.contracts.principals import (
 )
 from tests.admin.builders import an_account, change, signed_in
 from tests.booking.builders import booked, checked_in, revoke
-from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made
+from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
 from tests.world import World, bearer
 
 Headers = dict[str, str]
@@ -76,6 +76,7 @@ class Scene:
         [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]
         self.announcement = self.an_announcement()
         self.template = self.a_template()
+        self.special_day = self.a_special_day()
         world.settle()
         self.user = world.user("first")
         self.user_id = self._user_id(self.user)
@@ -108,6 +109,7 @@ class Scene:
             "date": self.today.isoformat(),
             "slot_id": self.slot["id"],
             "template_id": self.template["id"],
+            "special_day_id": self.special_day["id"],
             "announcement_id": self.announcement["id"],
             "join_id": self.join["id"],
             "user_id": self.user_id,
@@ -133,6 +135,11 @@ class Scene:
     def a_template(self) -> Any:
         body = {"name": unique(), "hall_id": self.hall["id"], "periods": [PERIOD]}
         return made(self.world.client.post(f"{STAFF}/templates", json=body, headers=self.world.staff()))
+
+    def a_special_day(self) -> Any:
+        body = {"hall_id": self.hall["id"], "dates": [self.free_date()], "kind": "workday", "name": "加班"}
+        answer = self.world.client.put(f"{STAFF}/special-days", json=body, headers=self.world.staff())
+        return shown(answer)["items"][0]
 
     def an_announcement(self) -> Any:
         body = announcement(self.hall["id"])

@@ -29,6 +29,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/catalog/staff/items": [{}],
     "GET /api/catalog/staff/items/{item_id}/days": [{}],
     "GET /api/catalog/staff/templates": [{}],
+    "GET /api/catalog/staff/special-days": [{}],
     "GET /api/booking/joins": [{}, {"day": "today"}],
     "GET /api/booking/staff/joins": [{}],
     "GET /api/booking/staff/users": [{}],
@@ -62,6 +63,7 @@ def scene(shared_world: World) -> Scene:
             shared_world.settle()
             scene.a_join(slot)
     scene.a_template()
+    scene.a_special_day()
     scene.an_announcement()
     shared_world.settle()
     return scene

@@ -46,6 +46,11 @@ def a_day(world: World, item: Any, on: date, *slots: dict[str, Any], note: str =
     return made(answer)
 
 
+def fill(world: World, item: Any, **body: Any) -> httpx2.Response:
+    """Ask for days of an item to be filled."""
+    return world.client.post(f"{STAFF}/items/{item['id']}/days/fill", json=body, headers=world.staff())
+
+
 def day_url(item: Any, on: date) -> str:
     return f"{STAFF}/items/{item['id']}/days/{on.isoformat()}"
 

@@ -15,6 +15,7 @@ from tests.catalog.builders import (
     a_day,
     a_hall,
     an_item,
+    fill,
     in_days,
     queries_of,
     refused,
@@ -367,7 +368,7 @@ def test_a_date_that_is_none_is_refused(world: World) -> None:
 def test_an_item_with_many_days_shows_a_hundred_and_says_where_to_go_on(world: World) -> None:
     item = an_item(world, a_hall(world))
     body = {"periods": [MORNING], "from": in_days(1).isoformat(), "to": in_days(130).isoformat()}
-    shown(world.client.post(f"{STAFF}/items/{item['id']}/days/fill", json=body, headers=world.staff()))
+    shown(fill(world, item, **body, holidays="ignore"))
 
     first = shown(world.client.get(f"{API}/items/{item['id']}"))
     rest = shown(world.client.get(f"{API}/items/{item['id']}", params={"from": first["next_from"]}))

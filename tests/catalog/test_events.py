@@ -12,6 +12,7 @@ from tests.catalog.builders import (
     a_hall,
     an_item,
     day_url,
+    fill,
     in_days,
     made,
     published,
@@ -46,7 +47,7 @@ def test_everything_is_told_again_in_its_present_version_deleted_slots_too(world
 def test_more_than_one_reading_is_told_again_whole(world: World) -> None:
     item = an_item(world, a_hall(world))
     body = {"periods": [MORNING, AFTERNOON], "from": in_days(1).isoformat(), "to": in_days(300).isoformat()}
-    shown(world.client.post(f"{STAFF}/items/{item['id']}/days/fill", json=body, headers=world.staff()))
+    shown(fill(world, item, **body, holidays="ignore"))
     assert service.republish is not None
 
     with world.runtimes["catalog"].db.transaction() as session:

@@ -26,6 +26,7 @@ from tests.catalog.builders import (
     a_hall,
     an_item,
     day_url,
+    fill,
     in_days,
     queries_of,
     refused,
@@ -156,7 +157,7 @@ def test_staff_see_their_own_edits_at_once(world: World) -> None:
     assert page_of(world, item)["days"][0]["note"] == "带照片"
 
     filling = {"periods": [MORNING], "from": in_days(2).isoformat(), "to": in_days(3).isoformat()}
-    shown(world.client.post(f"{STAFF}/items/{item['id']}/days/fill", json=filling, headers=staff))
+    shown(fill(world, item, **filling, holidays="ignore"))
     assert len(page_of(world, item)["days"]) == 3
 
 
