@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound
 from libs.common.pages import Key, Page, fetch
-from libs.contracts.catalog import HallStatus, ItemStatus, Rules, SlotStatus
-from services.catalog import policy, views
+from libs.contracts.catalog import HallStatus, ItemStatus, Rules
+from services.catalog import closures, policy, views
 from services.catalog.models import Category, Day, Hall, Item, Slot
 from services.catalog.schemas import (
     CategoryOut,
@@ -21,6 +21,7 @@ from services.catalog.schemas import (
     ItemOfDay,
     PublicDay,
     PublicHall,
+    PublicHallPage,
     PublicItem,
     PublicSlot,
 )
@@ -64,6 +65,13 @@ def _distance_m(place: Place) -> Any:
     return case((Hall.lat.is_(None), UNPLACED), else_=cast(func.round(metres), Integer)).label("distance_m")
 
 
+def hall(session: Session, hall_id: str, *, now: datetime) -> PublicHallPage:
+    """Return an open hall with its closures from today on, or raise NotFound."""
+    found = open_hall(session, hall_id)
+    closed = closures.over(session, hall_id, None, policy.today(found.timezone, now))
+    return views.public_hall_page(found, closed[: closures.MOST_SHOWN])
+
+
 def open_hall(session: Session, hall_id: str) -> Hall:
     """Return an open hall, or raise NotFound."""
     found = session.scalar(select(Hall).where(Hall.id == hall_id, Hall.status == HallStatus.OPEN))
@@ -81,7 +89,7 @@ def dates(
     columns: tuple[Any, ...] = (Slot.date, func.count())
     query = (
         select(*columns)
-        .where(Slot.hall_id == hall_id, Slot.status == SlotStatus.OPEN, ~Slot.deleted)
+        .where(Slot.hall_id == hall_id, Slot.is_open)
         .where(Slot.date >= (earliest if first is None else max(earliest, first)))
         .where(Slot.capacity.is_(None) | (Slot.taken < Slot.capacity))
         .where(_within_window(session, hall, now=now))
@@ -115,15 +123,13 @@ def items_of_day(
     wanted = earliest if day is None else day
     if wanted < earliest:
         return Page(items=[], next_cursor=None)
-    has_slots = select(Slot.id).where(
-        Slot.item_id == Item.id, Slot.date == wanted, Slot.status == SlotStatus.OPEN, ~Slot.deleted
-    )
+    has_slots = select(Slot.id).where(Slot.item_id == Item.id, Slot.date == wanted, Slot.is_open)
     query = _visible_items().where(Item.hall_id == hall_id, has_slots.exists())
     rows, following = fetch(session, query, keys=_ITEM_ORDER, limit=limit, cursor=cursor)
     slots = session.execute(
         select(Slot.item_id, *views.PUBLIC_SLOT)
         .where(Slot.item_id.in_([item.id for item, _, _ in rows]), Slot.date == wanted)
-        .where(Slot.status == SlotStatus.OPEN, ~Slot.deleted)
+        .where(Slot.is_open)
         .order_by(Slot.start)
     ).all()
     of_item: defaultdict[str, list[Any]] = defaultdict(list)
@@ -184,15 +190,20 @@ def item(session: Session, item_id: str, *, first: date | None, now: datetime) -
     found, hall, category = row
     earliest = policy.today(hall.timezone, now)
     days, next_from = _days(session, found, hall, first=earliest if first is None else max(earliest, first), now=now)
+    closed = closures.over(session, hall.id, found.id, earliest)
     return PublicItem(
-        **views.card_fields(found, hall, category), **views.detail_fields(found), days=days, next_from=next_from
+        **views.card_fields(found, hall, category),
+        **views.detail_fields(found),
+        days=days,
+        next_from=next_from,
+        closures=[views.public_closure(closure) for closure in closed[: closures.MOST_SHOWN]],
     )
 
 
 def _days(
     session: Session, item: Item, hall: Hall, *, first: date, now: datetime
 ) -> tuple[list[PublicDay], date | None]:
-    is_open = (Slot.item_id == item.id, Slot.date >= first, Slot.status == SlotStatus.OPEN, ~Slot.deleted)
+    is_open = (Slot.item_id == item.id, Slot.date >= first, Slot.is_open)
     found = session.scalars(select(Slot.date).where(*is_open).distinct().order_by(Slot.date).limit(MOST_DAYS + 1)).all()
     if not found:
         return [], None

@@ -16,8 +16,8 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
-from services.catalog import edits, errors, facts, policy
-from services.catalog.models import Day, Hall, Item, Slot
+from services.catalog import closures, edits, errors, facts, policy
+from services.catalog.models import Closure, Day, Hall, Item, Slot
 from services.catalog.schemas import DayIn, SlotIn
 
 
@@ -102,13 +102,14 @@ def save(
     day, is_new = _claim(session, item_id, on, precondition)
     standing = slots_of(session, item_id, on, lock=True)
     before = None if is_new else summary(day, standing)
-    loaded = {} if is_new else fields(standing, note=day.note)
+    loaded = {} if is_new else {"note": day.note} | edits.slot_fields(standing)
     kept = _match(data.slots, standing)
     _check(data.slots, kept)
     gone = [slot for slot in standing if slot not in kept]
     refuse_joins(gone)
     _check_moves(where, on, data, kept, now=now)
-    changed = _delete(gone) + _define(session, where, on, data.slots, kept)
+    closure = closures.on(closures.over(session, where.hall.id, item_id, on, on), on)
+    changed = _delete(gone) + _define(session, where, on, data.slots, kept, closure=closure)
     if not is_new and not changed and day.note == data.note:
         return where, day, False
     day.note = data.note
@@ -116,7 +117,7 @@ def save(
     session.flush()
     outbox.record(session, *(facts.of_slot(slot) for slot in changed))
     stands = slots_of(session, item_id, on)
-    edits.note(session, staff, day, before=loaded, after=fields(stands, note=day.note))
+    edits.note(session, staff, day, before=loaded, after={"note": day.note} | edits.slot_fields(stands))
     after = summary(day, stands)
     _audit(session, staff, "day.created" if is_new else "day.edited", where, on, before=before, after=after)
     return where, day, is_new
@@ -162,22 +163,7 @@ def summary(day: Day, slots: Sequence[Slot]) -> dict[str, Any]:
     """Return what the audit trail keeps of a day."""
     return {
         "note": day.note,
-        "slots": [_definition(slot) for slot in slots],
-    }
-
-
-def fields(slots: Sequence[Slot], **more: Any) -> edits.Fields:
-    """Return a day as its editor sees it change: each slot is one field."""
-    return more | {f"slots.{slot.id}": _definition(slot) for slot in slots}
-
-
-def _definition(slot: Slot) -> dict[str, Any]:
-    return {
-        "id": slot.id,
-        "start": _clock(slot.start),
-        "end": _clock(slot.end),
-        "capacity": slot.capacity,
-        "status": slot.status,
+        "slots": [edits.slot_definition(slot) for slot in slots],
     }
 
 
@@ -266,13 +252,19 @@ def _delete(slots: Sequence[Slot]) -> list[Slot]:
 
 
 def _define(
-    session: Session, where: Place, on: date, wanted: Sequence[SlotIn], kept: Sequence[Slot | None]
+    session: Session,
+    where: Place,
+    on: date,
+    wanted: Sequence[SlotIn],
+    kept: Sequence[Slot | None],
+    *,
+    closure: Closure | None,
 ) -> list[Slot]:
     """Write the wanted slots; return those that are new or differ from what stood."""
     changed = []
     for slot, standing in zip(wanted, kept, strict=True):
         if standing is None:
-            standing = _new(where, on, slot)
+            standing = _new(where, on, slot, closure)
             session.add(standing)
         elif _differs(standing, slot):
             _change(standing, on, slot, where.hall.timezone)
@@ -282,7 +274,7 @@ def _define(
     return changed
 
 
-def _new(where: Place, on: date, slot: SlotIn) -> Slot:
+def _new(where: Place, on: date, slot: SlotIn, closure: Closure | None) -> Slot:
     starts_at, ends_at = instants(on, slot.start, slot.end, where.hall.timezone)
     return Slot(
         id=new_id(),
@@ -294,6 +286,7 @@ def _new(where: Place, on: date, slot: SlotIn) -> Slot:
         starts_at=starts_at,
         ends_at=ends_at,
         status=slot.status,
+        closure_id=closure and closure.id,
         capacity=slot.capacity,
         deleted=False,
         version=1,

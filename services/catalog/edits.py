@@ -1,5 +1,6 @@
 """Edits: what changed between two versions of something, so that the second of two who edit it is told."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from libs.common.errors import Stale
 from libs.contracts.principals import Staff
 from services.catalog import errors, etags
 from services.catalog.etags import Versioned
-from services.catalog.models import Edit
+from services.catalog.models import Edit, Slot
 
 KEPT = timedelta(days=30)
 
@@ -84,6 +85,22 @@ def _changes(made: list[Edit]) -> list[dict[str, Any]]:
             change = changes.setdefault(field, {"field": field, "before": edit.before[field]})
             change |= {"after": after, "by": edit.staff_name, "at": edit.edited_at.isoformat()}
     return [change for change in changes.values() if change["before"] != change["after"]]
+
+
+def slot_fields(slots: Iterable[Slot]) -> Fields:
+    """Return slots as an editor of their day sees them change: each is one field."""
+    return {f"slots.{slot.id}": slot_definition(slot) for slot in slots}
+
+
+def slot_definition(slot: Slot) -> dict[str, Any]:
+    """Return of a slot what staff say of it, as JSON holds it."""
+    return {
+        "id": slot.id,
+        "start": slot.start.strftime("%H:%M"),
+        "end": slot.end.strftime("%H:%M"),
+        "capacity": slot.capacity,
+        "status": slot.status,
+    }
 
 
 def sweep(session: Session, *, now: datetime) -> int:

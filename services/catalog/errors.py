@@ -151,6 +151,11 @@ class RangeUnfit(Invalid):
     )
 
 
+class ClosureUnfit(Invalid):
+    code = "closure_unfit"
+    texts = Texts(en="A closure can't end before it begins.", zh="关闭日期有误：结束日期早于开始日期")
+
+
 class GlobalSpecialDay(Forbidden):
     code = "global_special_day"
     texts = Texts(

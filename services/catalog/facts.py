@@ -49,7 +49,7 @@ def of_slot(slot: Slot) -> SlotChanged:
         end=slot.end,
         starts_at=slot.starts_at,
         ends_at=slot.ends_at,
-        status=SlotStatus(slot.status),
+        status=SlotStatus.CLOSED if slot.closure_id else SlotStatus(slot.status),
         capacity=slot.capacity,
         deleted=slot.deleted,
     )

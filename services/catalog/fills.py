@@ -14,7 +14,7 @@ from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
-from services.catalog import days, errors, facts, policy, special_days, templates
+from services.catalog import closures, days, errors, facts, policy, special_days, templates
 from services.catalog.days import Place
 from services.catalog.models import Day, Slot
 from services.catalog.policy import Part, Period, Plan
@@ -84,10 +84,14 @@ def _lay_out(
     note: str,
     action: str,
 ) -> Filled:
-    """Make these days with these periods, but for those that exist already or have no such times."""
+    """Make these days with these periods, but for those that exist, are closed, or have no such times."""
     slots: dict[date, list[dict[str, Any]]] = {}
     skipped = []
+    closed = closures.over(session, where.hall.id, where.item.id, min(wanted), max(wanted)) if wanted else []
     for on, periods in wanted.items():
+        if closure := closures.on(closed, on):
+            skipped.append(Skipped(date=on, reason="closed", name=closure.reason))
+            continue
         try:
             slots[on] = [_slot(where, on, period) for period in periods]
         except errors.NoSuchLocalTime:

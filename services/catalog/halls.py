@@ -53,7 +53,7 @@ def create(session: Session, staff: Staff, data: HallIn) -> Hall:
 
 def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_match: str | None, now: datetime) -> Hall:
     """Change what differs. Closing with joins ahead needs the caller's word; they stay."""
-    hall = _locked(session, staff, hall_id)
+    hall = locked(session, staff, hall_id)
     edits.require(session, if_match, hall)
     wanted = _columns(changes.given(data, apart={"accept_joins_ahead"}))
     if wanted.get("timezone", hall.timezone) != hall.timezone:
@@ -81,7 +81,8 @@ def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_ma
     return hall
 
 
-def _locked(session: Session, staff: Staff, hall_id: str) -> Hall:
+def locked(session: Session, staff: Staff, hall_id: str) -> Hall:
+    """Return a hall within the staff's scope that nobody else edits, and no slot is defined in, until the commit."""
     found = session.scalar(select(Hall).where(Hall.id == hall_id, staff.sees(Hall.id)).with_for_update(key_share=True))
     if found is None:
         raise NotFound

@@ -3,10 +3,12 @@
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, MetaData, and_, text
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
+from libs.contracts.catalog import SlotStatus
 
 
 class Base(DeclarativeBase):
@@ -96,6 +98,7 @@ class Day(Base):
 class Slot(Base):
     """A period of a day. A deleted slot stays as a tombstone, so that its version goes on growing.
 
+    `status` is staff's word about this slot alone; `closure_id` names what closes its date, if anything does.
     `capacity` is what the operator asked (null: no limit). `taken` is booking's count as of `slot_version`; `booked`,
     `cancelled`, `revoked`, `checked_in` and `missed` are notify's counts as of `stat_version`.
     """
@@ -111,6 +114,9 @@ class Slot(Base):
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     status: Mapped[str]
+    closure_id: Mapped[str | None] = mapped_column(
+        Uuid, ForeignKey("closures.id", deferrable=True, initially="DEFERRED")
+    )
     capacity: Mapped[int | None]
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -129,8 +135,19 @@ class Slot(Base):
         CheckConstraint("capacity >= 0", name="capacity_not_negative"),
         Index("ix_slots_item_date", "item_id", "date", "start", postgresql_where=text("NOT deleted")),
         Index("ix_slots_hall_date", "hall_id", "date", postgresql_where=text("NOT deleted AND status = 'open'")),
+        Index("ix_slots_closure", "closure_id", postgresql_where=text("closure_id IS NOT NULL")),
         Index("ix_slots_hall_ends", "hall_id", "ends_at", postgresql_where=text("NOT deleted AND taken > 0")),
     )
+
+    @hybrid_property
+    def is_open(self) -> bool:
+        """Whether it is offered as far as its day tells: open by itself, and nothing closes its date."""
+        return self.status == SlotStatus.OPEN and self.closure_id is None and not self.deleted
+
+    @is_open.inplace.expression
+    @classmethod
+    def _is_open(cls) -> ColumnElement[bool]:
+        return and_(cls.status == SlotStatus.OPEN, cls.closure_id.is_(None), ~cls.deleted)
 
     @property
     def had_joins(self) -> bool:
@@ -191,4 +208,23 @@ class SpecialDay(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('day_off', 'workday')", name="known_kind"),
         Index("uq_special_days_hall_date", "hall_id", "date", unique=True, postgresql_nulls_not_distinct=True),
+    )
+
+
+class Closure(Base):
+    """The dates, both included, on which a hall (no item) or an item of it is closed, and the reason that users are told."""
+
+    __tablename__ = "closures"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid, ForeignKey("halls.id"))
+    item_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("items.id"))
+    first: Mapped[date]
+    last: Mapped[date]
+    reason: Mapped[str]
+    version: Mapped[int]
+
+    __table_args__ = (
+        CheckConstraint("first <= last", name="ends_after_start"),
+        Index("ix_closures_hall_last", "hall_id", "last"),
     )

@@ -9,10 +9,19 @@ from pydantic import AfterValidator
 from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
-from services.catalog import browse, item_page, views
+from services.catalog import browse, item_page
 from services.catalog.browse import Place
 from services.catalog.etags import IfNoneMatch
-from services.catalog.schemas import CategoryOut, Date, DateOfHall, ItemCard, ItemOfDay, PublicHall, PublicItem
+from services.catalog.schemas import (
+    CategoryOut,
+    Date,
+    DateOfHall,
+    ItemCard,
+    ItemOfDay,
+    PublicHall,
+    PublicHallPage,
+    PublicItem,
+)
 
 router = APIRouter(tags=["public"])
 
@@ -44,8 +53,9 @@ def list_halls(
 
 
 @router.get("/halls/{hall_id}")
-def get_hall(session: Tx, hall_id: Id) -> PublicHall:
-    return views.public_hall(browse.open_hall(session, hall_id))
+def get_hall(session: Tx, now: Now, hall_id: Id) -> PublicHallPage:
+    """Return an open hall, with the dates on which it is closed as a whole."""
+    return browse.hall(session, hall_id, now=now)
 
 
 @router.get("/halls/{hall_id}/days")

@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     WithJsonSchema,
@@ -123,6 +124,22 @@ class PublicHall(HallOut):
     """A hall as anybody sees it; `distance_m` is null where no place was named or the hall has no position."""
 
     distance_m: int | None = None
+
+
+class PublicClosure(BaseModel):
+    """Dates, both included, on which nothing can be booked, and why."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
+
+    from_: date = Field(alias="from")
+    to: date
+    reason: str
+
+
+class PublicHallPage(HallOut):
+    """A hall with the dates, from today on, on which it is closed as a whole."""
+
+    closures: list[PublicClosure]
 
 
 class StaffHall(HallOut):
@@ -253,6 +270,7 @@ class PublicItem(ItemCard):
     rules: Rules
     days: list[PublicDay]
     next_from: date | None
+    closures: list[PublicClosure] = Field(description="dates from today on that are closed, with the reason")
 
 
 class StaffItem(ItemCard):
@@ -306,13 +324,19 @@ class StaffSlot(BaseModel):
     missed: int
 
 
+class ClosureRef(BaseModel):
+    id: str
+    reason: str
+
+
 class StaffDay(BaseModel):
-    """A day with all its slots; `etag` is what If-Match wants."""
+    """A day with all its slots; `etag` is what If-Match wants. `closure` closes them all, whatever their status."""
 
     date: date
     note: str
     version: int
     etag: str
+    closure: ClosureRef | None
     slots: list[StaffSlot]
 
 
@@ -355,10 +379,10 @@ class CopyIn(Schema):
 
 
 class Skipped(BaseModel):
-    """A date on which no day was made; `name` is that of the day off."""
+    """A date on which no day was made; `name` is that of the day off, or the reason of the closure."""
 
     date: date
-    reason: Literal["exists", "no_such_local_time", "day_off"]
+    reason: Literal["exists", "no_such_local_time", "day_off", "closed"]
     name: str = ""
 
 
@@ -491,3 +515,41 @@ class CalendarOut(BaseModel):
 
     days: list[CalendarDay]
     years_not_announced: list[int]
+
+
+# --- closures -------------------------------------------------------------------------------------------------------
+
+Why = Annotated[str, StringConstraints(min_length=2, max_length=200)]
+
+
+class ClosureIn(Schema):
+    """Close a whole hall or one item on the dates from `from` to `to`, both included. Users are told the reason."""
+
+    hall_id: Id | None = None
+    item_id: Id | None = None
+    from_: Date = Field(alias="from")
+    to: Date
+    reason: Why
+    accept_joins_ahead: bool = Field(default=False, description="close although people are booked on these dates")
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.hall_id is None) == (self.item_id is None):
+            raise ValueError("either hall_id or item_id is needed")
+        return self
+
+
+class ClosurePatch(Schema):
+    from_: Date = Field(alias="from", default_factory=unset)
+    to: Date = Field(default_factory=unset)
+    reason: Why = Field(default_factory=unset)
+    accept_joins_ahead: bool = Field(default=False, description="close although people are booked on these dates")
+
+
+class ClosureOut(PublicClosure):
+    """Of a whole hall where `item_id` is null."""
+
+    id: str
+    hall_id: str
+    item_id: str | None
+    version: int

@@ -3,20 +3,37 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.catalog import browse, categories, days, etags, fills, halls, items, special_days, templates, views
-from services.catalog.days import Precondition
+from services.catalog import (
+    browse,
+    categories,
+    closures,
+    days,
+    etags,
+    fills,
+    halls,
+    items,
+    special_days,
+    templates,
+    views,
+)
+from services.catalog.days import Place, Precondition
 from services.catalog.etags import IfMatch, IfNoneMatch
+from services.catalog.models import Day, Slot
 from services.catalog.schemas import (
     CalendarDay,
     CalendarOut,
     CategoryIn,
     CategoryOut,
     CategoryPatch,
+    ClosureIn,
+    ClosureOut,
+    ClosurePatch,
     CopyIn,
     Date,
     DayIn,
@@ -194,7 +211,11 @@ def list_days(
     """List the item's days between two dates inclusive, each with all its slots and their numbers."""
     where = days.place(session, staff, item_id)
     found, following = days.listed(session, item_id, first=from_, last=to, limit=limit, cursor=cursor)
-    shown = [views.staff_day(day, slots, where.item, where.hall, now=now) for day, slots in found]
+    closed = closures.over(session, where.hall.id, item_id, found[0][0].date, found[-1][0].date) if found else []
+    shown = [
+        views.staff_day(day, slots, where.item, where.hall, closure=closures.on(closed, day.date), now=now)
+        for day, slots in found
+    ]
     return Page(items=shown, next_cursor=following)
 
 
@@ -203,7 +224,7 @@ def get_day(session: Tx, now: Now, staff: AnyStaff, item_id: Id, date: Date, res
     where = days.place(session, staff, item_id)
     day, slots = days.get(session, item_id, date)
     response.headers["ETag"] = etags.of(day)
-    return views.staff_day(day, slots, where.item, where.hall, now=now)
+    return _shown(session, where, day, slots, now)
 
 
 @router.put("/items/{item_id}/days/{date}", responses={201: {"model": StaffDay}})
@@ -227,7 +248,12 @@ def save_day(
     where, day, is_new = days.save(session, staff, item_id, date, data, precondition, now=now)
     response.headers["ETag"] = etags.of(day)
     response.status_code = 201 if is_new else 200
-    return views.staff_day(day, days.slots_of(session, item_id, date), where.item, where.hall, now=now)
+    return _shown(session, where, day, days.slots_of(session, item_id, date), now)
+
+
+def _shown(session: Session, where: Place, day: Day, slots: list[Slot], now: Now) -> StaffDay:
+    closed = closures.over(session, where.hall.id, where.item.id, day.date, day.date)
+    return views.staff_day(day, slots, where.item, where.hall, closure=closures.on(closed, day.date), now=now)
 
 
 @router.delete("/items/{item_id}/days/{date}", status_code=204)
@@ -313,3 +339,44 @@ def put_special_days(session: Tx, staff: HallStaff, data: SpecialDaysIn) -> Spec
 @router.delete("/special-days/{special_day_id}", status_code=204)
 def delete_special_day(session: Tx, staff: HallStaff, special_day_id: Id) -> None:
     special_days.delete(session, staff, special_day_id)
+
+
+# --- closures -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/closures")
+def list_closures(
+    session: Tx,
+    staff: AnyStaff,
+    hall_id: Id | None = None,
+    item_id: Id | None = None,
+    from_: Annotated[Date | None, Query(alias="from", description="those over before are left out")] = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> Page[ClosureOut]:
+    """List on which dates halls and items are closed, and why."""
+    found, following = closures.listed(
+        session, staff, hall_id=hall_id, item_id=item_id, since=from_, limit=limit, cursor=cursor
+    )
+    return Page(items=[views.closure(row) for row in found], next_cursor=following)
+
+
+@router.post("/closures", status_code=201)
+def create_closure(session: Tx, now: Now, staff: HallStaff, data: ClosureIn) -> ClosureOut:
+    """Close a hall or an item on some dates. With joins ahead this is refused (`joins_ahead`) until it is confirmed.
+
+    Who is affected, `GET booking/staff/affected` tells. Their joins stay; slots keep their own status for afterwards.
+    """
+    return views.closure(closures.create(session, staff, data, now=now))
+
+
+@router.patch("/closures/{closure_id}")
+def edit_closure(session: Tx, now: Now, staff: HallStaff, closure_id: Id, data: ClosurePatch) -> ClosureOut:
+    """Change dates or reason; dates that are closed no more open at once."""
+    return views.closure(closures.edit(session, staff, closure_id, data, now=now))
+
+
+@router.delete("/closures/{closure_id}", status_code=204)
+def lift_closure(session: Tx, staff: HallStaff, closure_id: Id) -> None:
+    """Lift a closure: what was open by itself is open again."""
+    closures.delete(session, staff, closure_id)

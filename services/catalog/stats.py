@@ -11,7 +11,7 @@ from libs.common.ids import new_id
 from libs.common.logs import logger
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.notify import SlotStatChanged
-from services.catalog import days, edits, errors, facts
+from services.catalog import edits, errors, facts
 from services.catalog.models import Day, Slot
 
 log = logger(__name__)
@@ -53,7 +53,7 @@ def _bring_back(session: Session, slot_id: str) -> None:
     made = insert(Day).values(id=new_id(), item_id=slot.item_id, date=slot.date, note="", version=1)
     again = made.on_conflict_do_update(index_elements=["item_id", "date"], set_={"version": Day.version + 1})
     day = session.scalars(again.returning(Day), execution_options={"populate_existing": True}).one()
-    edits.note(session, None, day, before={}, after=days.fields([slot]))
+    edits.note(session, None, day, before={}, after=edits.slot_fields([slot]))
     outbox.record(session, facts.of_slot(slot))
     log.warning("deleted slot has joins and comes back closed", slot_id=slot_id)
 

@@ -5,16 +5,20 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from libs.contracts.catalog import FormField, Rules, SlotStatus
+from libs.contracts.catalog import FormField, Rules
 from services.catalog import etags, policy
-from services.catalog.models import Category, Day, Hall, Item, Slot, SpecialDay, Template
+from services.catalog.models import Category, Closure, Day, Hall, Item, Slot, SpecialDay, Template
 from services.catalog.schemas import (
     CategoryOut,
     CategoryRef,
+    ClosureOut,
+    ClosureRef,
     HallRef,
     ItemCard,
     PositionOut,
+    PublicClosure,
     PublicHall,
+    PublicHallPage,
     PublicSlot,
     SpecialDayOut,
     StaffDay,
@@ -57,6 +61,10 @@ def _hall(hall: Hall) -> dict[str, Any]:
 
 def public_hall(hall: Hall, *, distance_m: int | None = None) -> PublicHall:
     return PublicHall(**_hall(hall), distance_m=distance_m)
+
+
+def public_hall_page(hall: Hall, closures: Iterable[Closure]) -> PublicHallPage:
+    return PublicHallPage(**_hall(hall), closures=[public_closure(closure) for closure in closures])
 
 
 def staff_hall(hall: Hall) -> StaffHall:
@@ -135,7 +143,7 @@ def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: 
 def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> StaffSlot:
     """Show a slot with its numbers; `is_open` says whether item and hall take bookings."""
     return StaffSlot(
-        **_offer(slot, rules, zone, is_open=is_open and slot.status == SlotStatus.OPEN, now=now),
+        **_offer(slot, rules, zone, is_open=is_open and slot.is_open, now=now),
         status=slot.status,
         capacity_in_force=None if slot.capacity is None else max(slot.capacity, slot.taken),
         taken=slot.taken,
@@ -147,7 +155,9 @@ def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: 
     )
 
 
-def staff_day(day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, now: datetime) -> StaffDay:
+def staff_day(
+    day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, closure: Closure | None, now: datetime
+) -> StaffDay:
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
     is_open = policy.takes_bookings(item.status, hall.status)
     return StaffDay(
@@ -155,7 +165,24 @@ def staff_day(day: Day, slots: Iterable[Slot], item: Item, hall: Hall, *, now: d
         note=day.note,
         version=day.version,
         etag=etags.of(day),
+        closure=ClosureRef(id=closure.id, reason=closure.reason) if closure else None,
         slots=[staff_slot(slot, rules, zone, is_open=is_open, now=now) for slot in slots],
+    )
+
+
+def public_closure(row: Closure) -> PublicClosure:
+    return PublicClosure(from_=row.first, to=row.last, reason=row.reason)
+
+
+def closure(row: Closure) -> ClosureOut:
+    return ClosureOut(
+        id=row.id,
+        hall_id=row.hall_id,
+        item_id=row.item_id,
+        from_=row.first,
+        to=row.last,
+        reason=row.reason,
+        version=row.version,
     )
 
 

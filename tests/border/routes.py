@@ -126,6 +126,20 @@ STAFF: dict[str, StaffRoute] = {
     "DELETE /api/catalog/staff/special-days/{special_day_id}": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"special_day_id": s.a_special_day()["id"]})
     ),
+    "GET /api/catalog/staff/closures": StaffRoute(
+        VERIFIER, FILTERED, lambda s: Ask(query={"limit": 100}, shows=s.closure["id"])
+    ),
+    "POST /api/catalog/staff/closures": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"item_id": s.item["id"], "from": (free := s.free_date()), "to": free, "reason": "停电检修"}),
+    ),
+    "PATCH /api/catalog/staff/closures/{closure_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": unique()})
+    ),
+    "DELETE /api/catalog/staff/closures/{closure_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"closure_id": s.a_closure()["id"]})
+    ),
     # booking
     "GET /api/booking/staff/joins": StaffRoute(
         VERIFIER, FILTERED, lambda s: Ask(query={"q": s.join["code"]}, shows=s.join["id"])

@@ -77,6 +77,7 @@ class Scene:
         self.announcement = self.an_announcement()
         self.template = self.a_template()
         self.special_day = self.a_special_day()
+        self.closure = self.a_closure()
         world.settle()
         self.user = world.user("first")
         self.user_id = self._user_id(self.user)
@@ -110,6 +111,7 @@ class Scene:
             "slot_id": self.slot["id"],
             "template_id": self.template["id"],
             "special_day_id": self.special_day["id"],
+            "closure_id": self.closure["id"],
             "announcement_id": self.announcement["id"],
             "join_id": self.join["id"],
             "user_id": self.user_id,
@@ -140,6 +142,12 @@ class Scene:
         body = {"hall_id": self.hall["id"], "dates": [self.free_date()], "kind": "workday", "name": "加班"}
         answer = self.world.client.put(f"{STAFF}/special-days", json=body, headers=self.world.staff())
         return shown(answer)["items"][0]
+
+    def a_closure(self) -> Any:
+        """Return a closure of the item on a date on which nothing is."""
+        free = self.free_date()
+        body = {"item_id": self.item["id"], "from": free, "to": free, "reason": "停电检修"}
+        return made(self.world.client.post(f"{STAFF}/closures", json=body, headers=self.world.staff()))
 
     def an_announcement(self) -> Any:
         body = announcement(self.hall["id"])

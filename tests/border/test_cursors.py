@@ -30,6 +30,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/catalog/staff/items/{item_id}/days": [{}],
     "GET /api/catalog/staff/templates": [{}],
     "GET /api/catalog/staff/special-days": [{}],
+    "GET /api/catalog/staff/closures": [{}],
     "GET /api/booking/joins": [{}, {"day": "today"}],
     "GET /api/booking/staff/joins": [{}],
     "GET /api/booking/staff/users": [{}],
@@ -64,6 +65,7 @@ def scene(shared_world: World) -> Scene:
             scene.a_join(slot)
     scene.a_template()
     scene.a_special_day()
+    scene.a_closure()
     scene.an_announcement()
     shared_world.settle()
     return scene
