@@ -1,6 +1,7 @@
 """What catalog publishes: halls, items with form and rules, and slots, each as it is now."""
 
 import unicodedata
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -106,6 +107,15 @@ class FormField(BaseModel):
         return self.sensitive or self.type in ALWAYS_SENSITIVE
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which slots of an item can be booked as far as the time tells: those until `last_day` whose `edge` is past `after`."""
+
+    edge: Literal["start", "end"]
+    after: datetime
+    last_day: date | None
+
+
 class Rules(BaseModel):
     """When, how many and how late: the booking rules of an item. Times of day are in the hall's zone."""
 
@@ -138,6 +148,21 @@ class Rules(BaseModel):
         """Return the first instant at which a slot can no longer be booked."""
         edge = starts_at if self.closes_before == "start" else ends_at
         return edge - timedelta(minutes=self.closes_minutes_before)
+
+    def window(self, zone: str, *, now: datetime) -> Window:
+        """Return what a slot must be like to be within its booking window now."""
+        return Window(
+            edge=self.closes_before,
+            after=now + timedelta(minutes=self.closes_minutes_before),
+            last_day=self._last_day_opened(zone, now),
+        )
+
+    def _last_day_opened(self, zone: str, now: datetime) -> date | None:
+        if self.opens_days_before is None:
+            return None
+        last = now.astimezone(ZoneInfo(zone)).date() + timedelta(days=self.opens_days_before)
+        opens_at = self.window_opens(last, zone)
+        return last if opens_at is not None and opens_at <= now else last - timedelta(days=1)
 
     @property
     def per_slot(self) -> int:

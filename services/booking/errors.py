@@ -217,6 +217,14 @@ class PhoneInvalid(Invalid):
     texts = Texts(en="This is not a mobile number.", zh="手机号格式不正确")
 
 
+# --- what staff ask ---
+
+
+class NotOneChosen(Invalid):
+    code = "not_one_chosen"
+    texts = Texts(en="Name exactly one of hall_id, item_id and slot_id.", zh="请只指定服务厅、预约项目、时段中的一个")
+
+
 # --- signing in ---
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from libs.common.inputs import OneLine
+from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FormField, HourMinute
@@ -180,6 +181,35 @@ class InventoryOut(BaseModel):
     taken: int
     remaining: int | None
     version: int
+
+
+class Alternative(BaseModel):
+    """A slot that can be booked instead; `remaining` is null where there is no limit."""
+
+    slot: SlotRef
+    item: ItemRef
+    hall: HallRef
+    remaining: int | None
+
+
+class AffectedSlot(BaseModel):
+    """A slot with people booked ahead, and the nearest ones that could take them."""
+
+    slot: SlotRef
+    item: ItemRef
+    hall: HallRef
+    joins: int
+    users: int
+    checked_in: int
+    alternatives: list[Alternative]
+
+
+class AffectedOut(Page[AffectedSlot]):
+    """One page of the slots; the numbers are those of all of them."""
+
+    slots: int
+    joins: int
+    users: int
 
 
 class DoorCodeOut(BaseModel):

@@ -15,13 +15,15 @@ from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FieldType
 from libs.contracts.principals import AnyStaff, HallStaff, Role, Staff, SuperAdmin
-from services.booking import check_ins, forms, joins, lists, offers, users, views
+from services.booking import affected, check_ins, forms, joins, lists, offers, users, views
+from services.booking.affected import Chosen
 from services.booking.errors import JoinNotFound, OverrideForbidden
 from services.booking.lists import StaffQuery
 from services.booking.models import Hall, Join, Slot, User
 from services.booking.offers import Offered
 from services.booking.resources import SealerDep
 from services.booking.schemas import (
+    AffectedOut,
     DoorCodeOut,
     InventoryOut,
     RevokedOut,
@@ -124,6 +126,28 @@ def revoke_slot(slot_id: Id, body: RevokeIn, staff: HallStaff, runtime: RuntimeD
         return RevokedOut(revoked=revoked, kept_checked_in=kept)
 
     return runtime.db.run(work)
+
+
+@router.get("/affected")
+def preview_affected(
+    staff: HallStaff,
+    session: Tx,
+    now: Now,
+    hall_id: Id | None = None,
+    item_id: Id | None = None,
+    slot_id: Id | None = None,
+    first_day: Annotated[Date | None, Query(alias="from")] = None,
+    last_day: Annotated[Date | None, Query(alias="to")] = None,
+    limit: Limit = 20,
+    cursor: CursorText = None,
+) -> AffectedOut:
+    """Tell, before a hall, an item or a slot is stopped or closed, who is booked ahead, and where they could go instead.
+
+    Exactly one of the three is named. Alternatives are beyond what is chosen, can be booked now, and lie within a month:
+    first the nearest of the same item, then those of items with its title in other halls of the staff's.
+    """
+    chosen = Chosen(slot_id=slot_id, item_id=item_id, hall_id=hall_id, first=first_day, last=last_day)
+    return affected.by_slot(session, staff, chosen, now=now, limit=limit, cursor=cursor)
 
 
 @router.post("/check-ins")

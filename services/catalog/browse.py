@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound
 from libs.common.pages import Key, Page, fetch
-from libs.contracts.catalog import HallStatus, ItemStatus, Rules
+from libs.contracts.catalog import HallStatus, ItemStatus, Rules, Window
 from services.catalog import closures, policy, views
 from services.catalog.models import Category, Day, Hall, Item, Slot
 from services.catalog.schemas import (
@@ -102,13 +102,13 @@ def dates(
 def _within_window(session: Session, hall: Hall, *, now: datetime) -> ColumnElement[bool]:
     """Return the condition that a slot is of an item that takes bookings, and within its booking window."""
     rows = session.execute(select(Item.id, Item.rules).where(Item.hall_id == hall.id, Item.status == ItemStatus.OPEN))
-    of_window: defaultdict[policy.Window, list[str]] = defaultdict(list)
+    of_window: defaultdict[Window, list[str]] = defaultdict(list)
     for item_id, rules in rows:
-        of_window[policy.window(Rules.model_validate(rules), hall.timezone, now=now)].append(item_id)
+        of_window[Rules.model_validate(rules).window(hall.timezone, now=now)].append(item_id)
     return or_(false(), *(_within(window) & Slot.item_id.in_(item_ids) for window, item_ids in of_window.items()))
 
 
-def _within(window: policy.Window) -> ColumnElement[bool]:
+def _within(window: Window) -> ColumnElement[bool]:
     edge = Slot.starts_at if window.edge == "start" else Slot.ends_at
     not_ended = edge > window.after
     return not_ended if window.last_day is None else not_ended & (Slot.date <= window.last_day)

@@ -72,32 +72,6 @@ def next_change(
     return min(ahead, default=None)
 
 
-@dataclass(frozen=True)
-class Window:
-    """Which slots of an item are within their booking window: those until `last_day` whose `edge` comes after an instant."""
-
-    edge: Literal["start", "end"]
-    after: datetime
-    last_day: date | None
-
-
-def window(rules: Rules, zone: str, *, now: datetime) -> Window:
-    """Return what slots must be like now to be neither `not_yet` nor `ended`."""
-    return Window(
-        edge=rules.closes_before,
-        after=now + timedelta(minutes=rules.closes_minutes_before),
-        last_day=_last_day_opened(rules, zone, now),
-    )
-
-
-def _last_day_opened(rules: Rules, zone: str, now: datetime) -> date | None:
-    if rules.opens_days_before is None:
-        return None
-    last = today(zone, now) + timedelta(days=rules.opens_days_before)
-    opens_at = rules.window_opens(last, zone)
-    return last if opens_at is not None and opens_at <= now else last - timedelta(days=1)
-
-
 # --- time at the hall -----------------------------------------------------------------------------------------------
 
 

@@ -157,6 +157,9 @@ STAFF: dict[str, StaffRoute] = {
         NOT_FOUND,
         lambda s: Ask({"reason": "设备检修"}, path={"slot_id": s.a_join(s.next_slot)["slot"]["id"]}),
     ),
+    "GET /api/booking/staff/affected": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(query={"item_id": s.item["id"], "limit": 100}, shows=s.slot["id"])
+    ),
     "POST /api/booking/staff/check-ins": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask({"join_id": s.a_join()["id"]})),
     "POST /api/booking/staff/check-ins/undo": StaffRoute(
         VERIFIER, NOT_FOUND, lambda s: Ask({"join_id": s.a_checked_in_join(), "reason": "扫错了人"})

@@ -33,6 +33,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/catalog/staff/closures": [{}],
     "GET /api/booking/joins": [{}, {"day": "today"}],
     "GET /api/booking/staff/joins": [{}],
+    "GET /api/booking/staff/affected": [{"item_id": "the item"}],
     "GET /api/booking/staff/users": [{}],
     "GET /api/notify/notices": [{}],
     "GET /api/notify/announcements": [{"hall_id": "the hall"}],
@@ -63,6 +64,7 @@ def scene(shared_world: World) -> Scene:
             [slot] = a_day(shared_world, item, scene.today + timedelta(days=day), PERIOD)["slots"]
             shared_world.settle()
             scene.a_join(slot)
+    scene.a_join(scene.next_slot)
     scene.a_template()
     scene.a_special_day()
     scene.a_closure()
@@ -74,7 +76,7 @@ def scene(shared_world: World) -> Scene:
 def asked(scene: Scene, route: str, query: Query, **more: Any) -> Any:
     """Ask for a page of one, as somebody who may see the list."""
     caller = Caller.SUPER_ADMIN if route in STAFF else Caller.USER if route in USERS else Caller.ANONYMOUS
-    meant = {"today": scene.today.isoformat(), "the hall": scene.hall["id"]}
+    meant = {"today": scene.today.isoformat(), "the hall": scene.hall["id"], "the item": scene.item["id"]}
     params = {name: meant.get(value, value) for name, value in query.items()} | {"limit": 1} | more
     path = route.partition(" ")[2].format(**scene.path)
     return scene.world.client.get(path, params=params, headers=scene.headers(caller))

@@ -117,14 +117,14 @@ def published(world: World, type: str, subject: str | None = None) -> list[Any]:
         return [row.data for row in session.scalars(query)]
 
 
-def queries_of(world: World, call: Callable[[], object]) -> int:
-    """Return how many statements catalog sent to PostgreSQL during a call."""
+def queries_of(world: World, call: Callable[[], object], *, service: str = "catalog") -> int:
+    """Return how many statements a service sent to PostgreSQL during a call."""
     statements: list[str] = []
 
     def count(*args: Any) -> None:
         statements.append(args[2])
 
-    engine = world.runtimes["catalog"].db.engine
+    engine = world.runtimes[service].db.engine
     event.listen(engine, "before_cursor_execute", count)
     try:
         call()
