@@ -46,6 +46,7 @@ SENTENCES: dict[str, Texts] = {
     "model_attributes_type": _OBJECT,
     "enum": _ONE_OF,
     "literal_error": _ONE_OF,
+    "repeated": Texts(en="may name each one only once", zh="不能重复"),
     "not_an_id": Texts(en="is no id", zh="不是有效的编号"),
     "not_a_date": Texts(en="has to be a date, written YYYY-MM-DD", zh="必须是 YYYY-MM-DD 格式的日期"),
     "date_from_datetime_parsing": Texts(en="is no date of the calendar", zh="不是有效的日期"),

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
+from libs.common import qr
 from libs.common.crypto import Sealer
 from libs.common.inputs import Date
 from libs.common.lean import answered_first_by
@@ -133,7 +134,7 @@ def my_join(join_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep, now:
 def my_qr(join_id: Id, user: CurrentUser, session: Tx) -> Response:
     """The code for the door, as a QR code."""
     join, _ = _mine(session, user, join_id)
-    return Response(views.qr_svg(join), media_type="image/svg+xml", headers={"Cache-Control": "private, no-store"})
+    return Response(qr.svg(join.code), media_type="image/svg+xml", headers={"Cache-Control": "private, no-store"})
 
 
 @router.post("/joins/{join_id}/cancel", dependencies=[Limited])

@@ -1,11 +1,9 @@
-"""How joins and slots are shown: to their user, to staff, as QR code, and as calendar entry."""
+"""How joins and slots are shown: to their user, to staff, and as calendar entry."""
 
-import io
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import segno
 from icalendar import Calendar, Event
 
 from libs.common.crypto import Sealer
@@ -98,13 +96,6 @@ def inventory(offered: Offered) -> InventoryOut:
         remaining=offered.left,
         version=offered.slot.version,
     )
-
-
-def qr_svg(found: Join) -> bytes:
-    """Draw the join's code as a QR code (ISO/IEC 18004) in SVG."""
-    out = io.BytesIO()
-    segno.make(found.code, error="m").save(out, kind="svg", scale=6, border=4, xmldecl=False)
-    return out.getvalue()
 
 
 def calendar(found: Join, offered: Offered, *, now: datetime) -> bytes:

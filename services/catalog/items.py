@@ -1,5 +1,6 @@
 """Items with their form and rules, as staff make and edit them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +12,11 @@ from libs.common.errors import NotFound
 from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
-from libs.contracts.catalog import ItemStatus
+from libs.contracts.catalog import ItemStatus, Rules
 from libs.contracts.principals import Staff
 from services.catalog import changes, edits, errors, facts, halls, policy, stats
 from services.catalog.models import Category, Hall, Item, Slot
-from services.catalog.schemas import ItemIn, ItemPatch
+from services.catalog.schemas import ItemIn, ItemPatch, ItemRulesIn
 
 
 def listed(
@@ -25,6 +26,7 @@ def listed(
     hall_id: str | None,
     category_id: str | None,
     status: ItemStatus | None,
+    recommended: bool | None,
     q: str | None,
     limit: int,
     cursor: str | None,
@@ -37,6 +39,8 @@ def listed(
         query = query.where(Item.category_id == category_id)
     if status is not None:
         query = query.where(Item.status == status)
+    if recommended is not None:
+        query = query.where(Item.recommended == recommended)
     if q:
         query = query.where(Item.title.icontains(q, autoescape=True))
     keys = [Key(Item.order, int), Key(Item.id, "id", descending=True)]
@@ -78,9 +82,55 @@ def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_ma
     hides = wanted.get("status", item.status) not in policy.VISIBLE_ITEM and item.status in policy.VISIBLE_ITEM
     if hides and not data.accept_joins_ahead:
         stats.refuse_joins_ahead(session, Slot.item_id == item_id, now=now)
+    _change(session, staff, item, wanted)
+    return item
+
+
+def change_rules(session: Session, staff: Staff, data: ItemRulesIn) -> list[Item]:
+    """Change some rules of many items, whose other rules stay; all of them or, where RulesUnfit is raised, none."""
+    wanted = data.rules.model_dump(mode="json", include=data.rules.model_fields_set)
+    found = _locked_all(session, staff, data.item_ids)
+    for item in found:
+        rules = item.rules | wanted
+        try:
+            policy.check_rules(Rules.model_validate(rules))
+        except errors.RulesUnfit as error:
+            raise errors.RulesUnfit(item_id=item.id, title=item.title, **error.params) from None
+        _change(session, staff, item, {"rules": rules})
+    return found
+
+
+def arrange(session: Session, staff: Staff, item_ids: Sequence[str]) -> list[Item]:
+    """Put these items on top of every list, in this order."""
+    place = {item_id: number for number, item_id in enumerate(item_ids)}
+    found = _locked_all(session, staff, item_ids)
+    for item in found:
+        _change(session, staff, item, {"order": place[item.id]})
+    return sorted(found, key=lambda item: item.order)
+
+
+def all_of(session: Session, staff: Staff, item_ids: Sequence[str]) -> list[Item]:
+    """Return these items, or raise NotFound where one of them is not within the staff's scope."""
+    return _whole(session, select(Item).where(Item.id.in_(item_ids), staff.sees(Item.hall_id)), item_ids)
+
+
+def _locked_all(session: Session, staff: Staff, item_ids: Sequence[str]) -> list[Item]:
+    query = select(Item).where(Item.id.in_(item_ids), staff.sees(Item.hall_id)).order_by(Item.id)
+    return _whole(session, query.with_for_update(key_share=True), item_ids)
+
+
+def _whole(session: Session, query: Select[Item], item_ids: Sequence[str]) -> list[Item]:
+    found = list(session.scalars(query))
+    if len(found) < len(set(item_ids)):
+        raise NotFound
+    return found
+
+
+def _change(session: Session, staff: Staff, item: Item, wanted: dict[str, Any]) -> None:
+    """Write what differs of a locked item, and tell of it; where nothing does, nothing has happened."""
     changed = changes.apply(item, wanted)
     if changed is None:
-        return item
+        return
     before, after = changed
     if "form" in after:
         item.form_version += 1
@@ -92,12 +142,11 @@ def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_ma
         staff,
         "item.edited",
         object_type="item",
-        object_id=item_id,
+        object_id=item.id,
         hall_id=item.hall_id,
         before=before,
         after=after,
     )
-    return item
 
 
 def _check(session: Session, data: ItemPatch, wanted: dict[str, Any]) -> None:

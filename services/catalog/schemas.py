@@ -61,6 +61,12 @@ ISO_WEEKDAY = "1 is Monday, 7 is Sunday"
 Weekday = Annotated[int, Field(ge=1, le=7)]
 
 
+def _once_each(ids: list[str]) -> list[str]:
+    if len(set(ids)) < len(ids):
+        raise unfit("repeated")
+    return ids
+
+
 def unset() -> Any:
     """Return the value of a field that a PATCH left out; nobody reads it (`model_dump(exclude_unset=True)`)."""
     return None
@@ -404,6 +410,70 @@ class Filled(BaseModel):
     skipped: list[Skipped]
     workdays: list[NamedDate] = []
     years_not_announced: list[int] = []
+
+
+MOST_ITEMS = 100
+ItemIds = Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS), AfterValidator(_once_each)]
+
+
+class ItemRulesIn(Schema):
+    """Of `rules`, those that are sent are changed for all these items; the others stay as each item has them."""
+
+    item_ids: ItemIds
+    rules: Rules
+
+
+class ItemOrderIn(Schema):
+    """These items come first in every list, in this order: their `order` becomes 0, 1, 2 ..."""
+
+    item_ids: ItemIds
+
+
+class ItemVersion(BaseModel):
+    id: str
+    order: int
+    rules: Rules
+    version: int
+
+
+class ItemVersions(BaseModel):
+    items: list[ItemVersion]
+
+
+class CapacitiesIn(Schema):
+    """One capacity for all slots of these items between two dates inclusive, or for some of them.
+
+    Only slots on `weekdays`, beginning at `start` or later and ending at `end` or earlier, where these are sent.
+    """
+
+    item_ids: ItemIds
+    from_: Date = Field(alias="from")
+    to: Date
+    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
+        default=None, description=ISO_WEEKDAY
+    )
+    start: TimeOfDay | None = None
+    end: TimeOfDay | None = None
+    capacity: int | None = Field(ge=0, le=1_000_000, description="in people; null: no limit")
+
+
+class SlotOverfull(BaseModel):
+    """A slot with more people than it now takes. They stay."""
+
+    id: str
+    item_id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    taken: int
+
+
+class CapacitiesOut(BaseModel):
+    """How many slots, on how many days, have another capacity now; at most 100 of those that are overfull by it."""
+
+    slots: int
+    days: int
+    overfull: list[SlotOverfull]
 
 
 # --- templates ------------------------------------------------------------------------------------------------------

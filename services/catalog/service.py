@@ -6,13 +6,19 @@ It publishes hall.changed, item.changed, slot.changed and audit.recorded.
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from libs.common.service import Service
 from libs.common.settings import Settings
-from services.catalog import facts, handlers, resources, routes, staff_routes, tasks
+from services.catalog import facts, handlers, resources, routes, staff_day_routes, staff_routes, tasks
 
 
 class CatalogSettings(Settings):
     service_name: ClassVar[str] = "catalog"
+
+    public_url: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="where users reach it; empty: where staff do"
+    )
 
 
 service = Service(
@@ -20,7 +26,7 @@ service = Service(
     title="catalog",
     package=Path(__file__).parent,
     settings=CatalogSettings,
-    routers=(routes.router, staff_routes.router),
+    routers=(routes.router, staff_routes.router, staff_day_routes.router),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     resources=resources.build,

@@ -1,58 +1,30 @@
-"""What staff read and edit: halls, categories, items, days and templates, within their halls."""
+"""What staff read and edit of what is offered: halls, categories and items, within their halls."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
-from sqlalchemy.orm import Session
+from fastapi import APIRouter, Query, Request, Response
 
+from libs.common import qr
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.web import Id, Now, Text, Tx
+from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.catalog import (
-    browse,
-    categories,
-    closures,
-    days,
-    etags,
-    fills,
-    halls,
-    items,
-    special_days,
-    templates,
-    views,
-)
-from services.catalog.days import Place, Precondition
-from services.catalog.etags import IfMatch, IfNoneMatch
-from services.catalog.models import Day, Slot
+from services.catalog import browse, categories, etags, halls, items, views
+from services.catalog.etags import IfMatch
 from services.catalog.schemas import (
-    CalendarDay,
-    CalendarOut,
     CategoryIn,
     CategoryOut,
     CategoryPatch,
-    ClosureIn,
-    ClosureOut,
-    ClosurePatch,
-    CopyIn,
-    Date,
-    DayIn,
-    Filled,
-    FillIn,
     HallIn,
     HallPatch,
     ItemCard,
     ItemIn,
+    ItemOrderIn,
     ItemPatch,
-    SpecialDayOut,
-    SpecialDaysIn,
-    SpecialDaysOut,
-    StaffDay,
+    ItemRulesIn,
+    ItemVersions,
     StaffHall,
     StaffItem,
-    TemplateIn,
-    TemplateOut,
-    TemplatePatch,
 )
 
 router = APIRouter(prefix="/staff", tags=["staff"])
@@ -105,21 +77,6 @@ def edit_hall(
     return views.staff_hall(hall)
 
 
-@router.get("/halls/{hall_id}/calendar")
-def get_calendar(
-    session: Tx, staff: AnyStaff, hall_id: Id, from_: Annotated[Date, Query(alias="from")], to: Date
-) -> CalendarOut:
-    """List the dates of a range that are not like their weekday: days off and workdays, and by whose word."""
-    hall = halls.get(session, staff, hall_id)
-    dates = special_days.dates_between(from_, to)
-    known = special_days.known(session, hall.id, dates, statutory=True)
-    shown = [
-        CalendarDay(date=on, kind=special.kind, name=special.name, source=special.source)
-        for on, special in sorted(known.items())
-    ]
-    return CalendarOut(days=shown, years_not_announced=special_days.years_not_announced(dates))
-
-
 # --- categories -----------------------------------------------------------------------------------------------------
 
 
@@ -154,12 +111,21 @@ def list_items(
     hall_id: Id | None = None,
     category_id: Id | None = None,
     status: ItemStatus | None = None,
+    recommended: bool | None = None,
     q: Search = None,
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Page[ItemCard]:
     found, following = items.listed(
-        session, staff, hall_id=hall_id, category_id=category_id, status=status, q=q, limit=limit, cursor=cursor
+        session,
+        staff,
+        hall_id=hall_id,
+        category_id=category_id,
+        status=status,
+        recommended=recommended,
+        q=q,
+        limit=limit,
+        cursor=cursor,
     )
     return Page(items=[views.card(*row) for row in found], next_cursor=following)
 
@@ -169,6 +135,26 @@ def create_item(session: Tx, staff: HallStaff, data: ItemIn, response: Response)
     item = items.create(session, staff, data)
     response.headers["ETag"] = etags.of(item)
     return views.staff_item(*items.get(session, staff, item.id))
+
+
+@router.post("/items/rules")
+def change_rules(runtime: RuntimeDep, staff: HallStaff, data: ItemRulesIn) -> ItemVersions:
+    """Change some rules of many items at once: of all of them, or of none."""
+    return runtime.db.run(lambda session: views.item_versions(items.change_rules(session, staff, data)))
+
+
+@router.put("/items/order")
+def arrange_items(runtime: RuntimeDep, staff: HallStaff, data: ItemOrderIn) -> ItemVersions:
+    """Put items on top of every list, in this order."""
+    return runtime.db.run(lambda session: views.item_versions(items.arrange(session, staff, data.item_ids)))
+
+
+@router.get("/items/{item_id}/qr.svg", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+def get_item_qr(request: Request, runtime: RuntimeDep, session: Tx, staff: AnyStaff, item_id: Id) -> Response:
+    """Draw the address of the item's page as a QR code, for posters."""
+    item, _, _ = items.get(session, staff, item_id)
+    origin = runtime.settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    return Response(qr.svg(f"{origin.rstrip('/')}/?item={item.id}"), media_type="image/svg+xml")
 
 
 @router.get("/items/{item_id}")
@@ -192,191 +178,3 @@ def edit_item(
     item = items.edit(session, staff, item_id, data, if_match=if_match, now=now)
     response.headers["ETag"] = etags.of(item)
     return views.staff_item(*items.get(session, staff, item_id))
-
-
-# --- days -----------------------------------------------------------------------------------------------------------
-
-
-@router.get("/items/{item_id}/days")
-def list_days(
-    session: Tx,
-    now: Now,
-    staff: AnyStaff,
-    item_id: Id,
-    from_: Annotated[Date | None, Query(alias="from")] = None,
-    to: Date | None = None,
-    limit: Limit = 20,
-    cursor: CursorText = None,
-) -> Page[StaffDay]:
-    """List the item's days between two dates inclusive, each with all its slots and their numbers."""
-    where = days.place(session, staff, item_id)
-    found, following = days.listed(session, item_id, first=from_, last=to, limit=limit, cursor=cursor)
-    closed = closures.over(session, where.hall.id, item_id, found[0][0].date, found[-1][0].date) if found else []
-    shown = [
-        views.staff_day(day, slots, where.item, where.hall, closure=closures.on(closed, day.date), now=now)
-        for day, slots in found
-    ]
-    return Page(items=shown, next_cursor=following)
-
-
-@router.get("/items/{item_id}/days/{date}")
-def get_day(session: Tx, now: Now, staff: AnyStaff, item_id: Id, date: Date, response: Response) -> StaffDay:
-    where = days.place(session, staff, item_id)
-    day, slots = days.get(session, item_id, date)
-    response.headers["ETag"] = etags.of(day)
-    return _shown(session, where, day, slots, now)
-
-
-@router.put("/items/{item_id}/days/{date}", responses={201: {"model": StaffDay}})
-def save_day(
-    session: Tx,
-    now: Now,
-    staff: HallStaff,
-    item_id: Id,
-    date: Date,
-    data: DayIn,
-    response: Response,
-    if_match: IfMatch = None,
-    if_none_match: IfNoneMatch = None,
-) -> StaffDay:
-    """Bring a day to what is sent. If-Match with the day's ETag is a must; for a new day, `If-None-Match: *`.
-
-    Changing the times of slots that people have booked is refused (`joins_ahead`) until it is confirmed; into the past
-    such slots can't be moved at all (`slot_in_past`).
-    """
-    precondition = Precondition(if_match=if_match, if_none_match=if_none_match)
-    where, day, is_new = days.save(session, staff, item_id, date, data, precondition, now=now)
-    response.headers["ETag"] = etags.of(day)
-    response.status_code = 201 if is_new else 200
-    return _shown(session, where, day, days.slots_of(session, item_id, date), now)
-
-
-def _shown(session: Session, where: Place, day: Day, slots: list[Slot], now: Now) -> StaffDay:
-    closed = closures.over(session, where.hall.id, where.item.id, day.date, day.date)
-    return views.staff_day(day, slots, where.item, where.hall, closure=closures.on(closed, day.date), now=now)
-
-
-@router.delete("/items/{item_id}/days/{date}", status_code=204)
-def delete_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, if_match: IfMatch = None) -> None:
-    """Delete a day that nobody ever booked."""
-    days.delete(session, staff, item_id, date, if_match=if_match)
-
-
-@router.post("/items/{item_id}/days/fill")
-def fill_days(session: Tx, staff: HallStaff, item_id: Id, data: FillIn) -> Filled:
-    """Make the days of a range that do not exist yet, from periods or a template; days off are left out, and told."""
-    return fills.fill(session, staff, item_id, data)
-
-
-@router.post("/items/{item_id}/days/{date}/copy")
-def copy_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, data: CopyIn) -> Filled:
-    """Copy a day's note and open slots onto dates that do not exist yet."""
-    return fills.copy(session, staff, item_id, date, data.dates)
-
-
-# --- templates ------------------------------------------------------------------------------------------------------
-
-
-@router.get("/templates")
-def list_templates(
-    session: Tx,
-    staff: AnyStaff,
-    hall_id: Id | None = None,
-    limit: Limit = 20,
-    cursor: CursorText = None,
-) -> Page[TemplateOut]:
-    """List templates; with `hall_id`, those that this hall can use."""
-    found, following = templates.listed(session, staff, hall_id=hall_id, limit=limit, cursor=cursor)
-    return Page(items=[views.template(row) for row in found], next_cursor=following)
-
-
-@router.post("/templates", status_code=201)
-def create_template(session: Tx, staff: HallStaff, data: TemplateIn) -> TemplateOut:
-    return views.template(templates.create(session, staff, data))
-
-
-@router.get("/templates/{template_id}")
-def get_template(session: Tx, staff: AnyStaff, template_id: Id) -> TemplateOut:
-    return views.template(templates.get(session, staff, template_id))
-
-
-@router.patch("/templates/{template_id}")
-def edit_template(session: Tx, staff: HallStaff, template_id: Id, data: TemplatePatch) -> TemplateOut:
-    return views.template(templates.edit(session, staff, template_id, data))
-
-
-@router.delete("/templates/{template_id}", status_code=204)
-def delete_template(session: Tx, staff: HallStaff, template_id: Id) -> None:
-    templates.delete(session, staff, template_id)
-
-
-# --- special days ---------------------------------------------------------------------------------------------------
-
-
-@router.get("/special-days")
-def list_special_days(
-    session: Tx,
-    staff: AnyStaff,
-    hall_id: Id | None = None,
-    from_: Annotated[Date | None, Query(alias="from")] = None,
-    to: Date | None = None,
-    limit: Limit = 20,
-    cursor: CursorText = None,
-) -> Page[SpecialDayOut]:
-    """List days off and workdays by the operator's word; with `hall_id`, those that count for this hall."""
-    found, following = special_days.listed(
-        session, staff, hall_id=hall_id, first=from_, last=to, limit=limit, cursor=cursor
-    )
-    return Page(items=[views.special_day(row) for row in found], next_cursor=following)
-
-
-@router.put("/special-days")
-def put_special_days(session: Tx, staff: HallStaff, data: SpecialDaysIn) -> SpecialDaysOut:
-    """Make dates days off or workdays, for a hall or for all. Days that were filled already stay as they are."""
-    return SpecialDaysOut(items=[views.special_day(row) for row in special_days.put(session, staff, data)])
-
-
-@router.delete("/special-days/{special_day_id}", status_code=204)
-def delete_special_day(session: Tx, staff: HallStaff, special_day_id: Id) -> None:
-    special_days.delete(session, staff, special_day_id)
-
-
-# --- closures -------------------------------------------------------------------------------------------------------
-
-
-@router.get("/closures")
-def list_closures(
-    session: Tx,
-    staff: AnyStaff,
-    hall_id: Id | None = None,
-    item_id: Id | None = None,
-    from_: Annotated[Date | None, Query(alias="from", description="those over before are left out")] = None,
-    limit: Limit = 20,
-    cursor: CursorText = None,
-) -> Page[ClosureOut]:
-    """List on which dates halls and items are closed, and why."""
-    found, following = closures.listed(
-        session, staff, hall_id=hall_id, item_id=item_id, since=from_, limit=limit, cursor=cursor
-    )
-    return Page(items=[views.closure(row) for row in found], next_cursor=following)
-
-
-@router.post("/closures", status_code=201)
-def create_closure(session: Tx, now: Now, staff: HallStaff, data: ClosureIn) -> ClosureOut:
-    """Close a hall or an item on some dates. With joins ahead this is refused (`joins_ahead`) until it is confirmed.
-
-    Who is affected, `GET booking/staff/affected` tells. Their joins stay; slots keep their own status for afterwards.
-    """
-    return views.closure(closures.create(session, staff, data, now=now))
-
-
-@router.patch("/closures/{closure_id}")
-def edit_closure(session: Tx, now: Now, staff: HallStaff, closure_id: Id, data: ClosurePatch) -> ClosureOut:
-    """Change dates or reason; dates that are closed no more open at once."""
-    return views.closure(closures.edit(session, staff, closure_id, data, now=now))
-
-
-@router.delete("/closures/{closure_id}", status_code=204)
-def lift_closure(session: Tx, staff: HallStaff, closure_id: Id) -> None:
-    """Lift a closure: what was open by itself is open again."""
-    closures.delete(session, staff, closure_id)

@@ -15,6 +15,8 @@ from services.catalog.schemas import (
     ClosureRef,
     HallRef,
     ItemCard,
+    ItemVersion,
+    ItemVersions,
     PositionOut,
     PublicClosure,
     PublicHall,
@@ -105,6 +107,10 @@ def detail_fields(item: Item) -> dict[str, Any]:
 
 def staff_item(item: Item, hall: Hall, category: Category | None) -> StaffItem:
     return StaffItem(**card_fields(item, hall, category), **detail_fields(item), version=item.version)
+
+
+def item_versions(found: Iterable[Item]) -> ItemVersions:
+    return ItemVersions(items=[ItemVersion.model_validate(item, from_attributes=True) for item in found])
 
 
 def _offer(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> dict[str, Any]:

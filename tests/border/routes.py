@@ -6,6 +6,7 @@ A route that is not here fails a test, so that nobody adds one without deciding 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from secrets import randbelow
 
 from libs.contracts.principals import Role
 from tests.admin.builders import PASSWORD
@@ -76,6 +77,20 @@ STAFF: dict[str, StaffRoute] = {
     "GET /api/catalog/staff/items": StaffRoute(VERIFIER, FILTERED, lambda s: Ask(shows=s.item["id"])),
     "POST /api/catalog/staff/items": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"hall_id": s.hall["id"], "title": "换证"})
+    ),
+    "POST /api/catalog/staff/items/rules": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"item_ids": [s.item["id"]], "rules": {"checkin_opens_minutes": randbelow(60 * 24)}}),
+    ),
+    "PUT /api/catalog/staff/items/order": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"item_ids": [s.an_item(), s.item["id"]]})
+    ),
+    "GET /api/catalog/staff/items/{item_id}/qr.svg": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows="<svg")),
+    "POST /api/catalog/staff/slots/capacity": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"item_ids": [s.item["id"]], "from": (day := s.a_day()), "to": day, "capacity": 7}),
     ),
     "GET /api/catalog/staff/items/{item_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.item["id"])),
     "PATCH /api/catalog/staff/items/{item_id}": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask({"content": unique()})),

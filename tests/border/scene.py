@@ -130,6 +130,11 @@ class Scene:
         a_day(self.world, self.item, free, PERIOD)
         return free.isoformat()
 
+    def an_item(self) -> str:
+        """Return another item of the hall."""
+        found: str = an_item(self.world, self.hall)["id"]
+        return found
+
     def a_category(self) -> str:
         found: str = a_category(self.world, unique())["id"]
         return found

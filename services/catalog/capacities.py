@@ -1,0 +1,125 @@
+"""Capacities of many slots at once: of some items, between two dates, at some times of day."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from sqlalchemy import ColumnElement, exists, extract, select
+from sqlalchemy.orm import Session
+
+from libs.common import outbox
+from libs.contracts import audit
+from libs.contracts.principals import Staff
+from services.catalog import edits, errors, facts, items, special_days
+from services.catalog.models import Day, Slot
+from services.catalog.schemas import CapacitiesIn, CapacitiesOut, SlotOverfull
+
+MOST_SLOTS = 10_000
+MOST_OVERFULL = 100
+
+
+def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
+    """Give all these slots the same capacity; nobody is thrown out where it is less than is taken.
+
+    Raises RangeUnfit, NotFound where an item is foreign, or TooManySlots.
+    """
+    special_days.dates_between(data.from_, data.to)
+    hall_of = {item.id: item.hall_id for item in items.all_of(session, staff, data.item_ids)}
+    days = _locked_days(session, data)
+    slots_of = _locked_slots(session, data, days)
+    slots = [slot for of_day in slots_of.values() for slot in of_day]
+    before = {day: edits.slot_fields(of_day) for day, of_day in slots_of.items()}
+    for slot in slots:
+        slot.capacity = data.capacity
+        slot.version += 1
+    for day in slots_of:
+        day.version += 1
+    session.flush()
+    edits.note_all(session, staff, [(day, before[day], edits.slot_fields(slots_of[day])) for day in slots_of])
+    outbox.record(session, *(facts.of_slot(slot) for slot in slots))
+    _audit(session, staff, hall_of, before, capacity=data.capacity)
+    overfull = [slot for slot in slots if data.capacity is not None and slot.taken > data.capacity]
+    return CapacitiesOut(
+        slots=len(slots),
+        days=len(slots_of),
+        overfull=[SlotOverfull.model_validate(slot, from_attributes=True) for slot in overfull[:MOST_OVERFULL]],
+    )
+
+
+def _wanted(data: CapacitiesIn) -> ColumnElement[bool]:
+    wanted = (
+        Slot.item_id.in_(data.item_ids)
+        & Slot.date.between(data.from_, data.to)
+        & Slot.capacity.is_distinct_from(data.capacity)
+        & ~Slot.deleted
+    )
+    if data.weekdays is not None:
+        wanted &= extract("isodow", Slot.date).in_(data.weekdays)
+    if data.start is not None:
+        wanted &= Slot.start >= data.start
+    if data.end is not None:
+        wanted &= Slot.end <= data.end
+    return wanted
+
+
+def _locked_days(session: Session, data: CapacitiesIn) -> dict[tuple[str, date], Day]:
+    # Days before slots, as whoever edits one day locks them.
+    rows = session.scalars(
+        select(Day)
+        .where(exists().where(Slot.item_id == Day.item_id, Slot.date == Day.date, _wanted(data)))
+        .order_by(Day.item_id, Day.date)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {(day.item_id, day.date): day for day in rows}
+
+
+def _locked_slots(
+    session: Session, data: CapacitiesIn, days: Mapping[tuple[str, date], Day]
+) -> Mapping[Day, Sequence[Slot]]:
+    """Return by day the slots that change; those of a day that was made in this moment are left as they were made."""
+    rows = session.scalars(
+        select(Slot)
+        .where(_wanted(data))
+        .order_by(Slot.id)
+        .limit(MOST_SLOTS + 1)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    if len(rows) > MOST_SLOTS:
+        raise errors.TooManySlots(most=MOST_SLOTS)
+    found: defaultdict[Day, list[Slot]] = defaultdict(list)
+    for slot in sorted(rows, key=lambda slot: (slot.item_id, slot.date, slot.start)):
+        if day := days.get((slot.item_id, slot.date)):
+            found[day].append(slot)
+    return found
+
+
+def _audit(
+    session: Session,
+    staff: Staff,
+    hall_of: Mapping[str, str],
+    before: Mapping[Day, edits.Fields],
+    *,
+    capacity: int | None,
+) -> None:
+    """Record for each item what its slots took before: periods that were alike on many days are told once."""
+    was: defaultdict[str, defaultdict[tuple[str, str, int | None], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for day, slots in before.items():
+        for slot in slots.values():
+            was[day.item_id][slot["start"], slot["end"], slot["capacity"]].append(day.date.isoformat())
+    for item_id, periods in was.items():
+        told = [
+            {"start": start, "end": end, "capacity": taken, "days": days}
+            for (start, end, taken), days in periods.items()
+        ]
+        audit.record(
+            session,
+            staff,
+            "slots.capacity_changed",
+            object_type="item",
+            object_id=item_id,
+            hall_id=hall_of[item_id],
+            before={"slots": told},
+            after={"capacity": capacity},
+        )
