@@ -206,7 +206,10 @@ class ItemChanged(Event):
 
 
 class SlotChanged(Event):
-    """A slot was defined, edited or deleted. `capacity` counts people as the operator asked; null: no limit."""
+    """A slot was defined, edited or deleted. `capacity` counts people as the operator asked; null: no limit.
+
+    `status` is closed, too, while its hall or its item is closed on the date.
+    """
 
     type: ClassVar[str] = "slot.changed"
 

@@ -4,17 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, exists, extract, select
+from sqlalchemy import ColumnElement, exists, extract, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.contracts import audit
 from libs.contracts.principals import Staff
-from services.catalog import edits, errors, facts, items, special_days
+from services.catalog import edits, errors, facts, items, policy, special_days
 from services.catalog.models import Day, Slot
 from services.catalog.schemas import CapacitiesIn, CapacitiesOut, SlotOverfull
 
-MOST_SLOTS = 10_000
 MOST_OVERFULL = 100
 
 
@@ -26,15 +25,11 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
     special_days.dates_between(data.from_, data.to)
     hall_of = {item.id: item.hall_id for item in items.all_of(session, staff, data.item_ids)}
     days = _locked_days(session, data)
-    slots_of = _locked_slots(session, data, days)
+    slots_of = _slots(session, data, days)
     slots = [slot for of_day in slots_of.values() for slot in of_day]
     before = {day: edits.slot_fields(of_day) for day, of_day in slots_of.items()}
-    for slot in slots:
-        slot.capacity = data.capacity
-        slot.version += 1
-    for day in slots_of:
-        day.version += 1
-    session.flush()
+    _count_up(session, Slot, [slot.id for slot in slots], capacity=data.capacity)
+    _count_up(session, Day, [day.id for day in slots_of])
     edits.note_all(session, staff, [(day, before[day], edits.slot_fields(slots_of[day])) for day in slots_of])
     outbox.record(session, *(facts.of_slot(slot) for slot in slots))
     _audit(session, staff, hall_of, before, capacity=data.capacity)
@@ -44,6 +39,12 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
         days=len(slots_of),
         overfull=[SlotOverfull.model_validate(slot, from_attributes=True) for slot in overfull[:MOST_OVERFULL]],
     )
+
+
+def _count_up(session: Session, table: type[Slot] | type[Day], ids: Sequence[str], **values: int | None) -> None:
+    """Change these rows in one statement, and with them the entities that are loaded: row by row takes seconds."""
+    changed = update(table).where(table.id.in_(ids)).values(version=table.version + 1, **values).returning(table)
+    session.execute(changed, execution_options={"synchronize_session": False, "populate_existing": True}).all()
 
 
 def _wanted(data: CapacitiesIn) -> ColumnElement[bool]:
@@ -63,7 +64,7 @@ def _wanted(data: CapacitiesIn) -> ColumnElement[bool]:
 
 
 def _locked_days(session: Session, data: CapacitiesIn) -> dict[tuple[str, date], Day]:
-    # Days before slots, as whoever edits one day locks them.
+    # Whoever edits slots holds their day.
     rows = session.scalars(
         select(Day)
         .where(exists().where(Slot.item_id == Day.item_id, Slot.date == Day.date, _wanted(data)))
@@ -74,22 +75,19 @@ def _locked_days(session: Session, data: CapacitiesIn) -> dict[tuple[str, date],
     return {(day.item_id, day.date): day for day in rows}
 
 
-def _locked_slots(
-    session: Session, data: CapacitiesIn, days: Mapping[tuple[str, date], Day]
-) -> Mapping[Day, Sequence[Slot]]:
+def _slots(session: Session, data: CapacitiesIn, days: Mapping[tuple[str, date], Day]) -> Mapping[Day, Sequence[Slot]]:
     """Return by day the slots that change; those of a day that was made in this moment are left as they were made."""
     rows = session.scalars(
         select(Slot)
         .where(_wanted(data))
-        .order_by(Slot.id)
-        .limit(MOST_SLOTS + 1)
-        .with_for_update()
+        .order_by(Slot.item_id, Slot.date, Slot.start)
+        .limit(policy.MOST_CHANGES + 1)
         .execution_options(populate_existing=True)
     ).all()
-    if len(rows) > MOST_SLOTS:
-        raise errors.TooManySlots(most=MOST_SLOTS)
+    if len(rows) > policy.MOST_CHANGES:
+        raise errors.TooManySlots(most=policy.MOST_CHANGES)
     found: defaultdict[Day, list[Slot]] = defaultdict(list)
-    for slot in sorted(rows, key=lambda slot: (slot.item_id, slot.date, slot.start)):
+    for slot in rows:
         if day := days.get((slot.item_id, slot.date)):
             found[day].append(slot)
     return found

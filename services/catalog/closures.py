@@ -13,7 +13,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Staff
-from services.catalog import changes, errors, facts, halls, items, stats
+from services.catalog import changes, errors, facts, halls, items, policy, stats
 from services.catalog.models import Closure, Slot
 from services.catalog.schemas import ClosureIn, ClosurePatch
 
@@ -136,7 +136,9 @@ def _close_and_open(session: Session, within: ColumnElement[bool]) -> None:
         .values(closure_id=closes_it, version=Slot.version + 1)
         .returning(Slot),
         execution_options={"synchronize_session": False, "populate_existing": True},
-    )
+    ).all()
+    if len(changed) > policy.MOST_CHANGES:
+        raise errors.TooManySlots(most=policy.MOST_CHANGES)
     outbox.record(session, *(facts.of_slot(slot) for slot in changed))
 
 

@@ -147,8 +147,8 @@ class SlotHasJoins(Conflict):
 class TooManySlots(Invalid):
     code = "too_many_slots"
     texts = Texts(
-        en="More than {most} slots would change at once. Take fewer items or a shorter range.",
-        zh="一次最多修改 {most} 个时段，请减少项目或缩短日期范围",
+        en="More than {most} slots would change at once. Take fewer items or fewer dates.",
+        zh="一次最多修改 {most} 个时段，请减少项目或日期",
     )
 
 

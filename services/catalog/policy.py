@@ -28,6 +28,7 @@ SlotState = Literal["bookable", "not_yet", "full", "ended", "closed"]
 VISIBLE_ITEM = (ItemStatus.OPEN, ItemStatus.STOPPED)
 MOST_SLOTS = 48
 MOST_FIELDS = 50
+MOST_CHANGES = 10_000  # slots that one request changes: so many are done well before nobody waits any more
 FRIDAY = 5
 EVERY_DAY = frozenset(range(1, 8))
 

@@ -9,7 +9,7 @@ import segno
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
-from services.catalog import capacities
+from services.catalog import policy
 from tests.booking.builders import booked
 from tests.catalog.builders import (
     AFTERNOON,
@@ -208,7 +208,7 @@ def test_capacities_are_changed_within_the_staffs_halls_and_within_bounds(world:
 
 
 def test_more_slots_than_one_request_can_carry_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacities, "MOST_SLOTS", 10)  # ten thousand take a while to make
+    monkeypatch.setattr(policy, "MOST_CHANGES", 10)  # ten thousand take a while to make
     item = an_item(world, a_hall(world))
     dates = {"from": TOMORROW.isoformat(), "to": in_days(6).isoformat()}
     shown(fill(world, item, periods=[MORNING, AFTERNOON], holidays="ignore", **dates))

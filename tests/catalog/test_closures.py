@@ -4,8 +4,10 @@ from datetime import date
 from typing import Any
 
 import httpx2
+import pytest
 
 from libs.contracts.principals import Role
+from services.catalog import policy
 from tests.booking.builders import book
 from tests.catalog.builders import (
     AFTERNOON,
@@ -217,6 +219,24 @@ def test_no_day_made_while_its_hall_is_being_closed_is_left_open(world: World) -
 
     assert [answer.status_code for answer in answers] == [201] * 4
     assert [dates_shown(world, item) for item in items] == [[]] * 3
+
+
+def test_more_slots_than_one_request_can_carry_are_closed_in_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "MOST_CHANGES", 2)  # ten thousand take a while to make
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    for ahead in (1, 2, 3):
+        a_day(world, item, in_days(ahead))
+
+    params = refused(close(world, in_days(1), in_days(3), hall_id=hall["id"]), 422, "too_many_slots")
+    still_open = dates_shown(world, item)
+    closure = made(close(world, in_days(1), in_days(2), hall_id=hall["id"]))
+    shown(edit(world, closure, to=in_days(3).isoformat()))
+
+    assert params == {"most": 2}
+    assert (len(still_open), dates_shown(world, item)) == (3, [])
 
 
 def test_a_hall_admin_closes_within_their_halls_and_sees_nothing_of_others(world: World) -> None:
