@@ -43,13 +43,18 @@ class User:
 
 @dataclass(frozen=True)
 class Staff:
-    """A signed-in member of staff. `halls` are the halls the account is for; None means all of them."""
+    """A signed-in member of staff. `halls` are the halls the account is for; None means all of them.
+
+    `unmasked` is said by a token alone that admin makes for one export, asked for with a reason and a fresh password:
+    it may read sensitive values in clear. No token that a person holds says it.
+    """
 
     id: str
     name: str
     role: Role
     halls: frozenset[str] | None
     session_id: str
+    unmasked: bool = False
 
     def sees(self, hall_id: Any) -> ColumnElement[bool]:
         """Return the SQL condition that a hall column lies within the scope of this account."""
@@ -85,7 +90,7 @@ def issue_staff_token(keys: TokenKeys, staff: Staff, *, version: int, now: datet
         "halls": None if staff.halls is None else sorted(staff.halls),
         "sid": staff.session_id,
         "ver": version,
-    }
+    } | ({"unmasked": True} if staff.unmasked else {})
     return keys.sign(claims, now=now, lifetime=STAFF_TOKEN_LIFETIME)
 
 
@@ -118,6 +123,7 @@ def _current_staff(runtime: RuntimeDep, credentials: StaffCredentials, now: Now)
         role=Role(claims["role"]),
         halls=None if claims["halls"] is None else frozenset(claims["halls"]),
         session_id=claims["sid"],
+        unmasked=claims.get("unmasked", False),
     )
 
 

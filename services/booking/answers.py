@@ -12,6 +12,8 @@ from services.booking.forms import Answers
 from services.booking.models import Join
 from services.booking.rows import JoinRow
 
+Fields = dict[str, FormField]
+
 
 def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
     """Return the encrypted sensitive answers of a join, None where there are none."""
@@ -30,15 +32,29 @@ def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
 
     Masked is what was sensitive when it was answered, and what is by the form of today. It stays stored as it was.
     """
-    fields = {field.key: field for field in map(FormField.model_validate, form)}
-    sensitive = _sensitive(sealer, join)
-    sensitive |= {key: value for key, value in join.answers.items() if key in fields and fields[key].is_sensitive}
-    kinds = {key: field.type for key, field in fields.items()}
-    return join.answers | {key: forms.masked(value, kinds.get(key)) for key, value in sensitive.items()}
+    return masked_by(fields_of(form), join.answers, _sensitive(sealer, join))
+
+
+def fields_of(form: list[Any]) -> Fields:
+    """Return the fields of an item's form, as stored, by their keys."""
+    return {field.key: field for field in map(FormField.model_validate, form)}
+
+
+def masked_by(fields: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
+    """Return all answers with the sensitive ones masked, by a form that is read already."""
+    hidden = sensitive | {key: value for key, value in plain.items() if key in fields and fields[key].is_sensitive}
+    return plain | {
+        key: forms.masked(value, fields[key].type if key in fields else None) for key, value in hidden.items()
+    }
 
 
 def _sensitive(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:
-    if join.sealed is None:
+    return unsealed(sealer, join.id, join.sealed)
+
+
+def unsealed(sealer: Sealer, join_id: str, sealed: bytes | None) -> dict[str, Any]:
+    """Return the sensitive answers of a join in clear."""
+    if sealed is None:
         return {}
-    found: dict[str, Any] = json.loads(sealer.open(join.sealed, about=f"join:{join.id}"))
+    found: dict[str, Any] = json.loads(sealer.open(sealed, about=f"join:{join_id}"))
     return found

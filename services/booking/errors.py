@@ -248,3 +248,11 @@ class SignInBlocked(Forbidden):
 class ProviderDown(Unavailable):
     code = "provider_unavailable"
     texts = Texts(en="WeChat does not answer. Try again in a moment.", zh="微信登录服务繁忙，请稍后再试")
+
+
+class UnmaskedForbidden(Forbidden):
+    code = "unmasked_forbidden"
+    texts = Texts(
+        en="Sensitive values in clear are for an export that was asked for with a reason and the password.",
+        zh="仅填写原因并验证密码的导出任务可以读取未脱敏的内容",
+    )

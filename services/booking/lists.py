@@ -68,6 +68,9 @@ def mine(
     return fetch(session, query, keys=keys, limit=limit, cursor=cursor)
 
 
+NEWEST_FIRST = (Key(Join.id, "id", descending=True),)
+
+
 @dataclass(frozen=True)
 class StaffQuery:
     """What staff look for; None leaves a question open. `q` is part of a title, or a whole code."""
@@ -86,7 +89,12 @@ def of_staff(
     session: Session, scope: ColumnElement[bool], wanted: StaffQuery, *, limit: int, cursor: str | None
 ) -> tuple[Sequence[Any], str | None]:
     """Return a page of (join, slot, item, hall, user) within the scope, newest first."""
-    query = _with_places(User).join(User, User.id == Join.user_id).where(scope)
+    query = matching(_with_places(User).join(User, User.id == Join.user_id).where(scope), wanted)
+    return fetch(session, query, keys=NEWEST_FIRST, limit=limit, cursor=cursor)
+
+
+def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tuple[Any, ...]]:
+    """Return a query of joins with their slots and items, bounded by what staff look for."""
     exact = (
         (Join.hall_id, wanted.hall_id),
         (Join.item_id, wanted.item_id),
@@ -104,7 +112,7 @@ def of_staff(
         query = query.where(Join.checked_in_at.is_not(None) if wanted.checked_in else Join.checked_in_at.is_(None))
     if wanted.q:
         query = query.where(Item.title.icontains(wanted.q, autoescape=True) | (Join.code == wanted.q))
-    return fetch(session, query, keys=[Key(Join.id, "id", descending=True)], limit=limit, cursor=cursor)
+    return query
 
 
 def one_of_mine(session: Session, user_id: str, join_id: str) -> Any:

@@ -9,7 +9,7 @@ from libs.common.inputs import OneLine
 from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import FormField, HourMinute
+from libs.contracts.catalog import FormField, HourMinute, ItemStatus
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Reason = Annotated[str, StringConstraints(min_length=2, max_length=200, pattern=r"^[^\x00]*$")]
@@ -233,3 +233,48 @@ class StaffUserOut(BaseModel):
 class StaffUserIn(Schema):
     disabled: bool
     reason: Reason
+
+
+# --- the feed that exports read ---
+
+
+class FeedJoin(BaseModel):
+    """A join without what it shares with the others of its item. Instants carry the offset of the hall's zone."""
+
+    item_id: str
+    code: str
+    status: JoinStatus
+    reason: str
+    user_name: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    answers: dict[str, Any]
+    created_at: datetime
+    checked_in_at: datetime | None
+    missed: bool
+    ended_at: datetime | None
+
+
+class FeedCount(BaseModel):
+    """`older_forms`: some were made with another form than the item has now."""
+
+    item_id: str
+    joins: int
+    older_forms: bool
+
+
+class FeedItem(BaseModel):
+    id: str
+    title: str
+    status: ItemStatus
+    hall_id: str
+    hall_name: str
+    timezone: str
+    form: list[FormField]
+
+
+class FeedSlot(BaseModel):
+    id: str
+    start: HourMinute
+    end: HourMinute

@@ -7,7 +7,7 @@ Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undon
 from pathlib import Path
 
 from libs.common.service import Service
-from services.booking import handlers, resources, routes, staff_routes, tasks
+from services.booking import feed_routes, handlers, resources, routes, staff_routes, tasks
 
 service = Service(
     name="booking",
@@ -18,7 +18,7 @@ service = Service(
     attach=resources.attach,
     start=resources.start,
     detach=resources.detach,
-    routers=(routes.router, staff_routes.router),
+    routers=(routes.router, staff_routes.router, feed_routes.router),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     republish=tasks.republish,

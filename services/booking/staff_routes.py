@@ -2,24 +2,22 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from sqlalchemy import exists, select
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.common.errors import NotFound
 from libs.common.inputs import Date
-from libs.common.pages import CursorText, Key, Limit, Page, fetch
+from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import FieldType
 from libs.contracts.principals import AnyStaff, HallStaff, Role, Staff, SuperAdmin
-from services.booking import affected, check_ins, forms, joins, lists, offers, users, views
+from services.booking import affected, check_ins, joins, lists, offers, users, views
 from services.booking.affected import Chosen
 from services.booking.errors import JoinNotFound, OverrideForbidden
 from services.booking.lists import StaffQuery
-from services.booking.models import Hall, Join, Slot, User
+from services.booking.models import Hall, Join, Slot
 from services.booking.offers import Offered
 from services.booking.resources import SealerDep
 from services.booking.schemas import (
@@ -40,26 +38,35 @@ router = APIRouter(prefix="/staff", tags=["staff"])
 Search = Annotated[str | None, Query(max_length=50, pattern=r"^[^\x00]*$")]
 
 
+class JoinFilter:
+    """The query of the list of joins, gathered once. `q`: part of a title, or a code."""
+
+    def __init__(
+        self,
+        hall_id: Id | None = None,
+        item_id: Id | None = None,
+        slot_id: Id | None = None,
+        first_day: Annotated[Date | None, Query(alias="from")] = None,
+        last_day: Annotated[Date | None, Query(alias="to")] = None,
+        status: JoinStatus | None = None,
+        checked_in: bool | None = None,
+        q: Search = None,
+    ) -> None:
+        self.wanted = StaffQuery(hall_id, item_id, slot_id, first_day, last_day, status, checked_in, q)
+
+
 @router.get("/joins")
 def list_joins(
     staff: AnyStaff,
     session: Tx,
     sealer: SealerDep,
     now: Now,
-    hall_id: Id | None = None,
-    item_id: Id | None = None,
-    slot_id: Id | None = None,
-    first_day: Annotated[Date | None, Query(alias="from")] = None,
-    last_day: Annotated[Date | None, Query(alias="to")] = None,
-    status: JoinStatus | None = None,
-    checked_in: bool | None = None,
-    q: Search = None,
+    asked: Annotated[JoinFilter, Depends()],
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Page[StaffJoinOut]:
     """Joins of the staff's halls, newest first, sensitive answers masked. `q`: part of a title, or a code."""
-    wanted = StaffQuery(hall_id, item_id, slot_id, first_day, last_day, status, checked_in, q)
-    found, next_cursor = lists.of_staff(session, staff.sees(Join.hall_id), wanted, limit=limit, cursor=cursor)
+    found, next_cursor = lists.of_staff(session, staff.sees(Join.hall_id), asked.wanted, limit=limit, cursor=cursor)
     return Page(items=[_shown(sealer, row, now) for row in found], next_cursor=next_cursor)
 
 
@@ -198,13 +205,9 @@ def list_users(
     staff: HallStaff, session: Tx, sealer: SealerDep, q: Search = None, limit: Limit = 20, cursor: CursorText = None
 ) -> Page[StaffUserOut]:
     """Users; for a hall admin, those who have booked in their halls. `q`: part of the name."""
-    query = select(User)
-    if staff.halls is not None:
-        query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
-    if q:
-        query = query.where(User.name.icontains(q, autoescape=True))
-    found, next_cursor = fetch(session, query, keys=[Key(User.id, "id", descending=True)], limit=limit, cursor=cursor)
-    return Page(items=[_user(user, sealer) for user in found], next_cursor=next_cursor)
+    query = users.matching(staff, q)
+    found, next_cursor = fetch(session, query, keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
+    return Page(items=[views.staff_user(sealer, user) for user in found], next_cursor=next_cursor)
 
 
 @router.patch("/users/{user_id}")
@@ -223,7 +226,7 @@ def set_user(
         before={"disabled": before},
         after={"disabled": body.disabled},
     )
-    return _user(user, sealer)
+    return views.staff_user(sealer, user)
 
 
 def _in_scope(session: Session, staff: Staff, join_id: str) -> Any:
@@ -252,18 +255,6 @@ def _slot_in_scope(session: Session, staff: Staff, slot_id: str) -> Offered:
 def _shown(sealer: Sealer, row: Any, now: Now) -> StaffJoinOut:
     join, slot, item, hall, user = row
     return views.staff_join(sealer, join, Offered(slot, item, hall), user, now=now)
-
-
-def _user(user: User, sealer: Sealer) -> StaffUserOut:
-    return StaffUserOut(
-        id=user.id,
-        provider=user.provider,
-        name=user.name,
-        phone=forms.masked(users.phone_of(sealer, user), FieldType.MOBILE),
-        disabled=user.disabled_at is not None,
-        disabled_reason=user.disabled_reason,
-        created_at=user.created_at,
-    )
 
 
 def _audit(

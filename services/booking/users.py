@@ -1,17 +1,22 @@
 """The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.common.errors import NotFound, Unauthenticated
 from libs.common.ids import new_id
+from libs.common.pages import Key
+from libs.contracts.principals import Staff
 from services.booking.errors import PhoneInvalid
 from services.booking.forms import mobile
-from services.booking.models import User
+from services.booking.models import Join, User
+
+NEWEST_FIRST = (Key(User.id, "id", descending=True),)
 
 
 def sign_in(session: Session, provider: str, openid: str, *, now: datetime) -> User:
@@ -60,6 +65,16 @@ def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, ph
 def phone_of(sealer: Sealer, user: User) -> str:
     """Return the user's phone number, empty where there is none."""
     return sealer.open(user.phone_sealed, about=f"user:{user.id}").decode() if user.phone_sealed else ""
+
+
+def matching(staff: Staff, q: str | None) -> Select[Any]:
+    """Return the query for users by part of the name; for a hall admin, those who have booked in their halls."""
+    query = select(User)
+    if staff.halls is not None:
+        query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
+    if q:
+        query = query.where(User.name.icontains(q, autoescape=True))
+    return query
 
 
 def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str, now: datetime) -> tuple[User, bool]:

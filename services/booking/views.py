@@ -8,11 +8,12 @@ from icalendar import Calendar, Event
 
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinStatus
-from services.booking import answers
+from libs.contracts.catalog import FieldType
+from services.booking import answers, forms, users
 from services.booking.models import Join, User
 from services.booking.offers import Offered
 from services.booking.rows import JoinRow
-from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, SlotRef, StaffJoinOut
+from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, SlotRef, StaffJoinOut, StaffUserOut
 
 
 def slot(offered: Offered) -> SlotRef:
@@ -68,7 +69,6 @@ def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now
 
 def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str, Any]:
     zone = ZoneInfo(offered.hall.timezone)
-    is_missed = found.status == JoinStatus.BOOKED and found.checked_in_at is None and offered.slot.ends_at <= now
     return {
         "id": found.id,
         "party_id": found.party_id,
@@ -79,9 +79,28 @@ def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str,
         "item": item(offered),
         "slot": slot(offered),
         "checked_in_at": found.checked_in_at.astimezone(zone) if found.checked_in_at else None,
-        "missed": is_missed,
+        "missed": is_missed(found.status, found.checked_in_at, offered.slot.ends_at, now),
         "created_at": found.created_at.astimezone(zone),
     }
+
+
+def staff_user(sealer: Sealer, user: User, *, unmasked: bool = False) -> StaffUserOut:
+    """Show a user to staff, the phone number masked unless asked otherwise."""
+    phone = users.phone_of(sealer, user)
+    return StaffUserOut(
+        id=user.id,
+        provider=user.provider,
+        name=user.name,
+        phone=phone if unmasked else forms.masked(phone, FieldType.MOBILE),
+        disabled=user.disabled_at is not None,
+        disabled_reason=user.disabled_reason,
+        created_at=user.created_at,
+    )
+
+
+def is_missed(status: str, checked_in_at: datetime | None, ends_at: datetime, now: datetime) -> bool:
+    """Whether the slot is over and the attendee did not come."""
+    return status == JoinStatus.BOOKED and checked_in_at is None and ends_at <= now
 
 
 def inventory(offered: Offered) -> InventoryOut:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from libs.common.service import Service
 from libs.common.settings import Settings
-from services.notify import handlers, routes, staff_routes, stats, tasks
+from services.notify import feed_routes, handlers, routes, staff_routes, stats, tasks
 
 
 class NotifySettings(Settings):
@@ -17,7 +17,7 @@ service = Service(
     title="notify",
     package=Path(__file__).parent,
     settings=NotifySettings,
-    routers=(routes.router, staff_routes.router),  # notices, announcements, stats
+    routers=(routes.router, staff_routes.router, feed_routes.router),  # notices, announcements, stats; exports
     consumers=(handlers.consumer,),  # every join event, slot.changed, staff.signed_out
     tasks=tasks.TASKS,  # notify.recount, notify.upkeep
     republish=stats.facts,  # slot.stat_changed

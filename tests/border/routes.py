@@ -188,6 +188,15 @@ STAFF: dict[str, StaffRoute] = {
         FORBIDDEN,
         lambda s: Ask({"disabled": True, "reason": "多次失约"}, path={"user_id": s.a_user()}),
     ),
+    "GET /api/booking/staff/feed/joins": StaffRoute(
+        HALL_ADMIN, FILTERED, lambda s: Ask(query={"q": s.join["code"]}, shows=s.join["code"])
+    ),
+    "GET /api/booking/staff/feed/joins/counts": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.item["id"])),
+    "GET /api/booking/staff/feed/items": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.item["id"])),
+    "GET /api/booking/staff/feed/slots": StaffRoute(
+        HALL_ADMIN, FILTERED, lambda s: Ask(query={"id": s.slot["id"]}, shows=s.slot["id"])
+    ),
+    "GET /api/booking/staff/feed/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.user_id)),
     # notify
     "GET /api/notify/staff/announcements": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.an_announcement()["id"])
@@ -205,6 +214,7 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"announcement_id": s.an_announcement()["id"]})
     ),
     "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
+    "GET /api/notify/staff/feed/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     # admin
     "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True),
     "POST /api/admin/sessions/sign-out-everywhere": StaffRoute(VERIFIER, ALLOWED, spends=True),
