@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ops(events)
 
     worker = add("worker", "carry out background tasks (Celery)", _worker)
+    worker.add_argument("--queue", default="hallpass", help="whose tasks it carries out; a wrong name lists all")
     worker.add_argument("--pool", choices=("prefork", "threads", "solo"), default="prefork")
     worker.add_argument("--concurrency", type=int, default=2)
     worker.add_argument("--schedule", type=Path, help="also send what is due, and remember it in this file")
@@ -181,6 +182,7 @@ def _worker(chosen: argparse.Namespace) -> int:
         from deploy import jobs
 
         return jobs.worker(
+            queue=chosen.queue,
             pool=chosen.pool,
             concurrency=chosen.concurrency,
             schedule=chosen.schedule,

@@ -14,21 +14,22 @@ from deploy.names import Refusal
 from deploy.registry import SERVICES
 from deploy.serve import BackgroundServer, NoServer, listen
 from libs.common import logs, tasks
-from libs.common.service import Runtime
+from libs.common.service import Runtime, Service
 
 
-def worker(*, pool: str, concurrency: int, schedule: Path | None, host: str, ops_port: int | None) -> int:
-    """Carry out tasks until told to stop. With `schedule` (a file) it also sends those that are due."""
-    found = runtimes.build_all(process="worker")
+def worker(*, queue: str, pool: str, concurrency: int, schedule: Path | None, host: str, ops_port: int | None) -> int:
+    """Carry out the tasks of a queue until told to stop. With `schedule` (a file) it also sends all that are due."""
+    found = runtimes.build_all(process="worker", services=_services_of(queue))
     url = _redis_url(found[0])
     operators = _operators(host, ops_port, url)
-    app = tasks.celery_app(_spelled_for_celery(url), found)
+    app = tasks.celery_app(url, found)
     _keep_our_logs()
     if pool == "prefork":
         _build_after_fork(found)
     beats = Loops([_Beat(app, schedule)] if schedule else [])
     beats.start()
     running: Any = app.Worker(
+        queues=[queue],
         pool=pool,
         concurrency=concurrency,
         loglevel=found[0].settings.log_level,
@@ -52,7 +53,7 @@ def beat(*, host: str, ops_port: int | None) -> int:
     _keep_our_logs()
     # It carries nothing out, so it needs the names of the tasks and none of the services' secrets.
     names: list[Any] = [SimpleNamespace(service=service) for service in SERVICES]
-    app = tasks.celery_app(_spelled_for_celery(url), names, schedule_url=url)
+    app = tasks.celery_app(url, names, schedule_url=url)
     operators = _operators(host, ops_port, url)
     app.Beat(loglevel="INFO", quiet=True).run()
     operators.stop()
@@ -89,15 +90,20 @@ class _Beat:
             self._service.stop()
 
 
+def _services_of(queue: str) -> tuple[Service, ...]:
+    """Return the services that have tasks in the queue: its worker needs no others, nor their secrets."""
+    found = tuple(service for service in SERVICES if any(task.queue == queue for task in service.tasks))
+    if not found:
+        queues = sorted({task.queue for service in SERVICES for task in service.tasks})
+        raise Refusal(f"There is no queue {queue}; there are: {', '.join(queues)}.")
+    return found
+
+
 def _redis_url(runtime: Runtime) -> str:
     if runtime.settings.redis_url is None:
         raise Refusal("HALLPASS_REDIS_URL is missing; `make secrets` writes it")
     url: str = runtime.settings.redis_url.get_secret_value()
     return url
-
-
-def _spelled_for_celery(url: str) -> str:
-    return f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url
 
 
 def _build_after_fork(found: list[Runtime]) -> None:

@@ -29,11 +29,11 @@ def build(name: str, *, process: str) -> Runtime:
     return rebuild(service, settings)
 
 
-def build_all(*, process: str) -> list[Runtime]:
-    """Build the runtimes of all services in one process."""
-    settings = [settings_of(service) for service in SERVICES]
+def build_all(*, process: str, services: tuple[Service, ...] = SERVICES) -> list[Runtime]:
+    """Build the runtimes of several services, usually all, in one process."""
+    settings = [settings_of(service) for service in services]
     logs.configure(process, settings[0].log_level)
-    return [rebuild(service, own) for service, own in zip(SERVICES, settings, strict=True)]
+    return [rebuild(service, own) for service, own in zip(services, settings, strict=True)]
 
 
 def rebuild(service: Service, settings: Settings) -> Runtime:

@@ -17,15 +17,21 @@ from libs.common.settings import Settings
 from libs.common.tally import Tally
 from libs.common.tokens import TokenKeys
 
+USUAL_QUEUE = "hallpass"
+
 
 @dataclass(frozen=True)
 class Task:
-    """Work inside a service that Celery repeats. `run` takes the runtime, owns its transactions, may be repeated."""
+    """Work inside a service that Celery repeats. `run` takes the runtime, owns its transactions, may be repeated.
+
+    What takes long has a `queue` of its own, with workers of its own, so that nothing else waits for it.
+    """
 
     name: str
     run: "Callable[[Runtime], object]"
     every: timedelta | None = None
     daily_at: tuple[int, int] | None = None  # hour, minute in UTC
+    queue: str = USUAL_QUEUE
 
 
 @dataclass(frozen=True)

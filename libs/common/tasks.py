@@ -5,11 +5,12 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from kombu.exceptions import OperationalError
 
 from libs.common import context, metrics
 from libs.common.ids import new_id
 from libs.common.logs import logger
-from libs.common.service import Runtime, Task
+from libs.common.service import USUAL_QUEUE, Runtime, Task
 
 log = logger(__name__)
 
@@ -17,10 +18,10 @@ log = logger(__name__)
 def celery_app(broker_url: str, runtimes: list[Runtime], *, schedule_url: str | None = None) -> Celery:
     """Return the Celery app with every task of the given services and their schedule.
 
-    `schedule_url` (Redis) lets several beats share one schedule through a lock; without it the schedule lies
+    `broker_url` is Redis, over TCP or (unix://) a socket. `schedule_url` (Redis) lets several beats share one schedule through a lock; without it the schedule lies
     with the one worker that has `--beat`.
     """
-    app = Celery("hallpass", broker=broker_url, set_as_current=False)
+    app = Celery("hallpass", broker=_spelled_for_celery(broker_url), set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -28,7 +29,8 @@ def celery_app(broker_url: str, runtimes: list[Runtime], *, schedule_url: str | 
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"visibility_timeout": 3600},
-        task_default_queue="hallpass",
+        task_default_queue=USUAL_QUEUE,
+        task_routes={task.name: {"queue": task.queue} for runtime in runtimes for task in runtime.service.tasks},
         timezone="UTC",
         beat_max_loop_interval=15,
     )
@@ -47,6 +49,18 @@ def celery_app(broker_url: str, runtimes: list[Runtime], *, schedule_url: str | 
                 schedule[task.name] = {"task": task.name, "schedule": crontab(hour=hour, minute=minute)}
     app.conf.beat_schedule = schedule
     return app
+
+
+def _spelled_for_celery(url: str) -> str:
+    return f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url
+
+
+def send(app: Celery, task: Task) -> None:
+    """Ask the workers of a task's queue to do it soon; with Redis away its schedule alone does."""
+    try:
+        app.send_task(task.name, kwargs={"request_id": context.request_id()}, queue=task.queue, retry=False)
+    except OperationalError as error:
+        log.warning("a task waits for its schedule: Redis is away", task=task.name, error=type(error).__name__)
 
 
 def _register(app: Celery, runtime: Runtime, task: Task) -> None:

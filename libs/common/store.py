@@ -1,0 +1,92 @@
+"""Files that several processes share, in a folder or in S3: written whole or not at all, and read in pieces."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+PIECE_BYTES = 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024  # two of them are in memory while a file is written
+ABANDONED_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file that was found: its size, and its content to be read once."""
+
+    size: int
+    pieces: Iterator[bytes]
+
+
+def check_url(url: str) -> str:
+    """Return the URL of a store, or raise ValueError where it is none: file:///a/folder or s3://bucket/prefix."""
+    parts = urlsplit(url)
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and len(parts.path) > 1
+    is_bucket = parts.scheme == "s3" and parts.netloc
+    if not is_folder and not is_bucket:
+        raise ValueError(f"{url!r} is no place for files: write file:///a/folder or s3://bucket/prefix")
+    return url
+
+
+class Store:
+    """Files by keys such as `exports/one.xlsx`. A folder is made when the first file comes.
+
+    How to reach S3 is said by the variables that its other clients read: AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT ...
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = check_url(url)
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        if self._folder is not None:
+            return LocalStore(self._folder, automatic_cleanup=True, mkdir=True)
+        return from_url(self._url)
+
+    @property
+    def _folder(self) -> Path | None:
+        parts = urlsplit(self._url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    def put(self, key: str, file: Path) -> int:
+        """Store a file under a key and return its size. Nobody sees it before all of it is there."""
+        obstore.put(self._store, key, file, chunk_size=PART_BYTES, max_concurrency=2)
+        return file.stat().st_size
+
+    def get(self, key: str) -> Stored | None:
+        """Return what lies under a key, or None."""
+        try:
+            found = obstore.get(self._store, key)
+        except FileNotFoundError:
+            return None
+        return Stored(found.meta["size"], (bytes(piece) for piece in found.stream(min_chunk_size=PIECE_BYTES)))
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys below a prefix."""
+        return [found["path"] for page in obstore.list(self._store, prefix) for found in page]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete what lies under these keys; what is gone already is no fault."""
+        for key in keys:
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:
+                continue
+
+    def sweep(self) -> int:
+        """Delete what writers left behind that died in a folder more than a day ago; return how many files that were.
+
+        A bucket needs a lifecycle rule for unfinished uploads in its place.
+        """
+        if self._folder is None or not self._folder.exists():
+            return 0
+        before = time.time() - ABANDONED_S
+        left = [path for path in self._folder.rglob("*#*") if path.is_file() and path.stat().st_mtime < before]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
