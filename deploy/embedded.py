@@ -129,6 +129,8 @@ class Supervisor:
         schedule = str(self._home / "schedule")
         worker_words = ["worker", "--pool", "threads", "--concurrency", "2", "--schedule", schedule]
         self._start_part(self._program("The worker", "worker", worker_words, environment))
+        export_words = ["worker", "--queue", "exports", "--pool", "threads", "--concurrency", "1"]
+        self._start_part(self._program("The worker of exports", "exports", export_words, environment))
         self._load_demo(environment)
         _announce(place, self._folder.path, new_password=not had_password)
 
@@ -221,6 +223,8 @@ class Supervisor:
             "HASH_KEY": keys.hash_key,
             "DEV_SIGN_IN": "true",
             "DATABASE_POOL_SIZE": "10",
+            "BOOKING_URL": self._place.address,
+            "NOTIFY_URL": self._place.address,
         }
         decided = (*ours, "DATABASE_URL", "BROKER_URL")
         theirs = {
@@ -234,6 +238,7 @@ class Supervisor:
         }
         return {
             **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
+            "HALLPASS_EXPORTS_URL": (self._folder.path / "exports").as_uri(),
             **theirs,
             **{f"HALLPASS_{field}": value for field, value in ours.items()},
             **urls,

@@ -90,6 +90,12 @@ PROCESSES: tuple[Process, ...] = (
     *(_api(name) for name in SERVICE_NAMES),
     *(_events(name) for name in SERVICE_NAMES),
     Process("worker", ("worker",), after=("migrate", "redis"), secrets="worker.env"),
+    Process(
+        "export-worker",
+        ("worker", "--queue", "exports", "--pool", "threads", "--concurrency", "1"),
+        after=("migrate", "redis"),
+        secrets="admin.env",  # an export reads the other services as its owner would, over HTTP
+    ),
     Process("beat", ("beat",), after=("redis",), secrets="beat.env"),
     Process(
         "front",

@@ -38,6 +38,7 @@ class Cluster:
 
     postgres: Postgres
     valkey: Valkey
+    folder: Path
 
     def statement(self, sql: str) -> None:
         engine = create_engine(self.postgres.superuser_url(), isolation_level="AUTOCOMMIT")
@@ -51,7 +52,8 @@ class Cluster:
         database = f"test_{new_id().replace('-', '')}"
         self.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
-        world = World(self.postgres.superuser_url(), database, redis_url or self.valkey.url, **settings)
+        files = {"exports_url": f"file://{self.folder / database}"} | settings
+        world = World(self.postgres.superuser_url(), database, redis_url or self.valkey.url, **files)
         try:
             yield world
         finally:
@@ -71,7 +73,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             for service in SERVICES
         }
         bootstrap.migrate(urls)
-        yield Cluster(postgres, valkey)
+        yield Cluster(postgres, valkey, folder)
 
 
 @pytest.fixture

@@ -95,10 +95,10 @@ class World:
     # --- a real server, for what needs real concurrency ---
 
     @contextmanager
-    def serve(self) -> Iterator[str]:
-        """Serve the gateway on a free port while the block runs; yield its address."""
+    def serve(self, port: int = 0) -> Iterator[str]:
+        """Serve the gateway on a port, a free one by default, while the block runs; yield its address."""
         config = uvicorn.Config(
-            self.gateway, port=0, log_level="warning", lifespan="off", loop="uvloop", http="httptools"
+            self.gateway, port=port, log_level="warning", lifespan="off", loop="uvloop", http="httptools"
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)

@@ -1,6 +1,6 @@
 """What admin refuses, and how it says so."""
 
-from libs.common.errors import Conflict, Forbidden, Invalid, Texts, TooMany, Unauthenticated
+from libs.common.errors import Conflict, Forbidden, HallpassError, Invalid, Texts, TooMany, Unauthenticated
 
 
 class SignInFailed(Unauthenticated):
@@ -88,3 +88,79 @@ class OwnAccount(Forbidden):
         en="You can't change your own role or disable your own account. Another super admin can.",
         zh="不能修改自己的角色或停用自己的账号，请由其他超级管理员操作",
     )
+
+
+class RightMissing(Forbidden):
+    """Raised with `right`."""
+
+    code = "right_missing"
+    texts = Texts(en="Your account lacks the right for this ({right}).", zh="您的账号没有此项权限")
+
+
+class TooManyExports(Conflict):
+    """Raised with `most`."""
+
+    code = "too_many_exports"
+    texts = Texts(
+        en="You have {most} unfinished exports. Wait for one of them, or cancel it.",
+        zh="您已有{most}个未完成的导出任务，请等待完成或取消其中一个",
+    )
+
+
+class ExportOver(Conflict):
+    code = "export_over"
+    texts = Texts(en="This export is over and can't be cancelled any more.", zh="该导出任务已结束，无法取消")
+
+
+class ExportNotDone(Conflict):
+    """Raised with `state`."""
+
+    code = "export_not_done"
+    texts = Texts(en="There is no file to fetch: this export is {state}.", zh="该导出任务没有可下载的文件")
+
+
+class LinkExpired(Forbidden):
+    code = "link_expired"
+    texts = Texts(en="This link is not valid any more. Ask for a new one.", zh="下载链接已失效，请重新获取")
+
+
+# --- why an export failed ---
+
+
+class WorkerLost(HallpassError):
+    code = "worker_lost"
+    texts = Texts(
+        en="The process that worked on it was lost three times.", zh="执行导出的进程多次异常中断，请稍后重新导出"
+    )
+
+
+class ExportBroken(HallpassError):
+    code = "export_broken"
+    texts = Texts(en="Something broke on our side, three times.", zh="系统多次出错，请联系管理员")
+
+
+class SourceAway(HallpassError):
+    code = "source_away"
+    texts = Texts(en="The service that has the data did not answer.", zh="数据所在的服务没有响应，请稍后重新导出")
+
+
+class SourceRefused(HallpassError):
+    """Raised with `status`, `problem` and `path` for the log."""
+
+    code = "source_refused"
+    texts = Texts(en="The service that has the data refused to give it.", zh="数据所在的服务拒绝提供数据")
+
+
+class RightsChanged(Forbidden):
+    """An export is for who its owner was when they asked for it."""
+
+    code = "rights_changed"
+    texts = Texts(
+        en="Your role, halls or rights have changed since you asked for this. Export again.",
+        zh="您的角色、服务厅或权限已变更，请重新导出",
+    )
+
+
+FAILURES: dict[str, type[HallpassError]] = {
+    kind.code: kind for kind in (WorkerLost, ExportBroken, SourceAway, SourceRefused, RightsChanged)
+}

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
 from libs.contracts.principals import Role
+from services.admin.policy import ExportState
 
 
 class Base(DeclarativeBase):
@@ -85,6 +86,50 @@ class FailedGuesses(Base):
     failures: Mapped[int]
     since: Mapped[datetime] = mapped_column(index=True)
     locked_until: Mapped[datetime | None]
+
+
+class ExportJob(Base):
+    """An export that somebody asked for, as who they were then (`role`, `halls`; null: all halls).
+
+    `runs` counts how often it was begun, and is the fencing token of the run that has it: whoever writes to the job while
+    it is `running` names the run, and the answer to one that lost its lease is that there is no such job.
+    """
+
+    __tablename__ = "export_jobs"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    owner_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"))
+    role: Mapped[str]
+    halls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    kind: Mapped[str]
+    wanted: Mapped[dict[str, Any]]
+    unmasked: Mapped[bool]
+    reason: Mapped[str]
+    request_id: Mapped[str]
+    state: Mapped[str]
+    runs: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    rows_done: Mapped[int] = mapped_column(server_default=text("0"))
+    rows_total: Mapped[int | None]
+    failure: Mapped[str | None]
+    asked_at: Mapped[datetime]
+    begun_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    file_key: Mapped[str | None]
+    file_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    file_until: Mapped[datetime | None]
+    link_hash: Mapped[bytes | None]
+    link_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in ExportState)})", name="state_is_known"),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_on_a_lease"),
+        CheckConstraint("(state = 'done') = (file_key IS NOT NULL)", name="done_with_a_file"),
+        CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_for_a_reason"),
+        CheckConstraint("runs <= 3", name="few_runs"),
+        Index("ix_export_jobs_owner", "owner_id", "id"),
+        Index("ix_export_jobs_unfinished", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    )
 
 
 class AuditRecord(Base):

@@ -1,8 +1,9 @@
-"""What admin decides: when a name is locked, what a password must be, how long a session lasts, who may be changed."""
+"""What admin decides: when a name is locked, what a password must be, how long a session lasts, who may do what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Literal
 
 from services.admin.errors import (
@@ -13,7 +14,31 @@ from services.admin.errors import (
     PasswordIsName,
     PasswordTooCommon,
     PasswordTooShort,
+    RightMissing,
 )
+
+
+class Right(StrEnum):
+    """What an account may do beyond what its role does."""
+
+    EXPORT_UNMASKED = "export_unmasked"
+
+
+class ExportState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
+MOST_EXPORTS = 3  # unfinished ones of one account
+MOST_RUNS = 3  # of one export: what kills its worker each time would kill it for ever
+EXPORT_LASTS = timedelta(days=1)
+LINK_LASTS = timedelta(minutes=5)
+EXPORT_REMEMBERED = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -155,3 +180,26 @@ def check_super_admin_remains(*, loses_one: bool, others: int) -> None:
     """Raise where a change would leave no enabled super admin."""
     if loses_one and others == 0:
         raise LastSuperAdmin
+
+
+def rights_of(*, is_super_admin: bool) -> frozenset[Right]:
+    """Return the rights that come with a role."""
+    return frozenset(Right) if is_super_admin else frozenset()
+
+
+def require_right(right: Right, held: frozenset[Right]) -> None:
+    """Raise RightMissing where an account lacks a right."""
+    if right not in held:
+        raise RightMissing(right=right)
+
+
+def after_failure(runs: int, *, for_good: bool) -> ExportState:
+    """Decide what becomes of an export whose run has failed: another run, unless it had its runs or none would help."""
+    return ExportState.FAILED if for_good or runs >= MOST_RUNS else ExportState.QUEUED
+
+
+def is_orphan(run: int, *, state: ExportState | None, runs: int) -> bool:
+    """Whether the file that a run has stored is of no use: no run at hand will publish it, and none has."""
+    if state in (ExportState.RUNNING, ExportState.DONE):
+        return run != runs
+    return True

@@ -15,8 +15,8 @@ from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Role, Staff
-from services.admin import accounts, lockouts, passwords, policy, sessions
-from services.admin.errors import PasswordUnchanged, UsernameTaken, WrongPassword
+from services.admin import accounts, lockouts, passwords, policy, proofs, sessions
+from services.admin.errors import PasswordUnchanged, UsernameTaken
 from services.admin.models import StaffAccount, StaffHall
 
 
@@ -266,13 +266,9 @@ def change_password(
     if account is None or not sessions.is_live(session, staff, now=now):
         raise TokenInvalid
     policy.check_password(new, username=account.username)
-    lockouts.check(session, account.username, address, now=now)
-    right = passwords.matches(account.password_hash, current)
-    guess = lockouts.settle(session, account.username, address, right=right, now=now)
-    if guess.refusal is not None:
-        return guess.refusal
-    if guess.failures:
-        return WrongPassword()
+    refusal = proofs.refusal(session, account, current, address=address, now=now)
+    if refusal is not None:
+        return refusal
     if new == current:
         raise PasswordUnchanged
     _set_password(session, account, new, must_change=False)

@@ -1,9 +1,12 @@
 """What admin does in the background."""
 
+from datetime import timedelta
+
 from libs.common.clock import utcnow
-from libs.common.service import Runtime
+from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.admin import lockouts, sessions
+from services.admin import export_jobs, lockouts, sessions
+from services.admin.resources import EXPORT_QUEUE, Resources
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:
@@ -11,6 +14,42 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     now = utcnow()
     return {
         "sessions": runtime.db.run(lambda session: sessions.sweep(session, now=now)),
+        "exports": runtime.db.run(lambda session: export_jobs.forget(session, now=now)),
         "failed_sign_ins": runtime.db.run(lambda session: lockouts.sweep(session, now=now)),
         **runtime.db.run(lambda session: sweep_events(session, now=now)),
     }
+
+
+def export(runtime: Runtime) -> int:
+    """Run the exports that wait, one after another, until one fails: the next tick begins anew. Return how many runs."""
+    from services.admin import export_run  # openpyxl takes 6 MB, in the workers of exports alone
+
+    runs = 0
+    while (came_to_its_end := export_run.run_next(runtime)) is not None:
+        runs += 1
+        if not came_to_its_end:
+            break
+    return runs
+
+
+def sweep_exports(runtime: Runtime) -> dict[str, int]:
+    """Take exports from workers that are gone, and delete the files that are over; return how many of each."""
+    resources: Resources = runtime.resources
+    now = utcnow()
+    found = runtime.db.run(lambda session: export_jobs.take_from_the_lost(session, now=now))
+    with runtime.db.transaction() as session:
+        due = export_jobs.due_to_expire(session, now=now)
+        resources.store.delete(job.file_key for job in due if job.file_key)
+        for job in due:
+            export_jobs.expire(session, job)
+    keys = resources.store.keys(export_jobs.FOLDER)
+    orphans = runtime.db.run(lambda session: export_jobs.orphans(session, keys))
+    resources.store.delete(orphans)
+    return found | {"expired": len(due), "orphans": len(orphans), "unfinished_files": resources.store.sweep()}
+
+
+TASKS = (
+    Task("admin.export", export, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
+    Task("admin.sweep_exports", sweep_exports, every=timedelta(minutes=1)),
+    Task("admin.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China
+)

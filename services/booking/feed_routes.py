@@ -13,7 +13,7 @@ from libs.contracts.principals import HallStaff
 from services.booking import feeds
 from services.booking.errors import UnmaskedForbidden
 from services.booking.resources import SealerDep
-from services.booking.schemas import FeedCount, FeedItem, FeedJoin, FeedSlot, StaffUserOut
+from services.booking.schemas import FeedCount, FeedItem, FeedJoin, FeedSlot, FeedUserCount, StaffUserOut
 from services.booking.staff_routes import JoinFilter, Search
 
 router = APIRouter(prefix="/staff/feed", tags=["feed"])
@@ -69,6 +69,12 @@ def feed_slots(
 ) -> list[FeedSlot]:
     """When these slots are; those that are none of one's halls are left out."""
     return feeds.slots(session, staff, ids)
+
+
+@router.get("/users/count")
+def feed_user_count(staff: HallStaff, session: Tx, q: Search = None) -> FeedUserCount:
+    """How many users the filter finds."""
+    return FeedUserCount(users=feeds.people_count(session, staff, q))
 
 
 @router.get("/users")

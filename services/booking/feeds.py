@@ -120,6 +120,11 @@ def slots(session: Session, staff: Staff, ids: list[str]) -> list[FeedSlot]:
     return [FeedSlot(id=slot_id, start=start, end=end) for slot_id, start, end in rows]
 
 
+def people_count(session: Session, staff: Staff, q: str | None) -> int:
+    """Return how many users that is."""
+    return session.scalar(select(func.count()).select_from(users.matching(staff, q).subquery())) or 0
+
+
 def people(
     session: Session,
     sealer: Sealer,

@@ -278,3 +278,7 @@ class FeedSlot(BaseModel):
     id: str
     start: HourMinute
     end: HourMinute
+
+
+class FeedUserCount(BaseModel):
+    users: int

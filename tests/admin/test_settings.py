@@ -6,7 +6,7 @@ import pytest
 
 from libs.common.settings import SettingsError
 from libs.common.tokens import new_shared_key, new_signing_key, public_part
-from services.admin.service import AdminSettings
+from services.admin.resources import AdminSettings
 
 KEY = new_signing_key("one")
 

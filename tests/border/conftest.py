@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.admin.exporting import a_world_that_answers
 from tests.border.scene import Scene
 from tests.conftest import Cluster
 from tests.world import World
@@ -13,7 +14,7 @@ from tests.world import World
 def shared_world(cluster: Cluster) -> Iterator[World]:
     # Hundreds of requests come from one address and one user: the limits have tests of their own.
     rate = "1000000/minute"
-    with cluster.world(user_rate=rate, sign_in_rate=rate, user_sign_in_rate=rate) as world:
+    with a_world_that_answers(cluster, user_rate=rate, sign_in_rate=rate, user_sign_in_rate=rate) as world:
         yield world
 
 

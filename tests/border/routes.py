@@ -10,7 +10,7 @@ from secrets import randbelow
 
 from libs.contracts.principals import Role
 from tests.admin.builders import PASSWORD
-from tests.border.scene import PERIOD, Ask, Scene, announcement, unique
+from tests.border.scene import PERIOD, Ask, Headers, Scene, announcement, unique
 
 SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
 
@@ -32,6 +32,7 @@ NOT_FOUND, FORBIDDEN, FILTERED = Stranger.NOT_FOUND, Stranger.FORBIDDEN, Strange
 ALLOWED, NOTHING_TO_DO = Stranger.ALLOWED, Stranger.NOTHING_TO_DO
 
 Asking = Callable[[Scene], Ask]
+OwnAsking = Callable[[Scene, Headers], Ask]
 
 
 def plain(_: Scene) -> Ask:
@@ -46,12 +47,16 @@ def booking_one(scene: Scene) -> Ask:
 
 @dataclass(frozen=True)
 class StaffRoute:
-    """`spends`: whether it uses up the caller's session or account."""
+    """`spends`: whether it uses up the caller's session or account. `own`: the request about something of the caller's."""
 
     least: Role
     stranger: Stranger
     ask: Asking = plain
     spends: bool = False
+    own: OwnAsking | None = None
+
+    def asking(self, scene: Scene, who: Headers) -> Ask:
+        return self.own(scene, who) if self.own is not None else self.ask(scene)
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,9 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"id": s.slot["id"]}, shows=s.slot["id"])
     ),
     "GET /api/booking/staff/feed/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.user_id)),
+    "GET /api/booking/staff/feed/users/count": StaffRoute(
+        HALL_ADMIN, FILTERED, lambda s: Ask(query={"q": s.a_named_visitor()}, shows='"users":1')
+    ),
     # notify
     "GET /api/notify/staff/announcements": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.an_announcement()["id"])
@@ -235,6 +243,19 @@ STAFF: dict[str, StaffRoute] = {
     "GET /api/admin/audit": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"object_id": s.hall["id"]}, shows=s.hall["id"])
     ),
+    "POST /api/admin/exports": StaffRoute(HALL_ADMIN, ALLOWED, lambda s: Ask({"kind": "audit"}), spends=True),
+    "GET /api/admin/exports": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(shows=s.an_export(who))
+    ),
+    "GET /api/admin/exports/{export_id}": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"export_id": s.an_export(who)})
+    ),
+    "POST /api/admin/exports/{export_id}/cancel": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"export_id": s.an_export(who)})
+    ),
+    "POST /api/admin/exports/{export_id}/links": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"export_id": s.a_finished_export(who)})
+    ),
 }
 
 USERS: dict[str, UserRoute] = {
@@ -269,5 +290,13 @@ PUBLIC: dict[str, Asking] = {
     "GET /api/notify/announcements/{announcement_id}": plain,
     "POST /api/admin/sessions": lambda s: Ask({"username": "clerk", "password": PASSWORD}),
     "POST /api/admin/sessions/refresh": lambda s: Ask({"refresh_token": s.a_refresh_token()}),
+    "GET /api/admin/exports/{export_id}/file": lambda s: s.by_a_link(),
 }
-ASKED: dict[str, Asking] = {route: entry.ask for route, entry in (STAFF | USERS).items()} | PUBLIC
+ASKED = (*STAFF, *USERS, *PUBLIC)
+
+
+def asked(route: str, scene: Scene, who: Headers) -> Ask:
+    """Return the request of a route that succeeds for who may make it."""
+    if route in STAFF:
+        return STAFF[route].asking(scene, who)
+    return USERS[route].ask(scene) if route in USERS else PUBLIC[route](scene)

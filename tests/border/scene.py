@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import count
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx2
@@ -22,6 +23,7 @@ from libs.contracts.principals import (
     issue_user_token,
 )
 from tests.admin.builders import an_account, change, signed_in
+from tests.admin.exporting import EXPORTS, do, link
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
 from tests.world import World, bearer
@@ -175,10 +177,36 @@ class Scene:
     def a_user(self) -> str:
         return self._user_id(self.world.user(unique()))
 
+    def a_named_visitor(self) -> str:
+        """Return the name of somebody new who has booked in the hall."""
+        visitor, name = self.world.user(unique()), unique()
+        assert self.world.client.patch("/api/booking/me", json={"name": name}, headers=visitor).is_success
+        booked(self.world, visitor, self.slot["id"], "林小满")
+        return name
+
     def an_account(self) -> str:
         """Return the name of a new member of the hall's staff."""
         name: str = an_account(self.world, unique(), halls=[self.hall["id"]])["username"]
         return name
+
+    def an_export(self, who: Headers) -> str:
+        """Return the id of an export that they have asked for; somebody else of the hall, where they may not."""
+        answer = self.world.client.post(EXPORTS, json={"kind": "audit"}, headers=who)
+        if not answer.is_success:
+            answer = self.world.client.post(EXPORTS, json={"kind": "audit"}, headers=self.newcomer(Caller.HALL_ADMIN))
+        export_id: str = answer.json()["id"]
+        return export_id
+
+    def a_finished_export(self, who: Headers) -> str:
+        export_id = self.an_export(who)
+        do(self.world, "export")
+        return export_id
+
+    def by_a_link(self) -> Ask:
+        """Return what fetches the file of an export."""
+        who = self.newcomer(Caller.HALL_ADMIN)
+        url = urlsplit(link(self.world, who, self.a_finished_export(who)))
+        return Ask(path={"export_id": url.path.split("/")[-2]}, query=dict(parse_qsl(url.query)))
 
     def a_refresh_token(self) -> str:
         token: str = signed_in(self.world, self.an_account())["refresh_token"]

@@ -10,7 +10,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.schemas import BaseSchema
 
-from tests.border.routes import ASKED, STAFF, USERS
+from tests.border.routes import ASKED, STAFF, USERS, asked
 from tests.border.scene import Caller, Scene
 from tests.world import World
 
@@ -33,8 +33,8 @@ def documents(shared_world: World) -> dict[str, BaseSchema]:
 def test_no_input_breaks_a_route(scene: Scene, documents: dict[str, BaseSchema], route: str, caller: Caller) -> None:
     method, _, path = route.partition(" ")
     operation = documents[path.split("/")[2]][path][method]
-    ask = ASKED[route](scene)
     who = scene.newcomer(caller)
+    ask = asked(route, scene, who)
 
     @settings(
         max_examples=EXAMPLES if is_let_in(route, caller) else EXAMPLES_FOR_WHO_IS_REFUSED,

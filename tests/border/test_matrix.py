@@ -90,7 +90,7 @@ def test_every_route_is_in_the_table_of_those_it_is_for(shared_world: World) -> 
 def test_a_staff_route_lets_in_who_may_and_nobody_else(scene: Scene, route: str, caller: Caller) -> None:
     entry = STAFF[route]
     who = scene.newcomer(caller) if entry.spends else scene.headers(caller)
-    ask = entry.ask(scene)
+    ask = entry.asking(scene, who)
     wanted = staff_verdict(entry, caller)
 
     before = scene.data_of(route)

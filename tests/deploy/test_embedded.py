@@ -21,7 +21,13 @@ from tests.world import eventually
 # One worker runs all of these: they share an installation.
 pytestmark = [pytest.mark.xdist_group("embedded"), pytest.mark.timeout(240)]
 
-PROCESSES = {"postgres": "postgres -D", "valkey": "valkey-server", "app": "embedded-app", "worker": "deploy worker"}
+PROCESSES = {
+    "postgres": "postgres -D",
+    "valkey": "valkey-server",
+    "app": "embedded-app",
+    "worker": "worker --pool",
+    "export-worker": "worker --queue exports",
+}
 MEMORY_LIMIT_KB = 700_000
 
 

@@ -12,8 +12,10 @@ from deploy import nginx_conf, table
 from deploy.cli import _parser
 from deploy.keys import Keys
 from deploy.names import PREFIXES, SERVICE_NAMES
+from deploy.registry import SERVICES
 from deploy.secret_files import Addresses, Secrets, files
 from libs.common.settings import Settings
+from services.admin.resources import AdminSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -170,9 +172,36 @@ def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
     assert not container.get("privileged", False)
 
 
-@each(COMPOSE["volumes"])
+@each({"postgres", "redis", "rabbitmq", "prometheus"})
 def test_what_has_to_survive_lies_on_a_volume(name: str) -> None:
+    assert name in COMPOSE["volumes"]
     assert any(mounted.startswith(f"{name}:") for mounted in CONTAINERS[name]["volumes"])
+
+
+def test_files_of_exports_lie_where_those_who_write_serve_and_sweep_them_find_them() -> None:
+    folder = AdminSettings.model_fields["exports_url"].default.removeprefix("file://")
+    mounted = {
+        name for name, container in CONTAINERS.items() if "files:/var/lib/hallpass" in container.get("volumes", [])
+    }
+
+    assert "files" in COMPOSE["volumes"]
+    assert mounted == {"admin", "worker", "export-worker"}
+    assert folder.startswith("/var/lib/hallpass/")
+    made = next(line for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines() if "/var/lib" in line)
+    assert {folder, CONTAINERS["export-worker"]["environment"]["TMPDIR"]} <= set(made.split())
+
+
+def test_a_run_of_an_export_finds_the_services_by_the_names_of_their_containers() -> None:
+    for name in ("booking", "notify"):
+        assert AdminSettings.model_fields[f"{name}_url"].default == f"http://{name}:{PROCESSES[name].port}"
+        assert "inner" in CONTAINERS[name]["networks"]
+
+
+def test_every_queue_has_a_worker() -> None:
+    queues = {task.queue for service in SERVICES for task in service.tasks}
+    workers = [_parser().parse_args(process.command()) for process in table.PROCESSES if process.words[0] == "worker"]
+
+    assert sorted(worker.queue for worker in workers) == sorted(queues)
 
 
 # --- the image --------------------------------------------------------------------------------------------------------

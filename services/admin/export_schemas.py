@@ -1,0 +1,152 @@
+"""What goes in and out of exports over HTTP. The filters are those of the lists that are exported, by the same names."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from libs.common.inputs import Date, Instant, OneLine, Spelled
+from libs.common.web import Id, Schema
+from libs.contracts.booking import JoinStatus
+from services.admin import trail
+from services.admin.policy import ExportState
+from services.admin.schemas import Password
+
+Search = Annotated[str, StringConstraints(max_length=50), OneLine]
+Words = Annotated[str, StringConstraints(max_length=100), OneLine]
+
+
+class _Filter(Schema):
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked for, by the names that the lists' queries have."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class JoinFilter(_Filter):
+    """As of `booking/staff/joins`."""
+
+    hall_id: Id | None = None
+    item_id: Id | None = None
+    slot_id: Id | None = None
+    first_day: Date | None = Field(default=None, alias="from")
+    last_day: Date | None = Field(default=None, alias="to")
+    status: Spelled[JoinStatus] | None = None
+    checked_in: bool | None = None
+    q: Search | None = None
+
+
+class UserFilter(_Filter):
+    """As of `booking/staff/users`."""
+
+    q: Search | None = None
+
+
+class StatFilter(_Filter):
+    """As of `notify/staff/stats`."""
+
+    hall_id: Id | None = None
+    item_id: Id | None = None
+    first_day: Date | None = Field(default=None, alias="from")
+    last_day: Date | None = Field(default=None, alias="to")
+
+
+class TrailFilter(_Filter):
+    """As of `admin/audit`."""
+
+    actor: Words | None = None
+    action: Words | None = None
+    object_type: Words | None = None
+    object_id: Words | None = None
+    hall_id: Id | None = None
+    since: Instant | None = Field(default=None, alias="from")
+    until: Instant | None = Field(default=None, alias="to")
+
+    @property
+    def wanted(self) -> trail.Filter:
+        return trail.Filter(**dict(self))
+
+
+class _Personal(Schema):
+    """An export with personal data: masked, unless it is asked for in clear, with a reason and the password again."""
+
+    unmasked: bool = False
+    reason: Annotated[str, StringConstraints(max_length=200), OneLine] = ""
+    password: Password | None = Field(default=None, description="the caller's own, with `unmasked`")
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.unmasked and (len(self.reason) < 2 or self.password is None):
+            raise ValueError("an export in clear takes a reason of at least 2 characters and the password")
+        return self
+
+
+class JoinExport(_Personal):
+    """`layout`: a sheet for each item, with the fields of its form as columns; or one sheet for all, newest first."""
+
+    kind: Literal["joins"]
+    filter: JoinFilter = JoinFilter()
+    layout: Literal["items", "one"] = "items"
+
+
+class UserExport(_Personal):
+    kind: Literal["users"]
+    filter: UserFilter = UserFilter()
+
+
+class StatExport(Schema):
+    kind: Literal["stats"]
+    filter: StatFilter = StatFilter()
+    group: Literal["slot", "item", "hall", "day"] = "slot"
+
+
+class TrailExport(Schema):
+    kind: Literal["audit"]
+    filter: TrailFilter = TrailFilter()
+
+
+ExportIn = Annotated[JoinExport | UserExport | StatExport | TrailExport, Field(discriminator="kind")]
+
+
+class Failure(BaseModel):
+    """Why an export failed: a code, and a sentence for people."""
+
+    code: str
+    detail: str
+
+
+class ExportOut(BaseModel):
+    """An export. `rows_total` is null until it is known, `file` until it is done; `runs` counts how often it was begun.
+
+    `wanted` is what was asked for; what was searched for is forgotten when the export is over.
+    """
+
+    id: str
+    kind: Literal["joins", "users", "stats", "audit"]
+    wanted: dict[str, Any]
+    unmasked: bool
+    reason: str
+    state: ExportState
+    rows_done: int
+    rows_total: int | None
+    runs: int
+    failure: Failure | None
+    asked_at: datetime
+    begun_at: datetime | None
+    ended_at: datetime | None
+    file: "FileOut | None"
+
+
+class FileOut(BaseModel):
+    """A finished workbook. It is deleted at `until`."""
+
+    name: str
+    bytes: int
+    until: datetime
+
+
+class LinkOut(BaseModel):
+    """Where the file can be fetched until then, by whoever has the link: it is for its owner's browser alone."""
+
+    url: str
+    until: datetime

@@ -1,0 +1,90 @@
+"""Admin's settings, and what its exports need beside the common parts."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from libs.common.service import Runtime
+from libs.common.settings import Settings
+from libs.common.store import Store, check_url
+from services.admin import exports
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+EXPORT_QUEUE = "exports"
+_ORIGIN = r"^https?://[^/\s]+$"
+
+
+class AdminSettings(Settings):
+    """Admin alone signs staff tokens: its `staff_token_keys` hold a private key, those of the others need none."""
+
+    service_name: ClassVar[str] = "admin"
+
+    exports_url: str = Field(
+        default="file:///var/lib/hallpass/exports", description="where files of exports are kept until they expire"
+    )
+    booking_url: str = Field(
+        default="http://booking:8000", pattern=_ORIGIN, description="where a run of an export reads joins and users"
+    )
+    notify_url: str = Field(
+        default="http://notify:8000", pattern=_ORIGIN, description="where a run of an export reads stats"
+    )
+    export_lease_s: int = Field(default=60, ge=1, description="silent for so long, a run of an export counts as lost")
+
+    @model_validator(mode="after")
+    def _can_sign(self) -> Self:
+        if self.mode != "embedded" and not any(key.get("d") for key in self.staff_token_keys):
+            raise ValueError("HALLPASS_ADMIN_STAFF_TOKEN_KEYS holds no private key (`d`) to sign with")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_place_for_files(self) -> Self:
+        try:
+            check_url(self.exports_url)
+        except ValueError as error:
+            raise ValueError(f"HALLPASS_EXPORTS_URL: {error}") from None
+        return self
+
+
+@dataclass
+class Resources:
+    """Where files of exports are, where their data come from, and how long a run may be silent."""
+
+    store: Store
+    sources: dict[str, str]
+    lease: timedelta
+
+
+def build(settings: AdminSettings) -> Resources:
+    return Resources(
+        store=Store(settings.exports_url),
+        sources={"booking": settings.booking_url, "notify": settings.notify_url},
+        lease=timedelta(seconds=settings.export_lease_s),
+    )
+
+
+def attach(runtime: Runtime) -> None:
+    """Wake the workers of exports after each commit that asked for one; with none awake, their schedule does."""
+    if runtime.settings.redis_url is not None:
+        waker = _Waker(runtime)
+        runtime.db.on_commit(exports.ASKED, waker.wake)
+
+
+class _Waker:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def wake(self, _: object) -> None:
+        from libs.common import tasks
+
+        tasks.send(self._celery, next(task for task in self._runtime.service.tasks if task.queue == EXPORT_QUEUE))
+
+    @cached_property
+    def _celery(self) -> "Celery":
+        from libs.common import tasks  # 7 MB, for the process alone that is asked for an export
+
+        return tasks.celery_app(self._runtime.settings.redis_url.get_secret_value(), [])
