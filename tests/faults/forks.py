@@ -1,4 +1,4 @@
-"""API processes of booking that start within a moment: one process has loaded the code, and forks the others.
+"""Processes that start within a moment: one has loaded the code, and forks the others.
 
 `python -m tests.faults.forks` is that one. It takes an order a line on its input, and ends with its input; each process
 that it has forked ends with it.
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import httpx2
 
-from deploy import parent, processes
+from deploy import jobs, parent, processes
 from deploy.embedded import ROOT
 from deploy.servers.process import clean_environment, free_port
 from libs.common import failpoints
@@ -32,11 +32,13 @@ class Api:
         self._forks = forks
         self._port = free_port()
         self._pid = 0
-        self._environment = _environment(world) | more
+        self._environment = (
+            _environment(world, "booking") | {"HALLPASS_CROWD": "1"} | more
+        )  # one passes the counters, too
         self.http = httpx2.Client(base_url=f"http://{HERE}:{self._port}", timeout=20, trust_env=False)
 
     def start(self) -> None:
-        self._pid = self._forks.fork(self._port, self._environment)
+        self._pid = self._forks.fork("api", self._port, self._environment)
         eventually(self._answers)
 
     def _answers(self) -> bool:
@@ -57,6 +59,23 @@ class Api:
         if self._pid and self.is_alive():
             os.kill(self._pid, signal.SIGKILL)
         self.http.close()
+
+
+class ExportWorker:
+    """A worker of exports over the world's database, from its start until it is killed."""
+
+    def __init__(self, forks: "Forks", world: World, **more: str) -> None:
+        settings = world.runtimes["admin"].settings
+        own = {
+            "HALLPASS_EXPORTS_URL": settings.exports_url,
+            "HALLPASS_BOOKING_URL": settings.booking_url,
+            "HALLPASS_NOTIFY_URL": settings.notify_url,
+            "HALLPASS_EXPORT_LEASE_S": str(settings.export_lease_s),
+        }
+        self._pid = forks.fork("export-worker", 0, _environment(world, "admin") | own | more)
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
 
 
 class Forks:
@@ -84,21 +103,20 @@ class Forks:
     ) -> None:
         self._process.communicate(timeout=20)
 
-    def fork(self, port: int, environment: dict[str, str]) -> int:
-        """Start an API process; return its pid."""
+    def fork(self, what: str, port: int, environment: dict[str, str]) -> int:
+        """Start a process; return its pid."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"port": port, "environment": environment}) + "\n")
+        self._process.stdin.write(json.dumps({"what": what, "port": port, "environment": environment}) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
 
-def _environment(world: World) -> dict[str, str]:
-    settings = world.runtimes["booking"].settings
+def _environment(world: World, service: str) -> dict[str, str]:
+    settings = world.runtimes[service].settings
     keys = {f"HALLPASS_{name.upper()}": value for name, value in KEYS.items()}
     return {
         "HALLPASS_MODE": "embedded",
-        "HALLPASS_CROWD": "1",  # so that a single request passes the counters, too
         "HALLPASS_DATABASE_URL": settings.database_url.get_secret_value(),
         "HALLPASS_REDIS_URL": settings.redis_url.get_secret_value(),
         **{name: value if isinstance(value, str) else json.dumps(value) for name, value in keys.items()},
@@ -112,18 +130,20 @@ def main() -> None:
         us = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _be_an_api(order["port"], order["environment"] | {parent.VARIABLE: str(us)})
+            _be(order["what"], order["port"], order["environment"] | {parent.VARIABLE: str(us)})
         print(pid, flush=True)
 
 
-def _be_an_api(port: int, environment: dict[str, str]) -> None:
+def _be(what: str, port: int, environment: dict[str, str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     os.environ.update(environment)
     importlib.reload(failpoints)  # it reads the environment once, when it is loaded
     parent.end_with_parent()
-    os._exit(processes.api("booking", host=HERE, port=port))
+    if what == "api":
+        os._exit(processes.api("booking", host=HERE, port=port))
+    os._exit(jobs.worker(queue="exports", pool="threads", concurrency=1, schedule=None, host=HERE, ops_port=None))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""SIGKILL for the workers of exports at random moments: each export ends done or failed, and no part of a file is ever seen."""
+
+import io
+import os
+import random
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from libs.common import tasks
+from libs.common.service import Task
+from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
+from tests.booking.builders import a_slot, user_id
+from tests.conftest import Cluster
+from tests.faults.forks import ExportWorker, Forks
+from tests.world import World
+
+EXPORTS = int(os.environ.get("HALLPASS_TEST_EXPORTS", "9"))
+SEED = int(os.environ.get("HALLPASS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
+ROWS = 1_500
+WORKERS = 2
+AT_A_TIME = 3  # of one account
+OVER = ("done", "failed")
+
+pytestmark = pytest.mark.timeout(300 + EXPORTS * 15)
+
+
+@pytest.fixture
+def world(cluster: Cluster) -> Iterator[World]:
+    with a_world_that_answers(cluster, export_lease_s=1) as world:
+        yield world
+
+
+@pytest.fixture
+def forks(tmp_path: Path) -> Iterator[Forks]:
+    with Forks(tmp_path / "forks.log") as forks:
+        yield forks
+
+
+def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, forks: Forks, tmp_path: Path) -> None:
+    print(f"seed {SEED}: HALLPASS_TEST_SEED={SEED} repeats who is killed when")
+    chance = random.Random(SEED)
+    place = a_slot(world)
+    fill(world, user_id(world, world.user("first")), place.slot_id, ROWS)
+    jobs = {asked(world, who, "joins", layout=chance.choice(["one", "items"])): who for who in exporters(world)}
+    watch = Watch(world, jobs)
+    scratch = {"TMPDIR": str(tmp_path)}
+    kills = 0
+
+    with repeating(lambda: tick(world), 0.2), repeating(lambda: do(world, "sweep_exports"), 0.5), watching(watch):
+        workers = [ExportWorker(forks, world, **scratch) for _ in range(WORKERS)]
+        while not watch.all_over():
+            time.sleep(chance.uniform(0.1, 3.0))  # the moment of the kill
+            if kills < EXPORTS * 2:
+                workers.pop(chance.randrange(WORKERS)).kill()
+                workers.append(ExportWorker(forks, world, **scratch))
+                kills += 1
+        for worker in workers:
+            worker.kill()
+    do(world, "sweep_exports")
+
+    ended = [seen(world, who, export_id) for export_id, who in jobs.items()]
+    print(f"{kills} kills, runs {sorted(job['runs'] for job in ended)}, {watch.looks} looks, {watch.whole} whole files")
+    assert watch.faults == []
+    assert {job["state"] for job in ended} <= set(OVER)
+    assert max(job["runs"] for job in ended) <= 3
+    assert max(job["runs"] for job in ended) > 1, "nobody was killed at work"
+    assert all(job["runs"] == 3 for job in ended if job["state"] == "failed")
+    done = [job["id"] for job in ended if job["state"] == "done"]
+    assert done
+    for export_id in done:
+        assert rows_of(world.client.get(link(world, jobs[export_id], export_id)).content) == ROWS
+    kept = world.runtimes["admin"].resources.store.keys("exports")
+    assert sorted(key.split("/")[1] for key in kept) == sorted(done)
+
+
+def exporters(world: World) -> Iterator[Headers]:
+    """Yield whose exports these are, each of them as often as an account may."""
+    for number in range(0, EXPORTS, AT_A_TIME):
+        who = an_exporter(world, f"lin{number}")
+        yield from [who] * min(AT_A_TIME, EXPORTS - number)
+
+
+def export_task(world: World) -> Task:
+    return next(task for task in world.runtimes["admin"].service.tasks if task.name == "admin.export")
+
+
+def tick(world: World) -> None:
+    """Send the task as a beat does; whoever takes it."""
+    admin = world.runtimes["admin"]
+    with tasks.celery_app(admin.settings.redis_url.get_secret_value(), []) as app:
+        tasks.send(app, export_task(world))
+
+
+def rows_of(content: bytes) -> int:
+    """Return how many rows the first sheet of a workbook has below its header; BadZipFile where the file is not whole."""
+    with zipfile.ZipFile(io.BytesIO(content)) as book:
+        assert book.testzip() is None
+        return book.read("xl/worksheets/sheet1.xml").count(b"<row ") - 1
+
+
+class Watch:
+    """Somebody who tries to fetch every file all the time."""
+
+    def __init__(self, world: World, jobs: dict[str, Headers]) -> None:
+        self._world = world
+        self._open = dict(jobs)
+        self.looks = 0
+        self.whole = 0
+        self.faults: list[str] = []
+
+    def all_over(self) -> bool:
+        return not self._open
+
+    def look(self) -> None:
+        for export_id, who in list(self._open.items()):
+            self.looks += 1
+            answer = self._world.client.post(f"/api/admin/exports/{export_id}/links", headers=who)
+            if answer.status_code == 201:
+                self._fetch(export_id, answer.json()["url"])
+            elif answer.json()["code"] != "export_not_done":
+                self.faults.append(answer.text)
+            elif seen(self._world, who, export_id)["state"] == "failed":
+                del self._open[export_id]
+
+    def _fetch(self, export_id: str, url: str) -> None:
+        del self._open[export_id]
+        answer: httpx2.Response = self._world.client.get(url)
+        try:
+            if rows_of(answer.content) == ROWS:
+                self.whole += 1
+                return
+        except zipfile.BadZipFile:
+            pass
+        self.faults.append(f"{export_id}: {answer.status_code}, {len(answer.content)} bytes that are no whole file")
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    with repeating(watch.look, 0.1):
+        yield
+
+
+@contextmanager
+def repeating(work: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Do the work again and again on a thread while the block runs; what it raises is raised at the end."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        while not over.wait(every_s):
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  # told on the test's thread
+                failures.append(error)
+                return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
+    if failures:
+        raise failures[0]
