@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare_route, filling, hot_slot, installations, release, stored
+from bench import bare_route, export, filling, hot_slot, installations, release, stored
 from bench.generator import allow_many_files
 from bench.ground import Ground
 from bench.report import Row
@@ -38,6 +38,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "item": bare_route.item,
     "filling": filling.measure,
     "stored": stored.measure,
+    "export": export.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {

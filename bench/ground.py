@@ -139,6 +139,27 @@ class Ground:
         """The process with what the product is compared to."""
         return self._api("booking", "bench.control")
 
+    @cached_property
+    def export_worker(self) -> Child:
+        """The worker of exports; it reads the booking process of this ground."""
+        port = self._free_port()
+        variables = {
+            **self.variables["admin.env"],
+            "HALLPASS_EXPORTS_URL": self.exports.as_uri(),
+            "HALLPASS_BOOKING_URL": f"http://{HERE}:{self.booking.port}",
+            "TMPDIR": str(self.folder),
+        }
+        process = table.BY_NAME["export-worker"]
+        assert isinstance(process, table.Process)
+        child = self._start("export-worker", "deploy", *process.command(HERE, port), variables=variables)
+        self._wait(child, port)
+        return child
+
+    @property
+    def exports(self) -> Path:
+        """The folder with the files of exports."""
+        return self.folder / "exports"
+
     def follow(self, stack: ExitStack) -> None:
         """Let events flow until the stack is closed: RabbitMQ, and the relay and consumers of the ring."""
         install.ensure("rabbitmq")

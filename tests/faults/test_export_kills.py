@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(300 + EXPORTS * 15)
 
 @pytest.fixture
 def world(cluster: Cluster) -> Iterator[World]:
-    with a_world_that_answers(cluster, export_lease_s=1) as world:
+    with a_world_that_answers(cluster, export_lease_s=1, sign_in_rate="1000000/minute") as world:
         yield world
 
 
