@@ -15,8 +15,9 @@ import pytest
 from deploy import bootstrap
 from deploy.embedded import Place, as_login
 from deploy.names import Refusal
+from tests.admin.exporting import records, sheets
 from tests.deploy.installation import Installation
-from tests.world import eventually
+from tests.world import bearer, eventually
 
 # One worker runs all of these: they share an installation.
 pytestmark = [pytest.mark.xdist_group("embedded"), pytest.mark.timeout(240)]
@@ -89,6 +90,20 @@ def test_what_is_done_by_hand_finds_the_settings_of_the_installation(running: In
 
     assert done.returncode == 0, done.stderr
     assert words[1] in done.stdout
+
+
+def test_an_export_is_made_by_its_worker_and_fetched_by_its_link(running: Installation) -> None:
+    running.book(running.user("exported visitor"), running.free_slots()[0], "exported")
+    staff = bearer(running.staff(running.kept_password).json()["token"])
+    asked = running.http.post("/api/admin/exports", json={"kind": "joins", "layout": "one"}, headers=staff)
+    at = asked.headers["Location"]
+
+    eventually(lambda: running.http.get(at, headers=staff).json()["state"] == "done", timeout_s=60)
+    url = running.http.post(f"{at}/links", headers=staff).json()["url"]
+    found = sheets(running.http.get(url).content)
+
+    assert "测试访客" in [row["姓名"] for row in records(found["预约记录"])]
+    assert [path.suffix for path in (running.data / "exports").rglob("*") if path.is_file()] == [".xlsx"]
 
 
 def test_the_whole_process_tree_stays_small(running: Installation) -> None:
