@@ -42,7 +42,7 @@ SELECT ('01900000-' || substr(md5(slots.id::text), 1, 4) || '-7000-8000-' || lpa
         'field_3', '440106199001' || lpad((n %% 1000000)::text, 6, '0'), 'field_4', '粤A12345', 'field_5', '普通',
         'field_6', '无', 'field_7', '第一次办理', 'field_8', '上午'
     ), 1, now()
-FROM generate_series(1, %(rows)s) AS n CROSS JOIN booking.slots AS slots WHERE slots.id = %(slot)s
+FROM generate_series(1, %(rows)s::bigint) AS n CROSS JOIN booking.slots AS slots WHERE slots.id = %(slot)s
 """
 JOB = """
 INSERT INTO admin.export_jobs (id, owner_id, role, kind, wanted, unmasked, reason, request_id, state, asked_at)
