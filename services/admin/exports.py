@@ -121,10 +121,7 @@ def link(session: Session, staff: Staff, job_id: str, *, now: datetime) -> tuple
     job = _locked(session, staff, job_id)
     if job.state != ExportState.DONE or job.file_until is None or job.file_until <= now:
         raise ExportNotDone(state=job.state)
-    account = accounts.locked_by_id(session, staff.id)
-    if account is None:
-        raise TokenInvalid
-    export_jobs.as_asked(session, job, account)
+    export_jobs.as_asked(session, job, session.get_one(StaffAccount, staff.id))
     key = secrets.token_urlsafe(32)
     job.link_hash, job.link_until = _hash(key), min(now + policy.LINK_LASTS, job.file_until)
     session.flush()

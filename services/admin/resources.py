@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 EXPORT_QUEUE = "exports"
+_PATIENCE_S = 1.0
 _ORIGIN = r"^https?://[^/\s]+$"
 
 
@@ -87,4 +88,13 @@ class _Waker:
     def _celery(self) -> "Celery":
         from libs.common import tasks  # 7 MB, for the process alone that is asked for an export
 
-        return tasks.celery_app(self._runtime.settings.redis_url.get_secret_value(), [])
+        app = tasks.celery_app(self._runtime.settings.redis_url.get_secret_value(), [])
+        # Somebody waits for the answer: a Redis that hangs must not keep them.
+        app.conf.broker_transport_options |= {
+            "socket_timeout": _PATIENCE_S,
+            "socket_connect_timeout": _PATIENCE_S,
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
+        }
+        return app

@@ -1,5 +1,6 @@
 """Exports: who may ask for what, how they run, and how their files are fetched and go."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from tests.admin.exporting import (
     sheets,
 )
 from tests.booking.builders import IN_CHINESE, a_slot, booked, code_of, user_id
+from tests.common.s3 import a_bucket
 from tests.conftest import Cluster
 from tests.world import World, eventually
 
@@ -272,6 +274,21 @@ def test_a_file_is_deleted_after_a_day(world: World) -> None:
     assert files(world) == []
 
 
+def test_files_may_lie_in_s3(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        world: World = make_world(exports_url="s3://files/here")
+        who = an_exporter(world)
+
+        content = exported(world, who, "audit")
+
+        assert list(bucket.objects.values()) == [content]
+        with time_machine.travel(utcnow() + timedelta(hours=25)):
+            assert do(world, "sweep_exports")["expired"] == 1
+        assert bucket.objects == {}
+
+
 def test_what_a_killed_writer_left_in_the_folder_goes(world: World, tmp_path: Path) -> None:
     who = an_exporter(world)
     asked(world, who)
@@ -345,6 +362,24 @@ def test_a_service_that_is_away_is_asked_again_and_in_the_end_named(
     assert seen(world, who | IN_CHINESE, export_id)["failure"]["detail"] == "数据所在的服务没有响应，请稍后重新导出"
     assert do(world, "export") == 0
     assert actions(world, object_id=export_id) == ["export.asked", "export.failed"]
+
+
+def test_an_export_is_taken_in_while_redis_is_away(make_world: Any) -> None:
+    world: World = make_world(redis_url="redis://127.0.0.1:1")
+    who = an_exporter(world)
+
+    export_id = asked(world, who)
+
+    do(world, "export")
+    assert seen(world, who, export_id)["state"] == "done"
+
+
+def test_an_export_is_taken_in_while_redis_hangs(make_world: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        world: World = make_world(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        who = an_exporter(world)
+
+        assert ask(world, who).status_code == 202  # and not 503 after the 5 s of the edge
 
 
 def test_the_job_of_a_lost_worker_runs_again_and_after_three_it_fails(world: World) -> None:
