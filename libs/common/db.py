@@ -95,8 +95,12 @@ class Database:
         event.listen(self.engine, "do_connect", lambda _, __, args, words: _Connection.connect(*args, **words))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._acts: dict[str, list[Callable[[Any], None]]] = {}
-        event.listen(self._sessions, "after_commit", self._after_commit)
-        event.listen(self._sessions, "after_soft_rollback", self._after_rollback)
+        self._heard: list[tuple[str, Callable[..., Any]]] = [
+            ("after_commit", self._after_commit),
+            ("after_soft_rollback", self._after_rollback),
+        ]
+        for name, act in self._heard:
+            event.listen(self._sessions, name, act)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -155,7 +159,11 @@ class Database:
             return found
 
     def close(self) -> None:
+        """Let go of every connection, and of what was to be told of commits: SQLAlchemy would hold it for good."""
         self.engine.dispose()
+        while self._heard:
+            name, act = self._heard.pop()
+            event.remove(self._sessions, name, act)
 
 
 def _require_caller() -> None:

@@ -1,5 +1,8 @@
 """What a transaction noted is acted on after its commit, and only then."""
 
+import gc
+import weakref
+
 from libs.common.db import Database
 from tests.world import World
 
@@ -56,3 +59,16 @@ def test_what_was_noted_inside_a_savepoint_goes_with_it(world: World) -> None:
         savepoint.rollback()
 
     assert heard == []
+
+
+def test_nothing_is_left_of_a_closed_database(world: World) -> None:
+    settings = world.runtimes["booking"].settings
+    db = Database(settings.database_url.get_secret_value(), name="test", pool_size=1)
+    db.ping()
+    left = weakref.ref(db)
+
+    db.close()
+    del db
+    gc.collect()
+
+    assert left() is None
