@@ -36,7 +36,7 @@ from tests.world import World, eventually
 
 EXAMPLES = int(os.environ.get("HALLPASS_TEST_MODEL_EXAMPLES", "500"))
 STEPS = int(os.environ.get("HALLPASS_TEST_MODEL_STEPS", "30"))
-PARTS = max(4, EXAMPLES // 500)  # of the examples: workers share them, and none fills its database or its memory
+PARTS = max(4, EXAMPLES // 250)  # of the examples: workers share them, and none fills its database or its memory
 
 USERS = 3
 SLOTS = 3
