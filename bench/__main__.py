@@ -37,6 +37,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "steady": bare_route.steady,
     "item": bare_route.item,
     "filling": filling.measure,
+    "users": stored.users,
     "stored": stored.measure,
     "export": export.measure,
 }

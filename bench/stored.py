@@ -1,4 +1,4 @@
-"""Whether joins become slower with the joins that are stored already."""
+"""Whether joins become slower with the joins and users that are stored already."""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ FEW = 10_000
 MANY = 10_000_000 if os.environ.get("BENCH_FULL") == "1" else 1_000_000
 ROUNDS = 3
 OLD_SLOTS = 1_000
+STRANGERS = 1_000_000
 FILL = """
 WITH old AS MATERIALIZED (
     SELECT id, item_id, hall_id, row_number() OVER () - 1 AS number FROM booking.slots WHERE id = ANY(%(slots)s)
@@ -50,6 +51,26 @@ def measure(scene: Scene) -> Iterator[Row]:
     yield Row(
         f"joins, hot slot, {MANY:,} stored", found["many"], "joins/s", f"{FEW:,} stored", found["few"], ROUNDS, "≥ 0.8"
     )
+
+
+def users(scene: Scene) -> Iterator[Row]:
+    """Joins of one hot slot among many users ÷ among the guests alone: these two can't take turns either."""
+    ground = scene.ground
+    hot_slot.run(scene, ground.booking)
+    few = [hot_slot.run(scene, ground.booking).rate for _ in range(ROUNDS)]
+    with ground.connect() as connection:
+        connection.execute(
+            "INSERT INTO booking.users (id, provider, openid, created_at)"
+            " SELECT gen_random_uuid(), 'dev', 'stranger-' || n, now() FROM generate_series(1, %s) AS n",
+            [STRANGERS],
+        )
+        connection.execute("VACUUM ANALYZE booking.users")
+        many = [hot_slot.run(scene, ground.booking).rate for _ in range(ROUNDS)]
+        connection.execute("DELETE FROM booking.users WHERE openid LIKE 'stranger-%'")
+        connection.execute("VACUUM booking.users")
+    found = medians({"few": few, "many": many})
+    name = f"joins, hot slot, {STRANGERS:,} more users"
+    yield Row(name, found["many"], "joins/s", f"{len(scene.guests):,} users", found["few"], ROUNDS)
 
 
 def _round(scene: Scene) -> float:
