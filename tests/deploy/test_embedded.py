@@ -17,6 +17,7 @@ from deploy.embedded import Place, as_login
 from deploy.names import Refusal
 from tests.admin.exporting import records, sheets
 from tests.deploy.installation import Installation
+from tests.journeys import back_office
 from tests.world import bearer, eventually
 
 # One worker runs all of these: they share an installation.
@@ -104,6 +105,10 @@ def test_an_export_is_made_by_its_worker_and_fetched_by_its_link(running: Instal
 
     assert "测试访客" in [row["姓名"] for row in records(found["预约记录"])]
     assert [path.suffix for path in (running.data / "exports").rglob("*") if path.is_file()] == [".xlsx"]
+
+
+def test_a_new_hall_is_built_booked_visited_and_exported(running: Installation) -> None:
+    back_office.build_and_open(running.http, password=running.kept_password)
 
 
 def test_the_whole_process_tree_stays_small(running: Installation) -> None:
