@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 
 from libs.common.pages import Key, fetch
 from libs.contracts.booking import JoinStatus
+from services.booking import findables
+from services.booking.findables import Sought
 from services.booking.models import Hall, Item, Join, Slot, User
 
 
@@ -73,15 +75,22 @@ NEWEST_FIRST = (Key(Join.id, "id", descending=True),)
 
 @dataclass(frozen=True)
 class StaffQuery:
-    """What staff look for; None leaves a question open. `q` is part of a title, or a whole code."""
+    """What staff look for; None leaves a question open. `q` is part of a title, or a whole code.
 
+    `missed` is asked of the instant `now`.
+    """
+
+    now: datetime
     hall_id: str | None = None
     item_id: str | None = None
     slot_id: str | None = None
+    user_id: str | None = None
     first_day: date | None = None
     last_day: date | None = None
     status: JoinStatus | None = None
     checked_in: bool | None = None
+    missed: bool | None = None
+    person: Sought | None = None
     q: str | None = None
 
 
@@ -99,6 +108,7 @@ def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tup
         (Join.hall_id, wanted.hall_id),
         (Join.item_id, wanted.item_id),
         (Join.slot_id, wanted.slot_id),
+        (Join.user_id, wanted.user_id),
         (Join.status, wanted.status),
     )
     for column, value in exact:
@@ -110,6 +120,11 @@ def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tup
         query = query.where(Slot.date <= wanted.last_day)
     if wanted.checked_in is not None:
         query = query.where(Join.checked_in_at.is_not(None) if wanted.checked_in else Join.checked_in_at.is_(None))
+    if wanted.missed is not None:
+        missed = _condition(MyFilter.MISSED, wanted.now)
+        query = query.where(missed if wanted.missed else ~missed)
+    if wanted.person is not None:
+        query = query.where(findables.is_of(wanted.person))
     if wanted.q:
         query = query.where(Item.title.icontains(wanted.q, autoescape=True) | (Join.code == wanted.q))
     return query

@@ -3,7 +3,8 @@
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
@@ -87,11 +88,15 @@ class User(Base):
     openid: Mapped[str]
     name: Mapped[str] = mapped_column(server_default="")
     phone_sealed: Mapped[bytes | None]
+    phone_digest: Mapped[bytes | None]
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime]
 
-    __table_args__ = (Index("uq_users_provider_openid", "provider", "openid", unique=True),)
+    __table_args__ = (
+        Index("uq_users_provider_openid", "provider", "openid", unique=True),
+        Index("ix_users_phone_digest", "phone_digest"),
+    )
 
 
 class Join(Base):
@@ -132,6 +137,26 @@ class Join(Base):
         Index("ix_joins_party", "party_id"),
         Index("ix_joins_hall", "hall_id", "id"),
         Index("ix_joins_item", "item_id", "id"),
+    )
+
+
+class Findable(Base):
+    """What the attendee of a join can be found by, as the item's form of `form_version` has it; written after the join.
+
+    `words` are the plain text answers, folded, a line each; `digests` keyed hashes of all that tell one person from another.
+    """
+
+    __tablename__ = "findables"
+
+    join_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid)
+    form_version: Mapped[int]
+    words: Mapped[str]
+    digests: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
+
+    __table_args__ = (
+        Index("ix_findables_digests", "digests", postgresql_using="gin"),
+        Index("ix_findables_item", "item_id", "form_version"),
     )
 
 

@@ -34,6 +34,7 @@ class BookingSettings(Settings):
         ge=1,
         description="so many bookings at once in a process, and the atomic counters are asked about them",
     )
+    person_rate: str = Field(default="60/minute", description="searches for a person by one member of staff")
     wechat_appid: str = ""
     wechat_secret: SecretStr = SecretStr("")
     wechat_base_url: str = "https://api.weixin.qq.com"

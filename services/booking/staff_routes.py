@@ -13,7 +13,7 @@ from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import AnyStaff, HallStaff, Role, Staff, SuperAdmin
-from services.booking import affected, check_ins, joins, lists, offers, users, views
+from services.booking import affected, check_ins, findables, joins, lists, offers, users, views
 from services.booking.affected import Chosen
 from services.booking.errors import JoinNotFound, OverrideForbidden
 from services.booking.lists import StaffQuery
@@ -38,21 +38,57 @@ router = APIRouter(prefix="/staff", tags=["staff"])
 Search = Annotated[str | None, Query(max_length=50, pattern=r"^[^\x00]*$")]
 
 
+Person = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=50,
+        pattern=r"^[^\x00]*$",
+        description="part of a name, or a whole phone, ID card or plate number or other identifying answer",
+    ),
+]
+
+
 class JoinFilter:
-    """The query of the list of joins, gathered once. `q`: part of a title, or a code."""
+    """The query of the list of joins, gathered once. `q`: part of a title, or a code.
+
+    Who looks for a person is limited in how often: numbers are shown masked, and not to be found out by trying.
+    """
 
     def __init__(
         self,
+        staff: AnyStaff,
+        runtime: RuntimeDep,
+        sealer: SealerDep,
+        now: Now,
         hall_id: Id | None = None,
         item_id: Id | None = None,
         slot_id: Id | None = None,
+        user_id: Id | None = None,
         first_day: Annotated[Date | None, Query(alias="from")] = None,
         last_day: Annotated[Date | None, Query(alias="to")] = None,
         status: JoinStatus | None = None,
         checked_in: bool | None = None,
+        missed: bool | None = None,
+        person: Person = None,
         q: Search = None,
     ) -> None:
-        self.wanted = StaffQuery(hall_id, item_id, slot_id, first_day, last_day, status, checked_in, q)
+        if person is not None:
+            runtime.limiter.hit(runtime.settings.person_rate, "person", staff.id)
+        self.wanted = StaffQuery(
+            now=now,
+            hall_id=hall_id,
+            item_id=item_id,
+            slot_id=slot_id,
+            user_id=user_id,
+            first_day=first_day,
+            last_day=last_day,
+            status=status,
+            checked_in=checked_in,
+            missed=missed,
+            person=None if person is None else findables.sought(sealer, person),
+            q=q,
+        )
 
 
 @router.get("/joins")

@@ -1,12 +1,13 @@
 """Booking's background work: noting who did not come, reconciling counts, and sweeping what nobody needs any more."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from libs.common.clock import utcnow
+from libs.common.crypto import Sealer
 from libs.common.ids import new_id
 from libs.common.messages import Fact
 from libs.common.service import Runtime, Task
@@ -20,7 +21,7 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import events, inventory, misses
+from services.booking import events, findables, inventory, misses, users
 from services.booking.models import Hall, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
@@ -40,13 +41,34 @@ def mark_missed(runtime: Runtime) -> int:
             return total
 
 
+def find(runtime: Runtime) -> int:
+    """Let staff find what was booked since the last time; return how many joins that was. May run anywhere."""
+    return _in_batches(runtime, findables.catch_up)
+
+
+def _in_batches(runtime: Runtime, some: Callable[[Session, Sealer], int]) -> int:
+    total = 0
+    while True:
+        with runtime.db.transaction() as session:
+            done = some(session, runtime.resources.sealer)
+        if not done:
+            return total
+        total += done
+
+
 def upkeep(runtime: Runtime) -> dict[str, int]:
-    """Sweep old idempotency records, published events and consumed event ids; return how many of each."""
+    """Sweep old idempotency records, published events and consumed event ids; return how many of each.
+
+    Also look again at all that users and joins are found by.
+    """
     now = utcnow()
+    found = _in_batches(runtime, findables.sweep)
     with runtime.db.transaction() as session:
         successes = session.execute(delete(Success).where(Success.created_at < now - KEEP_SUCCESSES))
         return {
             "idempotency_records": int(successes.rowcount),  # type: ignore[attr-defined]  # a DML result has a rowcount
+            "findables": found,
+            "phones": users.rehash(session, runtime.resources.sealer),
             **sweep_events(session, now=now),
         }
 
@@ -78,6 +100,7 @@ def _kind(join: Join) -> type[JoinEvent]:
 
 TASKS = (
     Task("booking.mark_missed", mark_missed, every=timedelta(minutes=1)),
+    Task("booking.find", find, every=timedelta(seconds=10)),
     Task("booking.reconcile", reconcile, every=timedelta(minutes=1)),
     Task("booking.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China
 )

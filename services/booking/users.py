@@ -12,6 +12,7 @@ from libs.common.errors import NotFound, Unauthenticated
 from libs.common.ids import new_id
 from libs.common.pages import Key
 from libs.contracts.principals import Staff
+from services.booking import findables
 from services.booking.errors import PhoneInvalid
 from services.booking.forms import mobile
 from services.booking.models import Join, User
@@ -53,18 +54,30 @@ def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, ph
     if name is not None:
         user.name = name
     if phone == "":
-        user.phone_sealed = None
+        user.phone_sealed = user.phone_digest = None
     elif phone is not None:
         normal = mobile(phone)
         if normal is None:
             raise PhoneInvalid
         user.phone_sealed = sealer.seal(normal.encode(), about=f"user:{user.id}")
+        user.phone_digest = findables.digest(sealer, normal)
     return user
 
 
 def phone_of(sealer: Sealer, user: User) -> str:
     """Return the user's phone number, empty where there is none."""
     return sealer.open(user.phone_sealed, about=f"user:{user.id}").decode() if user.phone_sealed else ""
+
+
+def rehash(session: Session, sealer: Sealer) -> int:
+    """Bring what users are found by to their phone numbers, where those were set by a release that did not; return how many."""
+    changed = 0
+    for user in session.scalars(select(User).where(User.phone_sealed.is_not(None)).execution_options(yield_per=500)):
+        found_by = findables.digest(sealer, phone_of(sealer, user))
+        if user.phone_digest != found_by:
+            user.phone_digest = found_by
+            changed += 1
+    return changed
 
 
 def matching(staff: Staff, q: str | None) -> Select[Any]:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.common.outbox import OutboxRow
+from libs.common.tasks import perform
 from libs.contracts.catalog import (
     FieldType,
     FormField,
@@ -262,3 +263,9 @@ def recorded(world: World, kind: str) -> list[OutboxRow]:
     """Return the events of a type that booking has recorded, in the order in which it did."""
     with world.runtimes["booking"].db.transaction() as session:
         return list(session.scalars(select(OutboxRow).where(OutboxRow.type == kind).order_by(OutboxRow.position)))
+
+
+def do(world: World, task: str) -> Any:
+    """Do a background task of booking here and now, `find` as well as any other."""
+    runtime = world.runtimes["booking"]
+    return perform(runtime, next(one for one in runtime.service.tasks if one.name == f"booking.{task}"))
