@@ -22,11 +22,15 @@ def record(
     reason: str = "",
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
+    audit_id: str | None = None,
 ) -> None:
-    """Record that `staff` did `action` (past tense, like "slot.revoked") to an object. No answers, codes or secrets."""
+    """Record that `staff` did `action` (past tense, like "slot.revoked") to an object. No answers, codes or secrets.
+
+    What is recorded again under the same `audit_id` is in the trail once.
+    """
     fact = AuditRecorded(
         version=1,
-        audit_id=new_id(),
+        audit_id=audit_id or new_id(),
         actor_id=staff.id,
         actor_name=staff.name,
         action=action,

@@ -37,12 +37,16 @@ def party_of(session: Session, join: Join, *, now: datetime, override: bool) -> 
     """
     if join.status != JoinStatus.BOOKED:
         return [join.id]
+    return ready_of(session, join, now=now, override=override) or [join.id]
+
+
+def ready_of(session: Session, join: Join, *, now: datetime, override: bool = False) -> list[str]:
+    """Return who of the same party and slot can be checked in now."""
     others = session.scalars(
         select(Join).where(Join.party_id == join.party_id).where(Join.slot_id == join.slot_id).order_by(Join.id)
     ).all()
     offer = offers.of_joins(session, {join.slot_id})[join.slot_id].offer
-    ready = [other.id for other in others if _is_ready(_place(other), offer, now=now, override=override)]
-    return ready or [join.id]
+    return [other.id for other in others if _is_ready(_place(other), offer, now=now, override=override)]
 
 
 def undo(session: Session, join_id: str) -> tuple[Offered, Join]:

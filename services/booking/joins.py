@@ -1,14 +1,16 @@
 """Joins: whether a user may book, and what staff do about joins. What users do is decided in `ledger`."""
 
+from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.common.crypto import Sealer
-from libs.contracts.booking import JoinBooked, JoinRevoked, JoinStatus, SlotTaken
+from libs.contracts.booking import JoinBooked, JoinCancelled, JoinEvent, JoinRevoked, JoinStatus, SlotTaken
 from services.booking import claims, errors, events, inventory, offers, policy
 from services.booking.models import Join, Slot, User
 from services.booking.offers import Offered
@@ -38,22 +40,30 @@ def revoke(session: Session, *, join_id: str, reason: str, now: datetime) -> tup
     return offered, join
 
 
-def revoke_slot(session: Session, *, slot_id: str, reason: str, now: datetime) -> tuple[int, int]:
-    """Take back every place of a slot but those checked in; return (revoked, kept because checked in)."""
+@dataclass(frozen=True)
+class Revoked:
+    """What came of it: the joins that were revoked, and how many stay, because they are checked in or not booked."""
+
+    joins: list[Join]
+    kept_checked_in: int
+    not_booked: int
+
+
+def revoke_slot(session: Session, *, slot_id: str, reason: str, now: datetime) -> Revoked:
+    """Take back every place of a slot but those of people who are checked in."""
     inventory.lock(session, {slot_id})
-    booked = session.scalars(
-        select(Join)
-        .where(Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED)
-        .order_by(Join.id)
-        .with_for_update(key_share=True)
-    ).all()
-    gone = [join for join in booked if join.checked_in_at is None]
-    if gone:
-        taken = inventory.give_back(session, slot_id, len(gone))
-        offered = offers.of_joins(session, {slot_id})[slot_id]
-        _end(session, gone, JoinStatus.REVOKED, reason=reason, now=now)
-        _record(session, JoinRevoked, [(join, offered, taken) for join in gone])
-    return len(gone), len(booked) - len(gone)
+    booked = _lock_joins(session, Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED)
+    return _revoke_booked(session, booked, reason=reason, now=now)
+
+
+def revoke_some(session: Session, *, join_ids: list[str], reason: str, now: datetime) -> Revoked:
+    """Take back the places of these joins but of those who are checked in or not booked."""
+    return _revoke_booked(session, lock_with_slots(session, Join.id.in_(join_ids)), reason=reason, now=now)
+
+
+def give_up(session: Session, joins: list[Join], *, now: datetime) -> None:
+    """Give back the places of joins that are booked, whatever their items' rules; the caller has locked them and their slots."""
+    _free(session, joins, JoinCancelled, JoinStatus.CANCELLED, reason="", now=now)
 
 
 def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) -> tuple[Offered, Join]:
@@ -70,6 +80,49 @@ def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) ->
 
 
 # --- helpers ---
+
+
+def lock_with_slots(session: Session, condition: ColumnElement[bool]) -> list[Join]:
+    """Lock the slots of all joins that meet the condition, then the joins; return them as they are now.
+
+    Slots come first everywhere, so the joins' slots are read without a lock and looked at again under it.
+    """
+    while True:
+        slot_ids = set(session.scalars(select(Join.slot_id).where(condition)))
+        inventory.lock(session, slot_ids)
+        joins = _lock_joins(session, condition)
+        if {join.slot_id for join in joins} <= slot_ids:
+            return joins
+
+
+def _lock_joins(session: Session, *conditions: ColumnElement[bool]) -> list[Join]:
+    return list(
+        session.scalars(
+            select(Join)
+            .where(*conditions)
+            .order_by(Join.id)
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def _revoke_booked(session: Session, joins: list[Join], *, reason: str, now: datetime) -> Revoked:
+    booked = [join for join in joins if join.status == JoinStatus.BOOKED]
+    absent = [join for join in booked if join.checked_in_at is None]
+    _free(session, absent, JoinRevoked, JoinStatus.REVOKED, reason=reason, now=now)
+    return Revoked(absent, kept_checked_in=len(booked) - len(absent), not_booked=len(joins) - len(booked))
+
+
+def _free(
+    session: Session, joins: list[Join], kind: type[JoinEvent], status: JoinStatus, *, reason: str, now: datetime
+) -> None:
+    """Free the places of joins that are locked, and their slots with them."""
+    people = Counter(join.slot_id for join in joins)
+    taken = {slot_id: inventory.give_back(session, slot_id, people[slot_id]) for slot_id in sorted(people)}
+    offered = offers.of_joins(session, set(people))
+    _end(session, joins, status, reason=reason, now=now)
+    _record(session, kind, [(join, offered[join.slot_id], taken[join.slot_id]) for join in joins])
 
 
 def _held(session: Session, user_id: str, slot: Slot | SlotRow, *, now: datetime) -> Held:
@@ -90,23 +143,12 @@ def _held(session: Session, user_id: str, slot: Slot | SlotRow, *, now: datetime
 
 
 def _locked(session: Session, join_id: str) -> tuple[Offered, Join]:
-    """Lock a join's slot, then the join; return it as it is now, or raise JoinNotFound.
-
-    Slots come first everywhere, so the join's slot is read without a lock and looked at again under it.
-    """
-    while True:
-        slot_id = session.scalar(select(Join.slot_id).where(Join.id == join_id))
-        if slot_id is None:
-            raise errors.JoinNotFound
-        inventory.lock(session, {slot_id})
-        join = session.scalars(
-            select(Join)
-            .where(Join.id == join_id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        ).one()
-        if join.slot_id == slot_id:
-            return offers.of_joins(session, {slot_id})[slot_id], join
+    """Lock a join's slot, then the join; return it as it is now, or raise JoinNotFound."""
+    found = lock_with_slots(session, Join.id == join_id)
+    if not found:
+        raise errors.JoinNotFound
+    [join] = found
+    return offers.of_joins(session, {join.slot_id})[join.slot_id], join
 
 
 def _place(join: Join) -> Place:

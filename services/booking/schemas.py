@@ -139,9 +139,35 @@ class RevokeIn(Schema):
     reason: Reason
 
 
+class RevokeSomeIn(Schema):
+    join_ids: list[Id] = Field(min_length=1, max_length=100)
+    reason: Reason
+
+
+class RevokeDayIn(Schema):
+    """Of one item, or of a whole hall."""
+
+    item_id: Id | None = None
+    hall_id: Id | None = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> Self:
+        if (self.item_id is None) == (self.hall_id is None):
+            raise ValueError("send either item_id or hall_id")
+        return self
+
+
 class RevokedOut(BaseModel):
+    """How many were revoked, and how many stay: because they are checked in, or were not booked any more."""
+
     revoked: int
     kept_checked_in: int
+    not_booked: int
+
+
+class UnmaskIn(Schema):
+    reason: Reason
 
 
 class StaffCheckIn(Schema):
@@ -167,6 +193,33 @@ class UndoIn(Schema):
 
 class StaffJoinsOut(BaseModel):
     joins: list[StaffJoinOut]
+
+
+class WalkInIn(Schema):
+    """A party at the desk; `check_in`: check in at once whoever can be."""
+
+    attendees: list[Attendee] = Field(max_length=1000)
+    check_in: bool = False
+
+
+class DoorJoin(BaseModel):
+    """A join as the door sees it: sensitive answers are masked."""
+
+    id: str
+    party_id: str
+    code: str
+    answers: dict[str, Any]
+    checked_in_at: datetime | None
+
+
+class DoorOut(Page[DoorJoin]):
+    """One page of those who are booked for a slot; the numbers are those of all of them."""
+
+    slot: SlotRef
+    item: ItemRef
+    hall: HallRef
+    expected: int
+    checked_in: int
 
 
 class InventoryOut(BaseModel):

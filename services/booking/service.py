@@ -7,7 +7,16 @@ Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undon
 from pathlib import Path
 
 from libs.common.service import Service
-from services.booking import feed_routes, handlers, resources, routes, staff_routes, tasks
+from services.booking import (
+    feed_routes,
+    handlers,
+    resources,
+    routes,
+    staff_door_routes,
+    staff_routes,
+    staff_user_routes,
+    tasks,
+)
 
 service = Service(
     name="booking",
@@ -18,7 +27,13 @@ service = Service(
     attach=resources.attach,
     start=resources.start,
     detach=resources.detach,
-    routers=(routes.router, staff_routes.router, feed_routes.router),
+    routers=(
+        routes.router,
+        staff_routes.router,  # joins
+        staff_door_routes.router,
+        staff_user_routes.router,
+        feed_routes.router,  # exports
+    ),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     republish=tasks.republish,

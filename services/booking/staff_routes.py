@@ -1,37 +1,34 @@
-"""What staff ask of booking. Everything is bounded by the halls of their token, in SQL."""
+"""What staff ask of booking about joins. Everything is bounded by the halls of their token, in SQL."""
 
-from typing import Annotated, Any
+from datetime import date, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from libs.common.crypto import Sealer
 from libs.common.errors import NotFound
 from libs.common.inputs import Date
-from libs.common.pages import CursorText, Limit, Page, fetch
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep, Tx
-from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
-from libs.contracts.principals import AnyStaff, HallStaff, Role, Staff, SuperAdmin
-from services.booking import affected, check_ins, findables, joins, lists, offers, users, views
+from libs.contracts.principals import AnyStaff, HallStaff, Staff
+from services.booking import affected, findables, joins, lists, scoped, views
 from services.booking.affected import Chosen
-from services.booking.errors import JoinNotFound, OverrideForbidden
+from services.booking.joins import Revoked
 from services.booking.lists import StaffQuery
-from services.booking.models import Hall, Join, Slot
-from services.booking.offers import Offered
+from services.booking.models import Hall, Item, Join, Slot
 from services.booking.resources import SealerDep
 from services.booking.schemas import (
     AffectedOut,
-    DoorCodeOut,
     InventoryOut,
+    RevokeDayIn,
     RevokedOut,
     RevokeIn,
-    StaffCheckIn,
+    RevokeSomeIn,
     StaffJoinOut,
-    StaffJoinsOut,
-    StaffUserIn,
-    StaffUserOut,
-    UndoIn,
+    UnmaskIn,
 )
 
 router = APIRouter(prefix="/staff", tags=["staff"])
@@ -103,12 +100,59 @@ def list_joins(
 ) -> Page[StaffJoinOut]:
     """Joins of the staff's halls, newest first, sensitive answers masked. `q`: part of a title, or a code."""
     found, next_cursor = lists.of_staff(session, staff.sees(Join.hall_id), asked.wanted, limit=limit, cursor=cursor)
-    return Page(items=[_shown(sealer, row, now) for row in found], next_cursor=next_cursor)
+    return Page(items=[views.staff_row(sealer, row, now=now) for row in found], next_cursor=next_cursor)
 
 
 @router.get("/joins/{join_id}")
 def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinOut:
-    return _shown(sealer, _in_scope(session, staff, join_id), now)
+    return scoped.shown(session, staff, sealer, join_id, now=now)
+
+
+@router.post("/joins/{join_id}/unmask")
+def unmask(join_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinOut:
+    """Show the sensitive answers of one join in clear, for a reason. Who looked at what is on record."""
+    row = scoped.row(session, staff, Join.id == join_id)
+    shown = views.staff_row(sealer, row, now=now, unmasked=True)
+    masked = views.staff_row(sealer, row, now=now).answers
+    seen = sorted(key for key, value in shown.answers.items() if masked[key] != value)
+    scoped.record(session, staff, "join.unmasked", row[0], reason=body.reason, after={"fields": seen})
+    return shown
+
+
+@router.post("/joins/revoke")
+def revoke_some(body: RevokeSomeIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
+    """Take back the places of some joins, but of those who are checked in or not booked any more.
+
+    None, where one of them is not there.
+    """
+
+    def work(session: Session) -> RevokedOut:
+        for join_id in body.join_ids:
+            scoped.join(session, staff, join_id)
+        done = joins.revoke_some(session, join_ids=body.join_ids, reason=body.reason, now=now)
+        for join in done.joins:
+            scoped.record(
+                session, staff, "join.revoked", join, reason=body.reason, after={"status": JoinStatus.REVOKED}
+            )
+        return _revoked(done)
+
+    return runtime.db.run(work)
+
+
+@router.post("/days/{date}/revoke")
+def revoke_day(date: Date, body: RevokeDayIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
+    """Take back every place of a day, of one item or a whole hall, but those of people who are checked in.
+
+    Slot by slot: what fails in between may be asked for again.
+    """
+    with runtime.db.transaction() as session:
+        slot_ids = _slots_of(session, staff, body, date)
+    total = RevokedOut(revoked=0, kept_checked_in=0, not_booked=0)
+    for slot_id in slot_ids:
+        done = _revoke_slot(runtime, staff, slot_id, reason=body.reason, now=now)
+        total.revoked += done.revoked
+        total.kept_checked_in += done.kept_checked_in
+    return total
 
 
 @router.post("/joins/{join_id}/revoke")
@@ -118,10 +162,10 @@ def revoke(
     """Take one place back, for a reason that the user is told."""
 
     def work(session: Session) -> StaffJoinOut:
-        _in_scope(session, staff, join_id)
+        scoped.join(session, staff, join_id)
         _, join = joins.revoke(session, join_id=join_id, reason=body.reason, now=now)
-        _audit(session, staff, "join.revoked", join, reason=body.reason, after={"status": join.status})
-        return _shown(sealer, _in_scope(session, staff, join_id), now)
+        scoped.record(session, staff, "join.revoked", join, reason=body.reason, after={"status": join.status})
+        return scoped.shown(session, staff, sealer, join_id, now=now)
 
     return runtime.db.run(work)
 
@@ -135,10 +179,10 @@ def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDe
     """
 
     def work(session: Session) -> StaffJoinOut:
-        _in_scope(session, staff, join_id)
+        scoped.join(session, staff, join_id)
         _, join = joins.restore(session, sealer, join_id=join_id, now=now)
-        _audit(session, staff, "join.restored", join, after={"status": join.status})
-        return _shown(sealer, _in_scope(session, staff, join_id), now)
+        scoped.record(session, staff, "join.restored", join, after={"status": join.status})
+        return scoped.shown(session, staff, sealer, join_id, now=now)
 
     return runtime.db.run(work)
 
@@ -146,27 +190,22 @@ def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDe
 @router.get("/slots/{slot_id}")
 def get_slot(slot_id: Id, staff: AnyStaff, session: Tx) -> InventoryOut:
     """The inventory of a slot: what was asked, what is in force, what is taken."""
-    return views.inventory(_slot_in_scope(session, staff, slot_id))
+    return views.inventory(scoped.slot(session, staff, slot_id))
 
 
 @router.post("/slots/{slot_id}/revoke")
 def revoke_slot(slot_id: Id, body: RevokeIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
     """Take back every place of a slot, but those of people who are checked in."""
+    return _revoke_slot(runtime, staff, slot_id, reason=body.reason, now=now)
 
+
+def _revoke_slot(runtime: Runtime, staff: Staff, slot_id: str, *, reason: str, now: datetime) -> RevokedOut:
     def work(session: Session) -> RevokedOut:
-        offered = _slot_in_scope(session, staff, slot_id)
-        revoked, kept = joins.revoke_slot(session, slot_id=slot_id, reason=body.reason, now=now)
-        audit.record(
-            session,
-            staff,
-            "slot.revoked",
-            object_type="slot",
-            object_id=slot_id,
-            hall_id=offered.slot.hall_id,
-            reason=body.reason,
-            after={"revoked": revoked, "kept_checked_in": kept},
-        )
-        return RevokedOut(revoked=revoked, kept_checked_in=kept)
+        offered = scoped.slot(session, staff, slot_id)
+        done = _revoked(joins.revoke_slot(session, slot_id=slot_id, reason=reason, now=now))
+        numbers = {"revoked": done.revoked, "kept_checked_in": done.kept_checked_in}
+        scoped.record_slot(session, staff, "slot.revoked", offered, reason=reason, **numbers)
+        return done
 
     return runtime.db.run(work)
 
@@ -193,116 +232,17 @@ def preview_affected(
     return affected.by_slot(session, staff, chosen, now=now, limit=limit, cursor=cursor)
 
 
-@router.post("/check-ins")
-def check_in(body: StaffCheckIn, staff: AnyStaff, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> StaffJoinsOut:
-    """Check in one attendee, or everybody of the party. `override` (not for verifiers) leaves the time out of it."""
-    if body.override and staff.role == Role.VERIFIER:
-        raise OverrideForbidden
-
-    def work(session: Session) -> StaffJoinsOut:
-        join = _by_code(session, staff, body)
-        ids = [join.id]
-        if body.party:
-            ids = check_ins.party_of(session, join, now=now, override=body.override)
-        done = check_ins.check_in(session, ids, now=now, override=body.override)
-        for _, arrived in done:
-            after = {"override": True} if body.override else None
-            _audit(session, staff, "join.checked_in", arrived, reason=body.reason, after=after)
-        return StaffJoinsOut(joins=[_shown(sealer, _in_scope(session, staff, one.id), now) for _, one in done])
-
-    return runtime.db.run(work)
-
-
-@router.post("/check-ins/undo")
-def undo_check_in(body: UndoIn, staff: AnyStaff, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> StaffJoinOut:
-    """Take a check-in back, with a reason for the audit."""
-
-    def work(session: Session) -> StaffJoinOut:
-        _in_scope(session, staff, body.join_id)
-        _, join = check_ins.undo(session, body.join_id)
-        _audit(session, staff, "join.check_in_undone", join, reason=body.reason)
-        return _shown(sealer, _in_scope(session, staff, body.join_id), now)
-
-    return runtime.db.run(work)
-
-
-@router.get("/halls/{hall_id}/door-code")
-def door_code(hall_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: Now) -> DoorCodeOut:
-    """The code for the hall's screen, by which users check themselves in."""
-    staff.require_hall(hall_id)
-    if session.get(Hall, hall_id) is None:
+def _slots_of(session: Session, staff: Staff, body: RevokeDayIn, day: date) -> list[str]:
+    """Return the slots of a day on which somebody is booked, or raise NotFound where item or hall is not there."""
+    if body.item_id is not None:
+        known, chosen = exists().where(Item.id == body.item_id, staff.sees(Item.hall_id)), Slot.item_id == body.item_id
+    else:
+        known, chosen = exists().where(Hall.id == body.hall_id, staff.sees(Hall.id)), Slot.hall_id == body.hall_id
+    if not session.scalar(select(known)):
         raise NotFound
-    code, until = check_ins.door_code(sealer, hall_id, now=now)
-    return DoorCodeOut(code=code, period_s=check_ins.DOOR_PERIOD_S, valid_until=until)
+    query = select(Slot.id).where(chosen, Slot.date == day, Slot.taken > 0).order_by(Slot.id)
+    return list(session.scalars(query))
 
 
-@router.get("/users")
-def list_users(
-    staff: HallStaff, session: Tx, sealer: SealerDep, q: Search = None, limit: Limit = 20, cursor: CursorText = None
-) -> Page[StaffUserOut]:
-    """Users; for a hall admin, those who have booked in their halls. `q`: part of the name."""
-    query = users.matching(staff, q)
-    found, next_cursor = fetch(session, query, keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
-    return Page(items=[views.staff_user(sealer, user) for user in found], next_cursor=next_cursor)
-
-
-@router.patch("/users/{user_id}")
-def set_user(
-    user_id: Id, body: StaffUserIn, staff: SuperAdmin, session: Tx, sealer: SealerDep, now: Now
-) -> StaffUserOut:
-    """Disable or enable a user, with a reason. Their joins stay."""
-    user, before = users.set_disabled(session, user_id, disabled=body.disabled, reason=body.reason, now=now)
-    audit.record(
-        session,
-        staff,
-        "user.disabled" if body.disabled else "user.enabled",
-        object_type="user",
-        object_id=user_id,
-        reason=body.reason,
-        before={"disabled": before},
-        after={"disabled": body.disabled},
-    )
-    return views.staff_user(sealer, user)
-
-
-def _in_scope(session: Session, staff: Staff, join_id: str) -> Any:
-    row = lists.one_of_staff(session, staff.sees(Join.hall_id), Join.id == join_id)
-    if row is None:
-        raise JoinNotFound
-    return row
-
-
-def _by_code(session: Session, staff: Staff, body: StaffCheckIn) -> Join:
-    condition = Join.code == body.code if body.join_id is None else Join.id == body.join_id
-    row = lists.one_of_staff(session, staff.sees(Join.hall_id), condition)
-    if row is None:
-        raise JoinNotFound
-    join: Join = row[0]
-    return join
-
-
-def _slot_in_scope(session: Session, staff: Staff, slot_id: str) -> Offered:
-    row = session.execute(offers.rows().where(Slot.id == slot_id, staff.sees(Slot.hall_id))).first()
-    if row is None:
-        raise NotFound
-    return Offered(*row)
-
-
-def _shown(sealer: Sealer, row: Any, now: Now) -> StaffJoinOut:
-    join, slot, item, hall, user = row
-    return views.staff_join(sealer, join, Offered(slot, item, hall), user, now=now)
-
-
-def _audit(
-    session: Session, staff: Staff, action: str, join: Join, *, reason: str = "", after: dict[str, Any] | None = None
-) -> None:
-    audit.record(
-        session,
-        staff,
-        action,
-        object_type="join",
-        object_id=join.id,
-        hall_id=join.hall_id,
-        reason=reason,
-        after=after,
-    )
+def _revoked(done: Revoked) -> RevokedOut:
+    return RevokedOut(revoked=len(done.joins), kept_checked_in=done.kept_checked_in, not_booked=done.not_booked)

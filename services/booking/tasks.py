@@ -66,6 +66,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     with runtime.db.transaction() as session:
         successes = session.execute(delete(Success).where(Success.created_at < now - KEEP_SUCCESSES))
         return {
+            "walk_ins": users.sweep_walk_ins(session, before=now - KEEP_SUCCESSES),
             "idempotency_records": int(successes.rowcount),  # type: ignore[attr-defined]  # a DML result has a rowcount
             "findables": found,
             "phones": users.rehash(session, runtime.resources.sealer),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, delete, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,8 @@ from services.booking import findables
 from services.booking.errors import PhoneInvalid
 from services.booking.forms import mobile
 from services.booking.models import Join, User
+
+WALK_IN = "walk_in"  # the provider of users who stand for a party at the desk, and never sign in
 
 NEWEST_FIRST = (Key(User.id, "id", descending=True),)
 
@@ -78,6 +80,15 @@ def rehash(session: Session, sealer: Sealer) -> int:
             user.phone_digest = found_by
             changed += 1
     return changed
+
+
+def sweep_walk_ins(session: Session, *, before: datetime) -> int:
+    """Forget walk-in parties of before then that were refused; return how many."""
+    refused = delete(User).where(
+        User.provider == WALK_IN, User.created_at < before, ~exists().where(Join.user_id == User.id)
+    )
+    gone = session.execute(refused.execution_options(synchronize_session=False))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
 def matching(staff: Staff, q: str | None) -> Select[Any]:

@@ -57,11 +57,12 @@ def join_with(readable: dict[str, Any], found: Join | JoinRow, offered: Offered,
     return JoinOut(**_common(found, offered, now), answers=readable)
 
 
-def staff_join(sealer: Sealer, found: Join, offered: Offered, user: User, *, now: datetime) -> StaffJoinOut:
-    """Show a join to staff, sensitive answers masked."""
+def staff_row(sealer: Sealer, row: Any, *, now: datetime, unmasked: bool = False) -> StaffJoinOut:
+    """Show a (join, slot, item, hall, user) to staff, sensitive answers masked unless asked otherwise."""
+    found, slot, item, hall, user = row
     return StaffJoinOut(
-        **_common(found, offered, now),
-        answers=answers.masked(sealer, found, offered.item.form),
+        **_common(found, Offered(slot, item, hall), now),
+        answers=answers.opened(sealer, found) if unmasked else answers.masked(sealer, found, item.form),
         user_id=user.id,
         user_name=user.name,
     )

@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
+from libs.common import etags
 from libs.common.clock import utcnow
 from libs.common.errors import Stale
+from libs.common.etags import Versioned
 from libs.contracts.principals import Staff
-from services.catalog import errors, etags
-from services.catalog.etags import Versioned
+from services.catalog import errors
 from services.catalog.models import Edit, Slot
 
 KEPT = timedelta(days=30)

@@ -4,12 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from libs.common import lean
+from libs.common import etags, lean
 from libs.common.db import Database
 from libs.common.ids import parse_id
 from libs.common.kept import Kept, Made
 from libs.common.service import Runtime
-from services.catalog import browse, etags, policy
+from services.catalog import browse, policy
 from services.catalog.schemas import PublicItem
 
 LONGEST_HEADER = 500  # of If-None-Match, as the ordinary route has it

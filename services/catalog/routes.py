@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator
 
+from libs.common.etags import IfNoneMatch
 from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from services.catalog import browse, item_page
 from services.catalog.browse import Place
-from services.catalog.etags import IfNoneMatch
 from services.catalog.schemas import (
     CategoryOut,
     Date,

@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
+from libs.common import etags
+from libs.common.etags import IfMatch, IfNoneMatch
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.principals import AnyStaff, HallStaff
@@ -12,7 +14,6 @@ from services.catalog import (
     capacities,
     closures,
     days,
-    etags,
     fills,
     halls,
     special_days,
@@ -20,7 +21,6 @@ from services.catalog import (
     views,
 )
 from services.catalog.days import Place, Precondition
-from services.catalog.etags import IfMatch, IfNoneMatch
 from services.catalog.models import Day, Slot
 from services.catalog.schemas import (
     CalendarDay,

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from libs.common import qr
+from libs.common import etags, qr
+from libs.common.etags import IfMatch
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.catalog import browse, categories, etags, halls, items, views
-from services.catalog.etags import IfMatch
+from services.catalog import browse, categories, halls, items, views
 from services.catalog.schemas import (
     CategoryIn,
     CategoryOut,

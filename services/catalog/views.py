@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from libs.common import etags
 from libs.contracts.catalog import FormField, Rules
-from services.catalog import etags, policy
+from services.catalog import policy
 from services.catalog.models import Category, Closure, Day, Hall, Item, Slot, SpecialDay, Template
 from services.catalog.schemas import (
     CategoryOut,

@@ -275,6 +275,41 @@ def test_an_answer_whose_question_is_gone_is_masked_whole(world: World) -> None:
     assert shown["answers"] == {"name": "张三", "id_card": "***"}
 
 
+def _unmask(world: World, join_id: str, staff: Headers, reason: str = "核对证件") -> httpx2.Response:
+    return world.client.post(f"/api/booking/staff/joins/{join_id}/unmask", json={"reason": reason}, headers=staff)
+
+
+def test_one_join_is_shown_in_clear_for_a_reason_that_is_on_record(world: World) -> None:
+    place = a_slot(world, form=SENSITIVE_FORM)
+    [join] = booked(world, world.user("wang"), place.slot_id, **SENSITIVE_ANSWERS)
+
+    answer = _unmask(world, join["id"], world.staff(Role.HALL_ADMIN, [place.hall_id]))
+
+    assert answer.json()["answers"] == {"name": "张三"} | SENSITIVE_ANSWERS
+    [row] = recorded(world, "audit.recorded")
+    assert (row.data["action"], row.data["object_id"], row.data["reason"]) == ("join.unmasked", join["id"], "核对证件")
+    assert (row.data["hall_id"], row.data["after"]) == (place.hall_id, {"fields": sorted(SENSITIVE_ANSWERS)})
+    assert A_PERSON not in str(row.data)
+
+
+def test_nothing_is_shown_in_clear_without_a_reason_nor_to_whom_it_does_not_concern(world: World) -> None:
+    place, elsewhere = a_slot(world, form=SENSITIVE_FORM), a_slot(world)
+    [join] = booked(world, world.user("wang"), place.slot_id, **SENSITIVE_ANSWERS)
+
+    answers = [
+        _unmask(world, join["id"], world.staff(), reason=""),
+        _unmask(world, join["id"], world.staff(Role.VERIFIER, [place.hall_id])),
+        _unmask(world, join["id"], world.staff(Role.HALL_ADMIN, [elsewhere.hall_id])),
+    ]
+
+    assert [code_of(answer) for answer in answers] == [
+        (422, "invalid"),
+        (403, "role_forbids"),
+        (404, "join_not_found"),
+    ]
+    assert recorded(world, "audit.recorded") == []
+
+
 # --- revoking ---
 
 
@@ -338,8 +373,8 @@ def test_a_slot_is_revoked_but_for_those_who_have_arrived(world: World) -> None:
     answer = _revoke_slot(world, place.slot_id, world.staff(Role.HALL_ADMIN, [place.hall_id]))
     again = _revoke_slot(world, place.slot_id)
 
-    assert answer.json() == {"revoked": 2, "kept_checked_in": 1}
-    assert again.json() == {"revoked": 0, "kept_checked_in": 1}
+    assert answer.json() == {"revoked": 2, "kept_checked_in": 1, "not_booked": 0}
+    assert again.json() == {"revoked": 0, "kept_checked_in": 1, "not_booked": 0}
     states = [my_join(world, wang, join["id"])["status"] for join in (arrived, absent, gone)]
     assert states == ["booked", "revoked", "cancelled"]
     assert my_join(world, li, other["id"])["reason"] == "设备检修"
@@ -357,6 +392,88 @@ def test_a_user_whose_party_is_revoked_is_told_once(world: World) -> None:
 
     notices = world.client.get("/api/notify/notices", headers=user).json()["items"]
     assert [notice["kind"] for notice in notices].count("revoked") == 1
+
+
+def _revoke_some(world: World, joins: list[dict[str, Any]], staff: Headers | None = None) -> httpx2.Response:
+    body = {"join_ids": [join["id"] for join in joins], "reason": "设备检修"}
+    return world.client.post("/api/booking/staff/joins/revoke", json=body, headers=staff or world.staff())
+
+
+def _revoke_day(world: World, day: date, staff: Headers | None = None, **place: str) -> httpx2.Response:
+    body = {"reason": "台风停业"} | place
+    return world.client.post(f"/api/booking/staff/days/{day}/revoke", json=body, headers=staff or world.staff())
+
+
+def test_some_joins_are_revoked_but_for_those_who_arrived_or_gave_back(world: World) -> None:
+    place, elsewhere = a_slot(world, capacity=9, party_max=4), a_slot(world)
+    wang, li = world.user("wang"), world.user("li")
+    arrived, absent, gone, left_alone = booked(world, wang, place.slot_id, "一一", "二二", "三三", "四四")
+    [other] = booked(world, li, elsewhere.slot_id)
+    cancel(world, wang, gone["id"])
+    checked_in(world, arrived["id"])
+
+    answer = _revoke_some(world, [arrived, absent, gone, other])
+
+    assert answer.json() == {"revoked": 2, "kept_checked_in": 1, "not_booked": 1}
+    states = [my_join(world, wang, join["id"])["status"] for join in (arrived, absent, gone, left_alone)]
+    assert states == ["booked", "revoked", "cancelled", "booked"]
+    assert my_join(world, li, other["id"])["reason"] == "设备检修"
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 2
+    assert stock(world, elsewhere.slot_id)["taken"] == 0
+    actions = [(row.data["action"], row.data["object_id"]) for row in recorded(world, "audit.recorded")]
+    assert sorted(actions[1:]) == sorted([("join.revoked", absent["id"]), ("join.revoked", other["id"])])
+
+
+def test_nothing_is_revoked_where_one_of_them_is_foreign(world: World) -> None:
+    mine, foreign = a_slot(world), a_slot(world)
+    user = world.user("wang")
+    [here], [there] = booked(world, user, mine.slot_id), booked(world, user, foreign.slot_id)
+
+    answer = _revoke_some(world, [here, there], world.staff(Role.HALL_ADMIN, [mine.hall_id]))
+
+    assert code_of(answer) == (404, "join_not_found")
+    assert my_join(world, user, here["id"])["status"] == "booked"
+
+
+def test_a_day_is_revoked_in_an_item_or_in_a_whole_hall(world: World) -> None:
+    place = a_slot(world, max_per_slot=9)
+    day = place.slot.date
+    same_day = place.another_slot(starts_in=timedelta(days=1), date=day)
+    next_day = place.another_slot(starts_in=timedelta(days=2), date=day + timedelta(days=1))
+    neighbour = a_slot(world)
+    neighbour.change_item(hall_id=place.hall_id)
+    neighbour.change_slot(hall_id=place.hall_id, date=day)
+    user = world.user("wang")
+    arrived = booked(world, user, place.slot_id)[0]
+    joins = [booked(world, user, slot)[0] for slot in (place.slot_id, same_day.slot_id, neighbour.slot_id)]
+    [later] = booked(world, user, next_day.slot_id)
+    checked_in(world, arrived["id"])
+    admin = world.staff(Role.HALL_ADMIN, [place.hall_id])
+
+    of_item = _revoke_day(world, day, admin, item_id=place.item.item_id)
+    of_hall = _revoke_day(world, day, admin, hall_id=place.hall_id)
+
+    assert of_item.json() == {"revoked": 2, "kept_checked_in": 1, "not_booked": 0}
+    assert of_hall.json() == {"revoked": 1, "kept_checked_in": 1, "not_booked": 0}
+    assert [my_join(world, user, join["id"])["status"] for join in joins] == ["revoked"] * 3
+    assert [my_join(world, user, join["id"])["status"] for join in (arrived, later)] == ["booked"] * 2
+
+
+def test_a_foreign_day_is_not_there(world: World) -> None:
+    place, elsewhere = a_slot(world), a_slot(world)
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id)
+    stranger = world.staff(Role.HALL_ADMIN, [elsewhere.hall_id])
+
+    answers = [
+        _revoke_day(world, place.slot.date, stranger, item_id=place.item.item_id),
+        _revoke_day(world, place.slot.date, stranger, hall_id=place.hall_id),
+        _revoke_day(world, place.slot.date, item_id=new_id()),
+    ]
+
+    assert [code_of(answer) for answer in answers] == [(404, "not_found")] * 3
+    assert code_of(_revoke_day(world, place.slot.date)) == (422, "invalid")
+    assert my_join(world, user, join["id"])["status"] == "booked"
 
 
 # --- restoring ---

@@ -171,6 +171,27 @@ STAFF: dict[str, StaffRoute] = {
     "POST /api/booking/staff/joins/{join_id}/restore": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"join_id": s.a_revoked_join()})
     ),
+    "POST /api/booking/staff/joins/{join_id}/unmask": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "核对证件"}, shows=s.join["id"])
+    ),
+    "POST /api/booking/staff/joins/revoke": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"join_ids": [s.a_join()["id"]], "reason": "设备检修"})
+    ),
+    "POST /api/booking/staff/days/{date}/revoke": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask(
+            {"item_id": s.item["id"], "reason": "台风停业"}, path={"date": s.a_join(s.next_slot)["slot"]["date"]}
+        ),
+    ),
+    "GET /api/booking/staff/slots/{slot_id}/door": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
+    "POST /api/booking/staff/slots/{slot_id}/joins": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask(
+            {"attendees": [{"answers": {"name": "林小满"}}], "check_in": True}, headers={"Idempotency-Key": unique()}
+        ),
+    ),
     "GET /api/booking/staff/slots/{slot_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
     "POST /api/booking/staff/slots/{slot_id}/revoke": StaffRoute(
         HALL_ADMIN,

@@ -35,6 +35,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/booking/staff/joins": [{}],
     "GET /api/booking/staff/affected": [{"item_id": "the item"}],
     "GET /api/booking/staff/users": [{}],
+    "GET /api/booking/staff/slots/{slot_id}/door": [{}],
     "GET /api/booking/staff/feed/joins": [{}],
     "GET /api/booking/staff/feed/items": [{}],
     "GET /api/booking/staff/feed/users": [{}],
