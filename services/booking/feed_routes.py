@@ -14,11 +14,13 @@ from services.booking import feeds
 from services.booking.errors import UnmaskedForbidden
 from services.booking.resources import SealerDep
 from services.booking.schemas import FeedCount, FeedItem, FeedJoin, FeedSlot, FeedUserCount, StaffUserOut
-from services.booking.staff_routes import JoinFilter, Search
+from services.booking.staff_routes import JoinFilter
+from services.booking.staff_user_routes import UserFilter
 
 router = APIRouter(prefix="/staff/feed", tags=["feed"])
 PageSize = Annotated[int, Query(ge=1, le=1000, description="how many at most")]
 Asked = Annotated[JoinFilter, Depends()]
+AskedUsers = Annotated[UserFilter, Depends()]
 
 
 def _unmasked(staff: HallStaff, unmasked: bool = False) -> bool:
@@ -72,9 +74,9 @@ def feed_slots(
 
 
 @router.get("/users/count")
-def feed_user_count(staff: HallStaff, session: Tx, q: Search = None) -> FeedUserCount:
+def feed_user_count(staff: HallStaff, session: Tx, asked: AskedUsers) -> FeedUserCount:
     """How many users the filter finds."""
-    return FeedUserCount(users=feeds.people_count(session, staff, q))
+    return FeedUserCount(users=feeds.people_count(session, staff, asked.person))
 
 
 @router.get("/users")
@@ -82,11 +84,13 @@ def feed_users(
     staff: HallStaff,
     session: Tx,
     sealer: SealerDep,
+    asked: AskedUsers,
     unmasked: Unmasked,
-    q: Search = None,
     limit: PageSize = 500,
     cursor: CursorText = None,
 ) -> Page[StaffUserOut]:
     """The users that `/staff/users` lists, in the same order."""
-    found, next_cursor = feeds.people(session, sealer, staff, q, unmasked=unmasked, limit=limit, cursor=cursor)
+    found, next_cursor = feeds.people(
+        session, sealer, staff, asked.person, unmasked=unmasked, limit=limit, cursor=cursor
+    )
     return Page(items=found, next_cursor=next_cursor)

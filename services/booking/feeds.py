@@ -17,6 +17,7 @@ from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import Staff
 from services.booking import answers, lists, users, views
 from services.booking.answers import Fields
+from services.booking.findables import Sought
 from services.booking.lists import StaffQuery
 from services.booking.models import Hall, Item, Join, Slot, User
 from services.booking.schemas import FeedCount, FeedItem, FeedJoin, FeedSlot, StaffUserOut
@@ -120,21 +121,23 @@ def slots(session: Session, staff: Staff, ids: list[str]) -> list[FeedSlot]:
     return [FeedSlot(id=slot_id, start=start, end=end) for slot_id, start, end in rows]
 
 
-def people_count(session: Session, staff: Staff, q: str | None) -> int:
+def people_count(session: Session, staff: Staff, person: Sought | None) -> int:
     """Return how many users that is."""
-    return session.scalar(select(func.count()).select_from(users.matching(staff, q).subquery())) or 0
+    return session.scalar(select(func.count()).select_from(users.matching(staff, person).subquery())) or 0
 
 
 def people(
     session: Session,
     sealer: Sealer,
     staff: Staff,
-    q: str | None,
+    person: Sought | None,
     *,
     unmasked: bool,
     limit: int,
     cursor: str | None,
 ) -> tuple[list[StaffUserOut], str | None]:
     """Return a page of users as in the list, phone numbers masked unless asked otherwise."""
-    found, next_cursor = fetch(session, users.matching(staff, q), keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
+    found, next_cursor = fetch(
+        session, users.matching(staff, person), keys=users.NEWEST_FIRST, limit=limit, cursor=cursor
+    )
     return [views.staff_user(sealer, user, unmasked=unmasked) for user in found], next_cursor

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, select, true
 from sqlalchemy.orm import Session
 
 from libs.common.pages import Key, fetch
@@ -128,6 +128,20 @@ def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tup
     if wanted.q:
         query = query.where(Item.title.icontains(wanted.q, autoescape=True) | (Join.code == wanted.q))
     return query
+
+
+def counts_of_user(session: Session, scope: ColumnElement[bool], user_id: str, *, now: datetime) -> dict[str, int]:
+    """Count the user's joins within the scope by what became of them; those that are booked hold the next two."""
+    questions = {
+        "booked": MyFilter.BOOKED,
+        "checked_in": MyFilter.CHECKED_IN,
+        "missed": MyFilter.MISSED,
+    }
+    counted = {name: _condition(chosen, now) for name, chosen in questions.items()}
+    counted |= {"cancelled": Join.status == JoinStatus.CANCELLED, "revoked": Join.status == JoinStatus.REVOKED}
+    query = select(*(func.count().filter(condition).label(name) for name, condition in counted.items()))
+    row = session.execute(query.select_from(Join).join(Slot).where(Join.user_id == user_id).where(scope)).one()
+    return dict(row._mapping)
 
 
 def one_of_mine(session: Session, user_id: str, join_id: str) -> Any:

@@ -283,6 +283,20 @@ class StaffUserOut(BaseModel):
     created_at: datetime
 
 
+class JoinCounts(BaseModel):
+    """How many joins there are in the halls of whoever asks. Those checked in and missed are booked, too."""
+
+    booked: int
+    checked_in: int
+    missed: int
+    cancelled: int
+    revoked: int
+
+
+class StaffUserWithCounts(StaffUserOut):
+    joins: JoinCounts
+
+
 class StaffUserIn(Schema):
     disabled: bool
     reason: Reason

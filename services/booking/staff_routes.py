@@ -46,6 +46,11 @@ Person = Annotated[
 ]
 
 
+def limit_searches(runtime: Runtime, staff: Staff) -> None:
+    """Raise TooMany where this account searches for people too often."""
+    runtime.limiter.hit(runtime.settings.person_rate, "person", staff.id)
+
+
 class JoinFilter:
     """The query of the list of joins, gathered once. `q`: part of a title, or a code.
 
@@ -71,7 +76,7 @@ class JoinFilter:
         q: Search = None,
     ) -> None:
         if person is not None:
-            runtime.limiter.hit(runtime.settings.person_rate, "person", staff.id)
+            limit_searches(runtime, staff)
         self.wanted = StaffQuery(
             now=now,
             hall_id=hall_id,

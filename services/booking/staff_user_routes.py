@@ -1,27 +1,66 @@
 """What staff ask of booking about users."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
 
 from libs.common.pages import CursorText, Limit, Page, fetch
-from libs.common.web import Id, Now, Tx
+from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
-from libs.contracts.principals import HallStaff, SuperAdmin
-from services.booking import users, views
+from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
+from services.booking import findables, forms, lists, users, views
+from services.booking.models import Join
 from services.booking.resources import SealerDep
-from services.booking.schemas import StaffUserIn, StaffUserOut
-from services.booking.staff_routes import Search
+from services.booking.schemas import StaffUserIn, StaffUserOut, StaffUserWithCounts, UnmaskIn
+from services.booking.staff_routes import Search, limit_searches
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 
 
+class UserFilter:
+    """The query of the list of users. Who looks for a phone number is limited in how often, as in the list of joins."""
+
+    def __init__(
+        self,
+        staff: AnyStaff,
+        runtime: RuntimeDep,
+        sealer: SealerDep,
+        q: Annotated[Search, Query(description="part of the name, or a whole phone number")] = None,
+    ) -> None:
+        if q is not None and forms.mobile(q) is not None:
+            limit_searches(runtime, staff)
+        self.person = findables.sought(sealer, q) if q else None
+
+
 @router.get("/users")
 def list_users(
-    staff: HallStaff, session: Tx, sealer: SealerDep, q: Search = None, limit: Limit = 20, cursor: CursorText = None
+    staff: HallStaff,
+    session: Tx,
+    sealer: SealerDep,
+    asked: Annotated[UserFilter, Depends()],
+    limit: Limit = 20,
+    cursor: CursorText = None,
 ) -> Page[StaffUserOut]:
-    """Users; for a hall admin, those who have booked in their halls. `q`: part of the name."""
-    query = users.matching(staff, q)
+    """Users; for a hall admin, those who have booked in their halls. `q`: part of the name, or a whole phone number."""
+    query = users.matching(staff, asked.person)
     found, next_cursor = fetch(session, query, keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
     return Page(items=[views.staff_user(sealer, user) for user in found], next_cursor=next_cursor)
+
+
+@router.get("/users/{user_id}")
+def get_user(user_id: Id, staff: HallStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffUserWithCounts:
+    """One user, with how many joins they have in the halls of whoever asks; `joins?user_id=` lists them."""
+    user = users.one_of_staff(session, staff, user_id)
+    counts = lists.counts_of_user(session, staff.sees(Join.hall_id), user_id, now=now)
+    return views.staff_user_with_counts(sealer, user, counts)
+
+
+@router.post("/users/{user_id}/unmask")
+def unmask_user(user_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep) -> StaffUserOut:
+    """Show a user's phone number in clear, for a reason. Who looked at it is on record."""
+    user = users.one_of_staff(session, staff, user_id)
+    audit.record(session, staff, "user.unmasked", object_type="user", object_id=user_id, reason=body.reason)
+    return views.staff_user(sealer, user, unmasked=True)
 
 
 @router.patch("/users/{user_id}")

@@ -1,7 +1,6 @@
 """The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Select, delete, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -14,6 +13,7 @@ from libs.common.pages import Key
 from libs.contracts.principals import Staff
 from services.booking import findables
 from services.booking.errors import PhoneInvalid
+from services.booking.findables import Sought
 from services.booking.forms import mobile
 from services.booking.models import Join, User
 
@@ -91,14 +91,23 @@ def sweep_walk_ins(session: Session, *, before: datetime) -> int:
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
-def matching(staff: Staff, q: str | None) -> Select[Any]:
-    """Return the query for users by part of the name; for a hall admin, those who have booked in their halls."""
-    query = select(User)
+def matching(staff: Staff, person: Sought | None) -> Select[User]:
+    """Return the query for users by part of the name or by phone; for a hall admin, those who have booked in their halls."""
+    query = select(User).where(User.provider != WALK_IN)
     if staff.halls is not None:
         query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
-    if q:
-        query = query.where(User.name.icontains(q, autoescape=True))
+    if person is not None:
+        has_name = User.name.icontains(person.text, autoescape=True)
+        query = query.where(has_name | User.phone_digest.in_(person.digests))
     return query
+
+
+def one_of_staff(session: Session, staff: Staff, user_id: str) -> User:
+    """Return a user whom the staff's list holds, or raise NotFound."""
+    user = session.scalar(matching(staff, None).where(User.id == user_id))
+    if user is None:
+        raise NotFound
+    return user
 
 
 def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str, now: datetime) -> tuple[User, bool]:

@@ -13,7 +13,17 @@ from services.booking import answers, forms, users
 from services.booking.models import Join, User
 from services.booking.offers import Offered
 from services.booking.rows import JoinRow
-from services.booking.schemas import HallRef, InventoryOut, ItemRef, JoinOut, SlotRef, StaffJoinOut, StaffUserOut
+from services.booking.schemas import (
+    HallRef,
+    InventoryOut,
+    ItemRef,
+    JoinCounts,
+    JoinOut,
+    SlotRef,
+    StaffJoinOut,
+    StaffUserOut,
+    StaffUserWithCounts,
+)
 
 
 def slot(offered: Offered) -> SlotRef:
@@ -87,16 +97,25 @@ def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str,
 
 def staff_user(sealer: Sealer, user: User, *, unmasked: bool = False) -> StaffUserOut:
     """Show a user to staff, the phone number masked unless asked otherwise."""
+    return StaffUserOut(**_user(sealer, user, unmasked=unmasked))
+
+
+def staff_user_with_counts(sealer: Sealer, user: User, counts: dict[str, int]) -> StaffUserWithCounts:
+    """Show a user to staff, with how many joins they have."""
+    return StaffUserWithCounts(**_user(sealer, user), joins=JoinCounts(**counts))
+
+
+def _user(sealer: Sealer, user: User, *, unmasked: bool = False) -> dict[str, Any]:
     phone = users.phone_of(sealer, user)
-    return StaffUserOut(
-        id=user.id,
-        provider=user.provider,
-        name=user.name,
-        phone=phone if unmasked else forms.masked(phone, FieldType.MOBILE),
-        disabled=user.disabled_at is not None,
-        disabled_reason=user.disabled_reason,
-        created_at=user.created_at,
-    )
+    return {
+        "id": user.id,
+        "provider": user.provider,
+        "name": user.name,
+        "phone": phone if unmasked else forms.masked(phone, FieldType.MOBILE),
+        "disabled": user.disabled_at is not None,
+        "disabled_reason": user.disabled_reason,
+        "created_at": user.created_at,
+    }
 
 
 def is_missed(status: str, checked_in_at: datetime | None, ends_at: datetime, now: datetime) -> bool:
