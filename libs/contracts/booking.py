@@ -113,6 +113,19 @@ class JoinExpected(JoinEvent):
     type: ClassVar[str] = "join.expected"
 
 
+class UserErased(Event):
+    """A user is gone: whatever tells who they were, of them or of their joins, is to be gone everywhere. Counts stay."""
+
+    type: ClassVar[str] = "user.erased"
+
+    user_id: str
+    join_ids: list[str]
+
+    @property
+    def subject(self) -> str:
+        return self.user_id
+
+
 EVENTS: tuple[type[Event], ...] = (
     JoinBooked,
     JoinCancelled,
@@ -122,4 +135,5 @@ EVENTS: tuple[type[Event], ...] = (
     JoinCheckInUndone,
     JoinMissed,
     JoinExpected,
+    UserErased,
 )

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.contracts.admin import AuditRecorded
+from libs.contracts.booking import UserErased
 from libs.contracts.principals import hear_sign_outs
 from services.admin import trail
 
@@ -15,3 +16,8 @@ hear_sign_outs(consumer)
 @consumer.on(AuditRecorded)
 def _(session: Session, fact: AuditRecorded, message: Message) -> None:
     trail.add(session, fact, service=message.source)
+
+
+@consumer.on(UserErased)
+def _(session: Session, fact: UserErased, message: Message) -> None:
+    trail.erase(session, [fact.user_id, *fact.join_ids])

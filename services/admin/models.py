@@ -156,3 +156,11 @@ class AuditRecord(Base):
         Index("ix_audit_records_actor", "actor_id", "happened_at", "id"),
         Index("ix_audit_records_object", "object_id", "happened_at", "id"),
     )
+
+
+class ErasedObject(Base):
+    """A user who was erased, or one of their joins: no late record about it keeps values or a reason."""
+
+    __tablename__ = "erased_objects"
+
+    object_id: Mapped[str] = mapped_column(primary_key=True)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common.pages import Key
 from libs.contracts.admin import AuditRecorded
 from libs.contracts.principals import Staff
-from services.admin.models import AuditRecord
+from services.admin.models import AuditRecord, ErasedObject
 
 NEWEST_FIRST = (
     Key(AuditRecord.happened_at, datetime, descending=True),
@@ -32,8 +32,28 @@ class Filter:
     until: datetime | None = None
 
 
+OF_ERASING = "user.erased"  # why somebody was erased stays
+
+
+def erase(session: Session, object_ids: list[str]) -> None:
+    """Forget the values and reasons of every record about these objects, of those that are yet to come too.
+
+    That something was done, by whom and when, stays.
+    """
+    rows = [{"object_id": object_id} for object_id in object_ids]
+    session.execute(insert(ErasedObject).on_conflict_do_nothing(), rows)
+    session.execute(
+        update(AuditRecord)
+        .where(AuditRecord.object_id.in_(object_ids), AuditRecord.action != OF_ERASING)
+        .values(before=None, after=None, reason="")
+        .execution_options(synchronize_session=False)
+    )
+
+
 def add(session: Session, fact: AuditRecorded, *, service: str) -> None:
-    """Keep a record; one that is here already stays as it is."""
+    """Keep a record; one that is here already stays as it is. Of what was erased neither values nor reason are kept."""
+    if fact.action != OF_ERASING and session.get(ErasedObject, fact.object_id) is not None:
+        fact = fact.model_copy(update={"before": None, "after": None, "reason": ""})
     session.execute(
         insert(AuditRecord)
         .values(

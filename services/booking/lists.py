@@ -70,6 +70,11 @@ def mine(
     return fetch(session, query, keys=keys, limit=limit, cursor=cursor)
 
 
+def all_of_user(session: Session, user_id: str) -> Sequence[Any]:
+    """Return every (join, slot, item, hall) of the user, newest first."""
+    return session.execute(_with_places().where(Join.user_id == user_id).order_by(Join.id.desc())).all()
+
+
 NEWEST_FIRST = (Key(Join.id, "id", descending=True),)
 
 

@@ -13,7 +13,19 @@ from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
 from libs.contracts.principals import USER_TOKEN_LIFETIME, CurrentUser, issue_user_token
-from services.booking import answers, check_ins, hot_routes, joins, lists, offers, policy, sign_in, users, views
+from services.booking import (
+    answers,
+    check_ins,
+    erasure,
+    hot_routes,
+    joins,
+    lists,
+    offers,
+    policy,
+    sign_in,
+    users,
+    views,
+)
 from services.booking.asks import Booking, Cancelling, Moving
 from services.booking.errors import JoinNotFound
 from services.booking.lists import MyFilter
@@ -24,6 +36,7 @@ from services.booking.schemas import (
     BookIn,
     CheckIn,
     CheckOut,
+    DataOut,
     DoorCheckIn,
     FormOut,
     JoinOut,
@@ -62,6 +75,27 @@ def me(user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
 @router.patch("/me")
 def edit_me(body: MeIn, user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
     return _user(users.edit(session, sealer, user.id, name=body.name, phone=body.phone), sealer)
+
+
+@router.get("/me/data")
+def my_data(user: CurrentUser, session: Tx, sealer: SealerDep, now: Now, response: Response) -> DataOut:
+    """All that booking keeps of the user, to take along. What they were told is in `notify/notices`."""
+    found = users.get(session, user.id)
+    rows = lists.all_of_user(session, user.id)
+    response.headers["Content-Disposition"] = 'attachment; filename="hallpass.json"'
+    response.headers["Cache-Control"] = "private, no-store"
+    return DataOut(
+        user=_user(found, sealer),
+        provider=found.provider,
+        created_at=found.created_at,
+        joins=[views.join(sealer, join, Offered(*place), now=now) for join, *place in rows],
+    )
+
+
+@router.delete("/me", status_code=204, dependencies=[Limited])
+def erase_me(user: CurrentUser, runtime: RuntimeDep, now: Now) -> None:
+    """Erase the user: places ahead are given back, and what tells who they were is gone for good, everywhere."""
+    runtime.db.run(lambda session: erasure.erase(session, user.id, now=now))
 
 
 @router.get("/slots/{slot_id}/form")

@@ -125,6 +125,15 @@ class JoinsOut(BaseModel):
     joins: list[JoinOut]
 
 
+class DataOut(BaseModel):
+    """All that booking keeps of a user, newest joins first."""
+
+    user: UserOut
+    provider: str
+    created_at: datetime
+    joins: list[JoinOut]
+
+
 # --- staff ---
 
 
@@ -299,6 +308,10 @@ class StaffUserWithCounts(StaffUserOut):
 
 class StaffUserIn(Schema):
     disabled: bool
+    reason: Reason
+
+
+class EraseIn(Schema):
     reason: Reason
 
 

@@ -1,7 +1,8 @@
 """The booking service on one screen: it owns users, joins and the inventory, and decides who gets a place.
 
 Hears    hall.changed, item.changed, slot.changed (catalog); staff.signed_out (admin)
-Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undone, .missed; audit.recorded
+Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undone, .missed, .expected;
+         user.erased; audit.recorded
 """
 
 from pathlib import Path

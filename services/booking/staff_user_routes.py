@@ -3,15 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from sqlalchemy.orm import Session
 
 from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.booking import findables, forms, lists, users, views
+from services.booking import erasure, findables, forms, lists, users, views
 from services.booking.models import Join
 from services.booking.resources import SealerDep
-from services.booking.schemas import StaffUserIn, StaffUserOut, StaffUserWithCounts, UnmaskIn
+from services.booking.schemas import EraseIn, StaffUserIn, StaffUserOut, StaffUserWithCounts, UnmaskIn
 from services.booking.staff_routes import Search, limit_searches
 
 router = APIRouter(prefix="/staff", tags=["staff"])
@@ -80,3 +81,15 @@ def set_user(
         after={"disabled": body.disabled},
     )
     return views.staff_user(sealer, user)
+
+
+@router.post("/users/{user_id}/erase", status_code=204)
+def erase_user(user_id: Id, body: EraseIn, staff: SuperAdmin, runtime: RuntimeDep, now: Now) -> None:
+    """Erase a user who asks for it, as they can by themselves. The reason must not say who they were: it stays on record."""
+
+    def work(session: Session) -> None:
+        users.one_of_staff(session, staff, user_id)
+        erasure.erase(session, user_id, now=now)
+        audit.record(session, staff, "user.erased", object_type="user", object_id=user_id, reason=body.reason)
+
+    runtime.db.run(work)

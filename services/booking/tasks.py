@@ -21,7 +21,7 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import events, findables, inventory, misses, users
+from services.booking import erasure, events, findables, inventory, misses, users
 from services.booking.models import Hall, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
@@ -75,7 +75,8 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
 
 
 def republish(session: Session) -> Iterator[Fact]:
-    """Yield every join as it is now, each as the event that brought it there."""
+    """Yield every join as it is now, each as the event that brought it there, and who was erased."""
+    yield from erasure.erased(session)
     query = (
         select(Join, Slot, Item, Hall)
         .join(Slot, Slot.id == Join.slot_id)

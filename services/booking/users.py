@@ -18,6 +18,7 @@ from services.booking.forms import mobile
 from services.booking.models import Join, User
 
 WALK_IN = "walk_in"  # the provider of users who stand for a party at the desk, and never sign in
+ERASED = "erased"  # the provider of users who are gone, and of whom only joins without answers are left
 
 NEWEST_FIRST = (Key(User.id, "id", descending=True),)
 
@@ -35,7 +36,7 @@ def sign_in(session: Session, provider: str, openid: str, *, now: datetime) -> U
 def get(session: Session, user_id: str) -> User:
     """Return the signed-in user; one who is gone must sign in again."""
     user = session.get(User, user_id)
-    if user is None:
+    if user is None or user.provider == ERASED:
         raise Unauthenticated
     return user
 
@@ -45,14 +46,14 @@ def lock(session: Session, user_id: str) -> User:
     user = session.scalar(
         select(User).where(User.id == user_id).with_for_update(key_share=True).execution_options(populate_existing=True)
     )
-    if user is None:
+    if user is None or user.provider == ERASED:
         raise Unauthenticated
     return user
 
 
 def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, phone: str | None) -> User:
     """Change name or phone number (empty removes it); None leaves it."""
-    user = get(session, user_id)
+    user = lock(session, user_id)
     if name is not None:
         user.name = name
     if phone == "":
@@ -77,7 +78,9 @@ def rehash(session: Session, sealer: Sealer) -> int:
     for user in session.scalars(select(User).where(User.phone_sealed.is_not(None)).execution_options(yield_per=500)):
         found_by = findables.digest(sealer, phone_of(sealer, user))
         if user.phone_digest != found_by:
-            user.phone_digest = found_by
+            # Of this number alone: it may be changed, or erased, in this moment.
+            still = update(User).where(User.id == user.id, User.phone_sealed == user.phone_sealed)
+            session.execute(still.values(phone_digest=found_by).execution_options(synchronize_session=False))
             changed += 1
     return changed
 
@@ -93,7 +96,7 @@ def sweep_walk_ins(session: Session, *, before: datetime) -> int:
 
 def matching(staff: Staff, person: Sought | None) -> Select[User]:
     """Return the query for users by part of the name or by phone; for a hall admin, those who have booked in their halls."""
-    query = select(User).where(User.provider != WALK_IN)
+    query = select(User).where(User.provider.not_in([WALK_IN, ERASED]))
     if staff.halls is not None:
         query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
     if person is not None:
@@ -112,7 +115,9 @@ def one_of_staff(session: Session, staff: Staff, user_id: str) -> User:
 
 def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str, now: datetime) -> tuple[User, bool]:
     """Disable or enable a user; return them and whether they were disabled before."""
-    user = session.scalar(select(User).where(User.id == user_id).with_for_update(key_share=True))
+    user = session.scalar(
+        select(User).where(User.id == user_id, User.provider != ERASED).with_for_update(key_share=True)
+    )
     if user is None:
         raise NotFound
     before = user.disabled_at is not None

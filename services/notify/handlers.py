@@ -1,4 +1,4 @@
-"""What notify hears: every event about joins, the capacity of slots, and staff signed out."""
+"""What notify hears: every event about joins, the capacity of slots, users erased, and staff signed out."""
 
 from collections.abc import Sequence
 
@@ -17,6 +17,7 @@ from libs.contracts.booking import (
     JoinMissed,
     JoinMoved,
     JoinRevoked,
+    UserErased,
 )
 from libs.contracts.catalog import SlotChanged
 from libs.contracts.principals import hear_sign_outs
@@ -51,3 +52,8 @@ def _kind(fact: JoinEvent) -> NoticeKind:
 @consumer.on(SlotChanged)
 def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
     stats.define(session, fact, now=utcnow())
+
+
+@consumer.on(UserErased)
+def user_erased(session: Session, fact: UserErased, message: Message) -> None:
+    notices.erase(session, fact.user_id)

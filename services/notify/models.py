@@ -96,6 +96,14 @@ class Notice(Base):
     )
 
 
+class ErasedUser(Base):
+    """A user who is gone: no late event writes them a notice."""
+
+    __tablename__ = "erased_users"
+
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+
+
 class Announcement(Base):
     """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on."""
 

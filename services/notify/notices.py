@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,7 @@ from libs.common import pages
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent, JoinMoved
-from services.notify.models import Notice
+from services.notify.models import ErasedUser, Notice
 from services.notify.texts import NoticeKind
 
 NEWEST_FIRST = (
@@ -25,8 +25,12 @@ NEWEST_FIRST = (
 def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]) -> None:
     """Write the notices of actions, unless another join of the same action has written it.
 
-    A late event is told too, under the time at which it happened. A replayed one is not: it was told then.
+    A late event is told too, under the time at which it happened. A replayed one is not: it was told then. Nor is anything
+    to users who were erased.
     """
+    told = list(told)
+    user_ids = {fact.user_id for _, fact, _ in told}
+    gone = set(session.scalars(select(ErasedUser.user_id).where(ErasedUser.user_id.in_(user_ids))))
     rows = [
         {
             "id": new_id(),
@@ -40,11 +44,17 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
             "happened_at": message.time,
         }
         for kind, fact, message in told
-        if not message.replayed
+        if not message.replayed and fact.user_id not in gone
     ]
     if rows:
         notice = insert(Notice).on_conflict_do_nothing(index_elements=["user_id", "kind", "action_id"])
         session.execute(notice, rows)
+
+
+def erase(session: Session, user_id: str) -> None:
+    """Delete all that the user was told, and tell them nothing any more."""
+    session.execute(insert(ErasedUser).values(user_id=user_id).on_conflict_do_nothing())
+    session.execute(delete(Notice).where(Notice.user_id == user_id))
 
 
 def page_of(

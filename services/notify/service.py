@@ -18,7 +18,7 @@ service = Service(
     package=Path(__file__).parent,
     settings=NotifySettings,
     routers=(routes.router, staff_routes.router, feed_routes.router),  # notices, announcements, stats; exports
-    consumers=(handlers.consumer,),  # every join event, slot.changed, staff.signed_out
+    consumers=(handlers.consumer,),  # every join event, user.erased, slot.changed, staff.signed_out
     tasks=tasks.TASKS,  # notify.recount, notify.upkeep
     republish=stats.facts,  # slot.stat_changed
 )

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from libs.common import outbox
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.common.outbox import OutboxRow
 from libs.contracts import audit
 from libs.contracts.admin import AuditRecorded
+from libs.contracts.booking import UserErased
 from libs.contracts.principals import Role, Staff
 from services.admin.handlers import consumer
 from tests.admin.builders import (
@@ -269,3 +271,33 @@ def test_neither_passwords_nor_tokens_are_in_audit_events_database_or_logs(
     secrets += [token["refresh_token"].partition(".")[2] for token in (first, second)]
     assert len(kept) > 10
     assert [secret for secret in secrets if any(secret in text_ for text_ in kept)] == []
+
+
+def test_what_is_on_record_about_an_erased_user_keeps_neither_values_nor_reasons_whenever_it_comes(
+    world: World,
+) -> None:
+    user, join, other = new_id(), new_id(), new_id()
+    what: dict[str, Any] = {
+        "hall_id": HALL,
+        "reason": "Mr Wu called",
+        "before": {"status": "booked"},
+        "after": {"status": "revoked"},
+    }
+    recorded(world, object_id=join, **what)
+    recorded(world, object_id=other, **what)
+    world.settle()
+
+    with world.runtimes["booking"].db.transaction() as session:
+        outbox.record(session, UserErased(version=1, user_id=user, join_ids=[join]))
+    world.settle()
+    recorded(world, action="user.disabled", object_id=user, **what)
+    recorded(world, action="user.erased", object_id=user, reason="asked for it")
+    world.settle()
+
+    kept = {(row["action"], row["object_id"]): (row["reason"], row["before"], row["after"]) for row in trail(world)}
+    assert kept == {
+        ("slot.revoked", join): ("", None, None),
+        ("slot.revoked", other): (what["reason"], what["before"], what["after"]),
+        ("user.disabled", user): ("", None, None),
+        ("user.erased", user): ("asked for it", None, None),
+    }

@@ -61,8 +61,11 @@ class StaffRoute:
 
 @dataclass(frozen=True)
 class UserRoute:
+    """`spends`: whether it uses up the caller's account."""
+
     stranger: Stranger
     ask: Asking = plain
+    spends: bool = False
 
 
 STAFF: dict[str, StaffRoute] = {
@@ -213,6 +216,9 @@ STAFF: dict[str, StaffRoute] = {
     "POST /api/booking/staff/users/{user_id}/unmask": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "联系本人"}, shows=s.user_id)
     ),
+    "POST /api/booking/staff/users/{user_id}/erase": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"reason": "本人申请"}, path={"user_id": s.a_user()})
+    ),
     "PATCH /api/booking/staff/users/{user_id}": StaffRoute(
         SUPER_ADMIN,
         FORBIDDEN,
@@ -286,6 +292,8 @@ STAFF: dict[str, StaffRoute] = {
 USERS: dict[str, UserRoute] = {
     "GET /api/booking/me": UserRoute(FILTERED, lambda s: Ask(shows=s.user_id)),
     "PATCH /api/booking/me": UserRoute(ALLOWED, lambda s: Ask({"name": unique()})),
+    "GET /api/booking/me/data": UserRoute(FILTERED, lambda s: Ask(shows=s.join["code"])),
+    "DELETE /api/booking/me": UserRoute(ALLOWED, spends=True),
     "GET /api/booking/slots/{slot_id}/form": UserRoute(FILTERED, lambda s: Ask(shows="林小满")),
     "POST /api/booking/slots/{slot_id}/check": UserRoute(ALLOWED, lambda s: Ask({"people": 1})),
     "POST /api/booking/joins": UserRoute(ALLOWED, booking_one),

@@ -241,6 +241,8 @@ class Scene:
 
     def newcomer(self, caller: Caller) -> Headers:
         """Return the headers of somebody new of this kind, who may spend their account."""
+        if caller in (Caller.USER, Caller.ANOTHER_USER):
+            return self.world.user(unique())
         return self._staff_of(caller) if caller in self._roles else self.headers(caller)
 
     def _staff_of(self, caller: Caller) -> Headers:

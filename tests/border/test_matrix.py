@@ -111,7 +111,7 @@ def test_a_users_route_is_about_its_user_alone(scene: Scene, route: str, caller:
     wanted = user_verdict(entry, caller)
 
     before, seen = scene.data_of(route), scene.seen_by_the_first_user()
-    answer = scene.send(route, ask, scene.headers(caller))
+    answer = scene.send(route, ask, scene.newcomer(caller) if entry.spends else scene.headers(caller))
 
     assert verdict_of(answer, wanted) == wanted, answer.text
     assert wanted == SUCCESS or scene.data_of(route) == before
