@@ -217,9 +217,12 @@ def hall_of(job: ExportJob) -> str | None:
     return hall_id
 
 
+SEARCHES = frozenset({"q", "person"})
+
+
 def without_search(wanted: dict[str, Any]) -> dict[str, Any]:
     """Return what was wanted without what was searched for: names and codes of people are not kept with the job."""
-    return wanted | {"filter": {name: value for name, value in wanted["filter"].items() if name != "q"}}
+    return wanted | {"filter": {name: value for name, value in wanted["filter"].items() if name not in SEARCHES}}
 
 
 def _note(session: Session, job: ExportJob, action: str, *, after: dict[str, Any]) -> None:

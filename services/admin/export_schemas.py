@@ -29,10 +29,13 @@ class JoinFilter(_Filter):
     hall_id: Id | None = None
     item_id: Id | None = None
     slot_id: Id | None = None
+    user_id: Id | None = None
     first_day: Date | None = Field(default=None, alias="from")
     last_day: Date | None = Field(default=None, alias="to")
     status: Spelled[JoinStatus] | None = None
     checked_in: bool | None = None
+    missed: bool | None = None
+    person: Annotated[Search, Field(min_length=1)] | None = None
     q: Search | None = None
 
 

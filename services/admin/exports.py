@@ -85,7 +85,7 @@ def _check_not_too_many(session: Session, staff: Staff) -> None:
 def _without_people(wanted: dict[str, Any]) -> dict[str, Any]:
     """Return what was wanted as the trail may keep it: that something was searched for, and not what."""
     shown = export_jobs.without_search(wanted)
-    return shown | {"searched": True} if wanted["filter"].get("q") else shown
+    return shown | {"searched": True} if export_jobs.SEARCHES & wanted["filter"].keys() else shown
 
 
 def mine(staff: Staff) -> Select[Any]:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from libs.contracts.catalog import FieldType, FormField, ItemStatus
 from tests.admin.builders import PASSWORD, trail
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, exported, records, sheets
+from tests.booking import builders as booking
 from tests.booking.builders import NAME, Place, a_slot, booked, cancel, checked_in, revoke
 from tests.conftest import Cluster
 from tests.world import World
@@ -98,11 +99,21 @@ def a_busy_hall(world: World) -> list[Place]:
     checked_in(world, joins[3]["id"])
     booked(world, world.user("second"), second.slot_id, "Ann Lee")
     second.change_item(status=ItemStatus.STOPPED)
+    booking.do(world, "find")
     return [first, second]
 
 
 @pytest.mark.parametrize(
-    "query", [{}, {"status": "cancelled"}, {"checked_in": True}, {"q": "签证"}, {"to": "2000-01-01"}]
+    "query",
+    [
+        {},
+        {"status": "cancelled"},
+        {"checked_in": True},
+        {"q": "签证"},
+        {"to": "2000-01-01"},
+        {"person": "李四"},
+        {"missed": False},
+    ],
 )
 def test_all_on_one_sheet_is_the_list(served: World, query: dict[str, Any]) -> None:
     a_busy_hall(served)

@@ -164,9 +164,12 @@ def test_phone_numbers_are_masked_unless_asked_otherwise(served: World) -> None:
 # --- the trail --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_about_an_export_is_audited_and_no_name_that_was_searched_for(served: World) -> None:
+@pytest.mark.parametrize(("kind", "search"), [("users", "q"), ("joins", "q"), ("joins", "person")])
+def test_everything_about_an_export_is_audited_and_no_name_that_was_searched_for(
+    served: World, kind: str, search: str
+) -> None:
     who = an_exporter(served)
-    export_id = asked(served, who, "users", filter={"q": "林小满"})
+    export_id = asked(served, who, kind, filter={search: "林小满"})
     do(served, "export")
     fetched(served, who, export_id)
     with time_machine.travel(utcnow() + timedelta(hours=25)):
@@ -174,7 +177,7 @@ def test_everything_about_an_export_is_audited_and_no_name_that_was_searched_for
 
     assert actions(served, object_id=export_id) == ["export.asked", "export.done", "export.fetched", "export.expired"]
     assert "林小满" not in str(trail(served))
-    assert seen(served, who, export_id)["wanted"] == {"filter": {}}
+    assert seen(served, who, export_id)["wanted"]["filter"] == {}
     assert trail(served, object_id=export_id)[-1]["after"]["searched"] is True
 
 
