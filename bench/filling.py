@@ -49,7 +49,7 @@ def measure(scene: Scene) -> Iterator[Row]:
 def _staff_of(ground: Ground) -> httpx2.Client:
     keys = TokenKeys(ground.keys.staff_token_keys, algorithm="Ed25519", audience="staff")
     staff = Staff(id=new_id(), name="bench", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
-    token = issue_staff_token(keys, staff, version=1, now=datetime.now(UTC))
+    token = issue_staff_token(keys, staff, now=datetime.now(UTC))
     base_url = f"http://{HERE}:{ground.catalog.port}/api/catalog/staff/"
     return httpx2.Client(base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
 

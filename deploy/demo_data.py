@@ -274,7 +274,7 @@ class Api:
 def _as_demo(runtime: Runtime) -> dict[str, str]:
     """Sign in as nobody's account: what is done shows as done by `demo` in the audit trail."""
     staff = Staff(id=new_id(), name="demo", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
-    token = issue_staff_token(runtime.staff_keys, staff, version=1, now=utcnow())
+    token = issue_staff_token(runtime.staff_keys, staff, now=utcnow())
     return {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
 
 

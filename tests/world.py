@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from libs.common.outbox import Relay
 from libs.common.service import Runtime
 from libs.common.tokens import new_shared_key, new_signing_key
 from libs.common.web import create_app
-from libs.contracts.principals import Role, Staff, issue_staff_token
+from libs.contracts.principals import Right, Role, Staff, issue_staff_token
 
 PASSWORDS = {service.name: f"test-{service.name}" for service in SERVICES}
 KEYS: dict[str, Any] = {
@@ -85,12 +85,16 @@ class World:
         return bearer(answer.json()["token"])
 
     def staff(
-        self, role: Role = Role.SUPER_ADMIN, halls: list[str] | None = None, name: str = "boss"
+        self,
+        role: Role = Role.SUPER_ADMIN,
+        halls: list[str] | None = None,
+        name: str = "boss",
+        rights: Iterable[Right] = (),
     ) -> dict[str, str]:
-        """Return the headers of a member of staff with this role, for these halls (super admin: all)."""
+        """Return the headers of a member of staff with this role, for these halls (super admin: all), with these rights."""
         scope = None if role == Role.SUPER_ADMIN else frozenset(halls or [])
-        staff = Staff(id=new_id(), name=name, role=role, halls=scope, session_id=new_id())
-        return bearer(issue_staff_token(self.runtimes["admin"].staff_keys, staff, version=1, now=utcnow()))
+        staff = Staff(id=new_id(), name=name, role=role, halls=scope, session_id=new_id(), rights=frozenset(rights))
+        return bearer(issue_staff_token(self.runtimes["admin"].staff_keys, staff, now=utcnow()))
 
     # --- a real server, for what needs real concurrency ---
 

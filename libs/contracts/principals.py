@@ -29,9 +29,31 @@ class Role(StrEnum):
     VERIFIER = "verifier"
 
 
+class Right(StrEnum):
+    """What an account may do beyond what every account of its role does."""
+
+    EXPORT_UNMASKED = "export_unmasked"
+    OVERRIDE_CHECK_IN = "override_check_in"
+    MANAGE_STAFF = "manage_staff"
+
+
+RIGHTS_OF_ROLE: dict[Role, frozenset[Right]] = {
+    Role.SUPER_ADMIN: frozenset(Right),
+    Role.HALL_ADMIN: frozenset({Right.OVERRIDE_CHECK_IN}),
+    Role.VERIFIER: frozenset(),
+}
+
+
 class RoleForbids(Forbidden):
     code = "role_forbids"
     texts = Texts(en="Your role ({role}) may not do this.", zh="您的角色无权进行此操作")
+
+
+class RightMissing(Forbidden):
+    """Raised with `right`."""
+
+    code = "right_missing"
+    texts = Texts(en="Your account lacks the right for this ({right}).", zh="您的账号没有此项权限")
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class User:
 class Staff:
     """A signed-in member of staff. `halls` are the halls the account is for; None means all of them.
 
+    `rights` are those given to the account beside what its role brings: ask `may`. Tokens below a `version` can be voided.
     `unmasked` is said by a token alone that admin makes for one export, asked for with a reason and a fresh password:
     it may read sensitive values in clear. No token that a person holds says it.
     """
@@ -54,6 +77,8 @@ class Staff:
     role: Role
     halls: frozenset[str] | None
     session_id: str
+    rights: frozenset[Right] = frozenset()
+    version: int = 1
     unmasked: bool = False
 
     def sees(self, hall_id: Any) -> ColumnElement[bool]:
@@ -68,6 +93,15 @@ class Staff:
         if self.halls is not None and hall_id not in self.halls:
             raise NotFound
 
+    def may(self, right: Right) -> bool:
+        """Whether the account has a right, by its role or given to it."""
+        return right in self.rights or right in RIGHTS_OF_ROLE[self.role]
+
+    def require(self, right: Right) -> None:
+        """Raise RightMissing where the account lacks the right."""
+        if not self.may(right):
+            raise RightMissing(right=right)
+
 
 def hear_sign_outs(consumer: Consumer) -> None:
     """Let a service's consumer void the tokens that admin says are ended."""
@@ -81,15 +115,16 @@ def issue_user_token(keys: TokenKeys, user_id: str, *, now: datetime) -> str:
     return keys.sign({"sub": user_id}, now=now, lifetime=USER_TOKEN_LIFETIME)
 
 
-def issue_staff_token(keys: TokenKeys, staff: Staff, *, version: int, now: datetime) -> str:
-    """Sign a token; `version` is the account's token version, below which tokens can be voided."""
+def issue_staff_token(keys: TokenKeys, staff: Staff, *, now: datetime) -> str:
+    """Sign a token by which every service knows this account."""
     claims = {
         "sub": staff.id,
         "name": staff.name,
         "role": staff.role,
         "halls": None if staff.halls is None else sorted(staff.halls),
+        "rights": sorted(staff.rights),
         "sid": staff.session_id,
-        "ver": version,
+        "ver": staff.version,
     } | ({"unmasked": True} if staff.unmasked else {})
     return keys.sign(claims, now=now, lifetime=STAFF_TOKEN_LIFETIME)
 
@@ -123,6 +158,9 @@ def _current_staff(runtime: RuntimeDep, credentials: StaffCredentials, now: Now)
         role=Role(claims["role"]),
         halls=None if claims["halls"] is None else frozenset(claims["halls"]),
         session_id=claims["sid"],
+        # A token of the release before names none; one of the release after may name some that are not known here yet.
+        rights=frozenset(right for right in Right if right in claims.get("rights", ())),
+        version=claims["ver"],
         unmasked=claims.get("unmasked", False),
     )
 
@@ -140,5 +178,14 @@ def _at_least(*roles: Role) -> Callable[..., Staff]:
     return check
 
 
+def _with_right(right: Right) -> Callable[..., Staff]:
+    def check(staff: AnyStaff) -> Staff:
+        staff.require(right)
+        return staff
+
+    return check
+
+
 HallStaff = Annotated[Staff, Depends(_at_least(Role.SUPER_ADMIN, Role.HALL_ADMIN))]
 SuperAdmin = Annotated[Staff, Depends(_at_least(Role.SUPER_ADMIN))]
+StaffManager = Annotated[Staff, Depends(_with_right(Right.MANAGE_STAFF))]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from libs.contracts.principals import Role, Staff
+from libs.contracts.principals import Right, Role, Staff
 from services.admin.models import StaffAccount, StaffHall, StaffSession
 
 
@@ -47,7 +47,15 @@ def halls_of(session: Session, staff_ids: Iterable[str]) -> dict[str, list[str]]
 
 
 def principal(session: Session, account: StaffAccount, *, session_id: str) -> Staff:
-    """Return the account as its tokens name it, with its present role and halls."""
+    """Return the account as its tokens name it, with its present role, halls and rights."""
     role = Role(account.role)
     halls = None if role == Role.SUPER_ADMIN else frozenset(halls_of(session, [account.id])[account.id])
-    return Staff(id=account.id, name=account.name, role=role, halls=halls, session_id=session_id)
+    return Staff(
+        id=account.id,
+        name=account.name,
+        role=role,
+        halls=halls,
+        session_id=session_id,
+        rights=frozenset(Right(right) for right in account.rights),
+        version=account.token_version,
+    )

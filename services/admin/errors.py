@@ -85,16 +85,18 @@ class LastSuperAdmin(Conflict):
 class OwnAccount(Forbidden):
     code = "own_account"
     texts = Texts(
-        en="You can't change your own role or disable your own account. Another super admin can.",
-        zh="不能修改自己的角色或停用自己的账号，请由其他超级管理员操作",
+        en="You can't change your own role, halls or rights, reset your own password or disable your own account. "
+        "Somebody else who manages staff can.",
+        zh="不能修改自己的角色、服务厅或权限，也不能重置自己的密码或停用自己的账号，请由其他有权管理员工的人员操作",
     )
 
 
-class RightMissing(Forbidden):
-    """Raised with `right`."""
-
-    code = "right_missing"
-    texts = Texts(en="Your account lacks the right for this ({right}).", zh="您的账号没有此项权限")
+class BeyondYours(Forbidden):
+    code = "beyond_yours"
+    texts = Texts(
+        en="This account has, or would get, a role or right that you do not have yourself.",
+        zh="该账号拥有（或将获得）您自己没有的角色或权限，无法操作",
+    )
 
 
 class TooManyExports(Conflict):

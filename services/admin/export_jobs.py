@@ -13,11 +13,11 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from libs.contracts import audit
-from libs.contracts.principals import Role, Staff
+from libs.contracts.principals import Right, Role, Staff
 from services.admin import accounts, policy
 from services.admin.errors import RightsChanged, WorkerLost
 from services.admin.models import ExportJob, StaffAccount
-from services.admin.policy import MOST_RUNS, UNFINISHED, ExportState, Right
+from services.admin.policy import MOST_RUNS, UNFINISHED, ExportState
 
 FOLDER = "exports"
 _SYSTEM = Staff(id="system", name="system", role=Role.SUPER_ADMIN, halls=None, session_id="")
@@ -141,8 +141,8 @@ def _after_failure(session: Session, job: ExportJob, failure: str, *, for_good: 
     session.flush()
 
 
-def owner(session: Session, job_id: str) -> tuple[Staff, int]:
-    """Return the owner of a job as they are now, and the version that a token of theirs needs.
+def owner(session: Session, job_id: str) -> Staff:
+    """Return the owner of a job as they are now.
 
     Raises RightsChanged where they are no longer who asked for it: disabled, of another role, for other halls, or without
     the right to what they asked for.
@@ -153,14 +153,14 @@ def owner(session: Session, job_id: str) -> tuple[Staff, int]:
         .where(ExportJob.id == job_id)
         .execution_options(populate_existing=True)
     ).one()
-    return as_asked(session, job, account), account.token_version
+    return as_asked(session, job, account)
 
 
 def as_asked(session: Session, job: ExportJob, account: StaffAccount) -> Staff:
     """Return the owner of a job, who is still who asked for it, or raise RightsChanged."""
     staff = accounts.principal(session, account, session_id=job.id)
     halls = None if staff.halls is None else sorted(staff.halls)
-    may = not job.unmasked or Right.EXPORT_UNMASKED in policy.rights_of(is_super_admin=staff.role == Role.SUPER_ADMIN)
+    may = not job.unmasked or staff.may(Right.EXPORT_UNMASKED)
     if account.disabled_at is not None or staff.role != job.role or halls != job.halls or not may:
         raise RightsChanged
     return staff

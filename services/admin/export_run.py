@@ -181,15 +181,15 @@ class _OwnersToken:
 
     def _renew(self) -> None:
         now = utcnow()
-        staff, version = self._runtime.db.run(lambda session: export_jobs.owner(session, self._run.job_id))
+        staff = self._runtime.db.run(lambda session: export_jobs.owner(session, self._run.job_id))
         staff = replace(staff, unmasked=self._run.unmasked)
-        self._token = issue_staff_token(self._runtime.staff_keys, staff, version=version, now=now)
+        self._token = issue_staff_token(self._runtime.staff_keys, staff, now=now)
         self._good_until = now + TOKEN_IS_FRESH
 
 
 def _trail(db: Database, run: Run, progress: Progress, book: Book) -> None:
     asked = TrailFilter.model_validate(run.wanted["filter"]).wanted
-    staff, _ = db.run(lambda session: export_jobs.owner(session, run.job_id))
+    staff = db.run(lambda session: export_jobs.owner(session, run.job_id))
     query = trail.matching(staff, asked)
     total = db.run(lambda session: session.scalar(select(func.count()).select_from(query.subquery())))
     export_sheets.trail(book, progress, total or 0, _trail_pages(db, staff, asked))

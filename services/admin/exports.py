@@ -14,11 +14,11 @@ from libs.common.ids import new_id
 from libs.common.pages import Key
 from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
-from libs.contracts.principals import Role, Staff
+from libs.contracts.principals import Right, Staff
 from services.admin import accounts, export_jobs, policy, proofs, sessions
 from services.admin.errors import ExportNotDone, ExportOver, LinkExpired, TooManyExports
 from services.admin.models import ExportJob, StaffAccount
-from services.admin.policy import UNFINISHED, ExportState, Right
+from services.admin.policy import UNFINISHED, ExportState
 
 ASKED = "asked_for_export"  # in a session's info: this transaction asked for an export
 NEWEST_FIRST = (Key(ExportJob.id, "id", descending=True),)
@@ -46,8 +46,7 @@ def ask(
     if account is None or not sessions.is_live(session, staff, now=now):
         raise TokenInvalid
     if unmasked:
-        held = policy.rights_of(is_super_admin=account.role == Role.SUPER_ADMIN)
-        policy.require_right(Right.EXPORT_UNMASKED, held)
+        accounts.principal(session, account, session_id=staff.session_id).require(Right.EXPORT_UNMASKED)
         refusal = proofs.refusal(session, account, password or "", address=address, now=now)
         if refusal is not None:
             return refusal

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from services.admin.policy import ExportState
 
 
@@ -20,7 +20,7 @@ class Base(DeclarativeBase):
 class StaffAccount(Base):
     """A member of staff. `username` is stored in lower case, so that it is unique however it is typed.
 
-    `version` counts all changes (ETag); tokens signed below `token_version` are void.
+    `rights` are those given beside what the role brings. `version` counts all changes (ETag); tokens signed below `token_version` are void.
     """
 
     __tablename__ = "staff"
@@ -30,6 +30,7 @@ class StaffAccount(Base):
     name: Mapped[str]
     password_hash: Mapped[str]
     role: Mapped[str]
+    rights: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
     must_change_password: Mapped[bool]
     token_version: Mapped[int] = mapped_column(server_default=text("1"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -39,6 +40,9 @@ class StaffAccount(Base):
     __table_args__ = (
         CheckConstraint("username = lower(username)", name="username_is_lower_case"),
         CheckConstraint(f"role IN ({', '.join(repr(role.value) for role in Role)})", name="role_is_known"),
+        CheckConstraint(
+            f"rights <@ ARRAY[{', '.join(repr(right.value) for right in Right)}]::varchar[]", name="rights_are_known"
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from services.admin.errors import (
+    BeyondYours,
     HallsNeeded,
     HallsNotTaken,
     LastSuperAdmin,
@@ -14,14 +15,7 @@ from services.admin.errors import (
     PasswordIsName,
     PasswordTooCommon,
     PasswordTooShort,
-    RightMissing,
 )
-
-
-class Right(StrEnum):
-    """What an account may do beyond what its role does."""
-
-    EXPORT_UNMASKED = "export_unmasked"
 
 
 class ExportState(StrEnum):
@@ -170,9 +164,26 @@ def check_halls(halls: Sequence[str], *, for_all: bool) -> None:
         raise HallsNeeded
 
 
-def check_own_account(*, own: bool, changes_role: bool, disables: bool) -> None:
-    """Raise where somebody would take rights from, or give rights to, themselves."""
-    if own and (changes_role or disables):
+@dataclass(frozen=True)
+class Authority:
+    """How much an account may do: the rank of its role (higher is more) and all its rights."""
+
+    rank: int
+    rights: frozenset[str]
+
+    def covers(self, other: "Authority") -> bool:
+        return self.rank >= other.rank and self.rights >= other.rights
+
+
+def check_not_beyond(actor: Authority, *accounts: Authority) -> None:
+    """Raise where somebody would change an account that may more than they, or give what they do not have."""
+    if not all(actor.covers(account) for account in accounts):
+        raise BeyondYours
+
+
+def check_own_account(*, own: bool, changes_standing: bool) -> None:
+    """Raise where somebody would give something to, or take something from, themselves."""
+    if own and changes_standing:
         raise OwnAccount
 
 
@@ -180,17 +191,6 @@ def check_super_admin_remains(*, loses_one: bool, others: int) -> None:
     """Raise where a change would leave no enabled super admin."""
     if loses_one and others == 0:
         raise LastSuperAdmin
-
-
-def rights_of(*, is_super_admin: bool) -> frozenset[Right]:
-    """Return the rights that come with a role."""
-    return frozenset(Right) if is_super_admin else frozenset()
-
-
-def require_right(right: Right, held: frozenset[Right]) -> None:
-    """Raise RightMissing where an account lacks a right."""
-    if right not in held:
-        raise RightMissing(right=right)
 
 
 def after_failure(runs: int, *, for_good: bool) -> ExportState:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.errors import HallpassError
 from libs.common.web import Now, RuntimeDep, Tx, client_address
-from libs.contracts.principals import STAFF_TOKEN_LIFETIME, AnyStaff, Role, Staff, issue_staff_token
+from libs.contracts.principals import STAFF_TOKEN_LIFETIME, AnyStaff, Right, Role, Staff, issue_staff_token
 from services.admin import accounts, lockouts, passwords, sessions, staff
 from services.admin.models import StaffAccount
 from services.admin.schemas import Me, PasswordChange, Refresh, SignedIn, SignIn, TokenOut
@@ -49,7 +49,7 @@ def sign_in(body: SignIn, caller: CallerDep, session: Tx, now: Now, runtime: Run
 
 @router.post("/sessions/refresh", dependencies=[NotStored])
 def refresh(body: Refresh, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep) -> SignedIn:
-    """Exchange a refresh token for a new token, with the present role and halls, and the next refresh token.
+    """Exchange a refresh token for a new token, with the present role, halls and rights, and the next refresh token.
 
     Each refresh token works once. When an earlier one comes again the session ends; only a repetition within
     10 seconds is answered as the first time.
@@ -83,9 +83,9 @@ def change_password(
 ) -> TokenOut:
     """Change one's own password. Ends the other sessions; this one goes on with the token in the answer."""
     outcome = staff.change_password(session, me, current=body.current, new=body.new, address=caller.address, now=now)
-    account, version = _settled(session, outcome)
+    account = _settled(session, outcome)
     principal = accounts.principal(session, account, session_id=me.session_id)
-    token = issue_staff_token(runtime.staff_keys, principal, version=version, now=now)
+    token = issue_staff_token(runtime.staff_keys, principal, now=now)
     return TokenOut(token=token, expires_in=_LIFETIME_S, staff=_me(account, principal))
 
 
@@ -101,9 +101,8 @@ def _settled(session: Session, outcome: T | HallpassError) -> T:
 
 
 def _signed_in(runtime: RuntimeDep, opened: sessions.Opened, now: Now) -> SignedIn:
-    version = opened.account.token_version
     return SignedIn(
-        token=issue_staff_token(runtime.staff_keys, opened.staff, version=version, now=now),
+        token=issue_staff_token(runtime.staff_keys, opened.staff, now=now),
         expires_in=_LIFETIME_S,
         refresh_token=opened.refresh_token,
         staff=_me(opened.account, opened.staff),
@@ -117,5 +116,6 @@ def _me(account: StaffAccount, principal: Staff) -> Me:
         name=account.name,
         role=Role(account.role),
         halls=None if principal.halls is None else sorted(principal.halls),
+        rights=[right for right in Right if principal.may(right)],
         must_change_password=account.must_change_password,
     )

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from libs.common.inputs import OneLine, Spelled
 from libs.common.web import Id, Schema
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 
 Username = Annotated[
     str,
@@ -22,6 +22,8 @@ Halls = Annotated[
     list[Id],
     Field(max_length=100, description="ids from catalog; admin checks their form only, for it does not know the halls"),
 ]
+
+Rights = Annotated[list[Spelled[Right]], Field(max_length=20, description="beside those that the role brings")]
 
 
 class SignIn(Schema):
@@ -39,13 +41,14 @@ class PasswordChange(Schema):
 
 
 class Me(BaseModel):
-    """The signed-in account. `halls` is null for a super admin: all of them."""
+    """The signed-in account. `halls` is null for a super admin: all of them. `rights` holds those of its role, too."""
 
     id: str
     username: str
     name: str
     role: Role
     halls: list[str] | None
+    rights: list[Right]
     must_change_password: bool
 
 
@@ -68,6 +71,7 @@ class StaffCreate(Schema):
     name: Name
     role: Spelled[Role]
     halls: Halls = Field(default=[])
+    rights: Rights = Field(default=[])
     password: Password | None = Field(default=None, description="without it a random one is made and returned once")
 
 
@@ -77,14 +81,15 @@ class StaffChange(Schema):
     name: Name | None = None
     role: Spelled[Role] | None = None
     halls: Halls | None = None
+    rights: Rights | None = None
     disabled: bool | None = None
     reset_password: bool = Field(default=False, description="make a random password, return it once, lift a lock-out")
 
 
 class StaffOut(BaseModel):
-    """An account. `locked_until` is set while too many failed sign-ins lock it, for an address or for all.
+    """An account. `rights` are those given to it beside what its role brings.
 
-    `version` is also its ETag.
+    `locked_until` is set while too many failed sign-ins lock it, for an address or for all. `version` is also its ETag.
     """
 
     id: str
@@ -92,6 +97,7 @@ class StaffOut(BaseModel):
     name: str
     role: Role
     halls: list[str] | None
+    rights: list[Right]
     disabled: bool
     disabled_at: datetime | None
     locked_until: datetime | None

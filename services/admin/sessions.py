@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from libs.common import outbox, sign_ins
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id, parse_id
+from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Staff
@@ -183,10 +184,19 @@ def end(session: Session, staff_id: str, *, now: datetime, only: str | None = No
     return int(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
-def void_tokens(session: Session, staff_id: str) -> int:
+def check_valid(session: Session, staff: Staff) -> None:
+    """Raise TokenInvalid where the token of this request was voided meanwhile.
+
+    The caller holds the account's lock: from here to the end of the transaction it may what the token says.
+    """
+    if staff.version < sign_ins.ended_below(session, staff.id):
+        raise TokenInvalid
+
+
+def void_tokens(session: Session, staff_id: str) -> None:
     """Void the account's tokens: here in this transaction, in the other services as soon as they hear of it.
 
-    The caller holds the account's lock. Returns the version that new tokens need.
+    The caller holds the account's lock.
     """
     version = session.execute(
         update(StaffAccount)
@@ -196,7 +206,6 @@ def void_tokens(session: Session, staff_id: str) -> int:
     ).scalar_one()
     sign_ins.end(session, staff_id, below=version)
     outbox.record(session, StaffSignedOut(version=version, staff_id=staff_id))
-    return version
 
 
 def sweep(session: Session, *, now: datetime) -> int:

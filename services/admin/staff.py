@@ -1,11 +1,11 @@
 """Staff accounts: made, changed, and their passwords."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select, true, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from libs.common.ids import new_id
 from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
-from libs.contracts.principals import Role, Staff
+from libs.contracts.principals import RIGHTS_OF_ROLE, Right, Role, Staff
 from services.admin import accounts, lockouts, passwords, policy, proofs, sessions
 from services.admin.errors import PasswordUnchanged, UsernameTaken
 from services.admin.models import StaffAccount, StaffHall
@@ -27,13 +27,16 @@ class Wish:
     name: str | None = None
     role: Role | None = None
     halls: Sequence[str] | None = None
+    rights: Sequence[Right] | None = None
     disabled: bool | None = None
     reset_password: bool = False
 
 
-def matching(*, q: str | None, role: Role | None, hall_id: str | None, disabled: bool | None) -> Select[Any]:
-    """Return the query for accounts by part of a name, role, hall and whether they are disabled."""
-    query = select(StaffAccount)
+def matching(
+    actor: Staff, *, q: str | None, role: Role | None, hall_id: str | None, disabled: bool | None
+) -> Select[Any]:
+    """Return the query for accounts that the actor sees, by part of a name, role, hall and whether they are disabled."""
+    query = select(StaffAccount).where(_seen_by(actor))
     if q:
         query = query.where(
             or_(
@@ -50,9 +53,22 @@ def matching(*, q: str | None, role: Role | None, hall_id: str | None, disabled:
     return query
 
 
-def one(session: Session, staff_id: str) -> StaffAccount:
-    """Return the account, or raise NotFound."""
-    account = session.get(StaffAccount, staff_id, populate_existing=True)
+def _seen_by(actor: Staff) -> ColumnElement[bool]:
+    """Return the condition for the accounts that are for the actor's halls and for no others."""
+    if actor.halls is None:
+        return true()
+    elsewhere = (
+        select(StaffHall.staff_id)
+        .where(StaffHall.staff_id == StaffAccount.id)
+        .where(StaffHall.hall_id.not_in(sorted(actor.halls)))
+    )
+    return and_(StaffAccount.role != Role.SUPER_ADMIN, ~elsewhere.exists())
+
+
+def one(session: Session, actor: Staff, staff_id: str) -> StaffAccount:
+    """Return an account that the actor sees, or raise NotFound."""
+    query = select(StaffAccount).where(StaffAccount.id == staff_id).where(_seen_by(actor))
+    account = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if account is None:
         raise NotFound
     return account
@@ -66,11 +82,15 @@ def create(
     name: str,
     role: Role,
     halls: Sequence[str],
+    rights: Sequence[Right],
     password: str,
     now: datetime,
 ) -> StaffAccount:
     """Make an account that has to change its password, or raise UsernameTaken."""
     username = username.lower()
+    accounts.locked_by_id(session, actor.id)
+    sessions.check_valid(session, actor)
+    _check_not_beyond(actor, {"role": role, "halls": halls, "rights": rights})
     policy.check_halls(halls, for_all=role == Role.SUPER_ADMIN)
     policy.check_password(password, username=username)
     made = session.execute(
@@ -81,6 +101,7 @@ def create(
             name=name,
             password_hash=passwords.hashed(password),
             role=role,
+            rights=sorted(set(rights)),
             must_change_password=True,
             created_at=now,
         )
@@ -91,9 +112,12 @@ def create(
         raise UsernameTaken(username=username)
     _put_halls(session, made, halls)
     lockouts.clear(session, username)  # strangers may have guessed at the name before it was anybody's
-    after = {"username": username, "name": name, "role": role, "halls": sorted(set(halls))}
+    after = {"username": username, "name": name, "role": role} | {
+        "halls": sorted(set(halls)),
+        "rights": sorted(set(rights)),
+    }
     audit.record(session, actor, "staff.created", object_type="staff", object_id=made, after=after)
-    return one(session, made)
+    return one(session, actor, made)
 
 
 def _put_halls(session: Session, staff_id: str, halls: Sequence[str]) -> None:
@@ -108,14 +132,16 @@ def change(
     """Change an account and return it, with the new password where one was asked for.
 
     Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer at
-    the `expected` version.
+    the `expected` version, and TokenInvalid where somebody has just taken from the actor what they may.
     """
-    account, other_super_admins = _locked_beside_super_admins(session, staff_id)
+    one(session, actor, staff_id)
+    account, other_super_admins = _locked_beside_super_admins(session, actor, staff_id)
+    sessions.check_valid(session, actor)
     if expected is not None and account.version != expected:
         raise Stale
-    before = _rights(session, account)
+    before = _standing(session, account)
     after = _wanted(before, wish)
-    _check(actor, account, before, after, other_super_admins)
+    _check(actor, account, before, after, other_super_admins, resets=wish.reset_password)
     password = passwords.readable() if wish.reset_password else None
     if after != before:
         _write(session, account, before, after, now=now)
@@ -135,39 +161,35 @@ def change(
         audit.record(session, actor, "staff.password_reset", object_type="staff", object_id=staff_id)
     if after["disabled"] or password is not None:
         sessions.end(session, staff_id, now=now)
-    if password is not None or any(after[key] != before[key] for key in ("role", "halls", "disabled")):
+    if password is not None or _differ(before, after):
         sessions.void_tokens(session, staff_id)
-    return one(session, staff_id), password
+    return one(session, actor, staff_id), password
 
 
-def _locked_beside_super_admins(session: Session, staff_id: str) -> tuple[StaffAccount, int]:
-    """Lock the account together with all enabled super admins, in one order; return it and how many others these are.
+def _locked_beside_super_admins(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
+    """Lock account, actor and all enabled super admins, in one order; return it and how many others the last are.
 
     Two who disable each other wait here for one another, and the second finds out what the first has done.
     """
+    is_enabled_super_admin = and_(StaffAccount.role == Role.SUPER_ADMIN, StaffAccount.disabled_at.is_(None))
     rows = session.scalars(
         select(StaffAccount)
-        .where(
-            or_(
-                StaffAccount.id == staff_id,
-                and_(StaffAccount.role == Role.SUPER_ADMIN, StaffAccount.disabled_at.is_(None)),
-            )
-        )
+        .where(or_(StaffAccount.id.in_([staff_id, actor.id]), is_enabled_super_admin))
         .order_by(StaffAccount.id)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
-    account = next((row for row in rows if row.id == staff_id), None)
-    if account is None:
-        raise NotFound
-    return account, len(rows) - 1
+    [account] = [row for row in rows if row.id == staff_id]
+    others = [row for row in rows if row.role == Role.SUPER_ADMIN and row.disabled_at is None and row is not account]
+    return account, len(others)
 
 
-def _rights(session: Session, account: StaffAccount) -> dict[str, Any]:
+def _standing(session: Session, account: StaffAccount) -> dict[str, Any]:
     return {
         "name": account.name,
         "role": account.role,
         "halls": accounts.halls_of(session, [account.id])[account.id],
+        "rights": account.rights,
         "disabled": account.disabled_at is not None,
     }
 
@@ -181,26 +203,51 @@ def _wanted(before: dict[str, Any], wish: Wish) -> dict[str, Any]:
         "name": wish.name if wish.name is not None else before["name"],
         "role": role,
         "halls": halls,
+        "rights": sorted(set(wish.rights)) if wish.rights is not None else before["rights"],
         "disabled": wish.disabled if wish.disabled is not None else before["disabled"],
     }
 
 
+def _differ(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether an account may more, or less, than before."""
+    return any(after[key] != before[key] for key in ("role", "halls", "rights", "disabled"))
+
+
 def _check(
-    actor: Staff, account: StaffAccount, before: dict[str, Any], after: dict[str, Any], other_super_admins: int
+    actor: Staff,
+    account: StaffAccount,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    other_super_admins: int,
+    *,
+    resets: bool,
 ) -> None:
-    policy.check_own_account(
-        own=actor.id == account.id,
-        changes_role=after["role"] != before["role"],
-        disables=after["disabled"] and not before["disabled"],
-    )
+    policy.check_own_account(own=actor.id == account.id, changes_standing=resets or _differ(before, after))
+    _check_not_beyond(actor, before, after)
     policy.check_halls(after["halls"], for_all=after["role"] == Role.SUPER_ADMIN)
     policy.check_super_admin_remains(
         loses_one=_is_enabled_super_admin(before) and not _is_enabled_super_admin(after), others=other_super_admins
     )
 
 
-def _is_enabled_super_admin(rights: dict[str, Any]) -> bool:
-    return rights["role"] == Role.SUPER_ADMIN and not rights["disabled"]
+def _check_not_beyond(actor: Staff, *standings: dict[str, Any]) -> None:
+    """Raise NotFound at a hall, BeyondYours at a role or right, that an account has or is to get and the actor has not."""
+    for standing in standings:
+        for hall_id in standing["halls"]:
+            actor.require_hall(hall_id)
+    authorities = [_authority(Role(standing["role"]), standing["rights"]) for standing in standings]
+    policy.check_not_beyond(_authority(actor.role, actor.rights), *authorities)
+
+
+def _authority(role: Role, rights: Iterable[str]) -> policy.Authority:
+    return policy.Authority(rank=_LOW_TO_HIGH.index(role), rights=RIGHTS_OF_ROLE[role] | set(rights))
+
+
+_LOW_TO_HIGH = (Role.VERIFIER, Role.HALL_ADMIN, Role.SUPER_ADMIN)
+
+
+def _is_enabled_super_admin(standing: dict[str, Any]) -> bool:
+    return standing["role"] == Role.SUPER_ADMIN and not standing["disabled"]
 
 
 def _write(
@@ -212,6 +259,7 @@ def _write(
         .values(
             name=after["name"],
             role=after["role"],
+            rights=after["rights"],
             disabled_at=(account.disabled_at or now) if after["disabled"] else None,
             version=StaffAccount.version + 1,
         )
@@ -256,10 +304,10 @@ def own(session: Session, staff: Staff) -> StaffAccount:
 
 def change_password(
     session: Session, staff: Staff, *, current: str, new: str, address: str, now: datetime
-) -> tuple[StaffAccount, int] | HallpassError:
+) -> StaffAccount | HallpassError:
     """Change one's own password, end one's other sessions and void all tokens.
 
-    Returns the account and the version that a new token needs; or the refusal of a wrong current password, which
+    Returns the account as new tokens are to name it; or the refusal of a wrong current password, which
     counts as a failed sign-in and is to be committed.
     """
     account = accounts.locked_by_id(session, staff.id)
@@ -273,9 +321,9 @@ def change_password(
         raise PasswordUnchanged
     _set_password(session, account, new, must_change=False)
     sessions.end(session, staff.id, but=staff.session_id, now=now)
-    version = sessions.void_tokens(session, staff.id)
+    sessions.void_tokens(session, staff.id)
     audit.record(session, staff, "staff.password_changed", object_type="staff", object_id=staff.id)
-    return own(session, staff), version
+    return own(session, staff)
 
 
 def facts(session: Session) -> Iterator[StaffSignedOut]:

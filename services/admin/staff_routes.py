@@ -1,4 +1,4 @@
-"""What administrators do: staff accounts (super admin) and the audit trail (super admin, hall admin)."""
+"""What administrators do: staff accounts (who manages staff) and the audit trail (super admin, hall admin)."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from libs.common import pages
 from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
-from libs.contracts.principals import HallStaff, Role, SuperAdmin
+from libs.contracts.principals import HallStaff, Right, Role, StaffManager
 from services.admin import accounts, lockouts, passwords, staff, trail
 from services.admin.models import AuditRecord, StaffAccount
 from services.admin.routes import NotStored
@@ -25,7 +25,7 @@ IfMatch = Annotated[str | None, Header(max_length=40, description="the ETag that
 
 @router.get("/staff", tags=["staff"])
 def list_staff(
-    _: SuperAdmin,
+    me: StaffManager,
     session: Tx,
     now: Now,
     q: Words = None,
@@ -35,15 +35,20 @@ def list_staff(
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Page[StaffOut]:
-    """List accounts in the order of their names; `q` is a part of either name."""
-    query = staff.matching(q=q, role=role, hall_id=hall_id, disabled=disabled)
+    """List accounts in the order of their names; `q` is a part of either name.
+
+    Who is for some halls sees the accounts that are for no other ones.
+    """
+    query = staff.matching(me, q=q, role=role, hall_id=hall_id, disabled=disabled)
     found, next_cursor = pages.fetch(session, query, keys=_BY_NAME, limit=limit, cursor=cursor)
     return Page(items=_shown(session, found, now), next_cursor=next_cursor)
 
 
 @router.post("/staff", status_code=201, tags=["staff"], dependencies=[NotStored])
-def create_staff(body: StaffCreate, actor: SuperAdmin, session: Tx, now: Now, response: Response) -> StaffWithPassword:
-    """Make an account. It is told to change the password, given or random, at its first sign-in."""
+def create_staff(
+    body: StaffCreate, actor: StaffManager, session: Tx, now: Now, response: Response
+) -> StaffWithPassword:
+    """Make an account, with no higher role and no other halls and rights than one's own. It is told to change the password, given or random, at its first sign-in."""
     password = body.password if body.password is not None else passwords.readable()
     account = staff.create(
         session,
@@ -52,6 +57,7 @@ def create_staff(body: StaffCreate, actor: SuperAdmin, session: Tx, now: Now, re
         name=body.name,
         role=body.role,
         halls=body.halls,
+        rights=body.rights,
         password=password,
         now=now,
     )
@@ -60,9 +66,9 @@ def create_staff(body: StaffCreate, actor: SuperAdmin, session: Tx, now: Now, re
 
 
 @router.get("/staff/{staff_id}", tags=["staff"])
-def get_staff(staff_id: Id, _: SuperAdmin, session: Tx, now: Now, response: Response) -> StaffOut:
+def get_staff(staff_id: Id, me: StaffManager, session: Tx, now: Now, response: Response) -> StaffOut:
     """Show one account."""
-    account = staff.one(session, staff_id)
+    account = staff.one(session, me, staff_id)
     response.headers["ETag"] = _etag(account)
     return _shown(session, [account], now)[0]
 
@@ -71,19 +77,25 @@ def get_staff(staff_id: Id, _: SuperAdmin, session: Tx, now: Now, response: Resp
 def change_staff(
     staff_id: Id,
     body: StaffChange,
-    actor: SuperAdmin,
+    actor: StaffManager,
     session: Tx,
     now: Now,
     response: Response,
     if_match: IfMatch = None,
 ) -> StaffWithPassword:
-    """Change name, role, halls, whether it is disabled, or reset the password.
+    """Change name, role, halls, rights, whether it is disabled, or reset the password.
 
     All but the name void the account's tokens; disabling and a new password end its sessions. The last enabled super
-    admin stays one, and nobody changes their own role.
+    admin stays one. Nobody changes what they may themselves, gives what they do not have, or changes an account that
+    has more.
     """
     wish = staff.Wish(
-        name=body.name, role=body.role, halls=body.halls, disabled=body.disabled, reset_password=body.reset_password
+        name=body.name,
+        role=body.role,
+        halls=body.halls,
+        rights=body.rights,
+        disabled=body.disabled,
+        reset_password=body.reset_password,
     )
     account, password = staff.change(session, actor, staff_id, wish, expected=_version(if_match), now=now)
     return _with_password(session, account, password, now, response)
@@ -118,6 +130,7 @@ def _shown(session: Session, found: list[StaffAccount], now: datetime) -> list[S
             name=account.name,
             role=Role(account.role),
             halls=None if account.role == Role.SUPER_ADMIN else halls[account.id],
+            rights=[Right(right) for right in account.rights],
             disabled=account.disabled_at is not None,
             disabled_at=account.disabled_at,
             locked_until=locks.get(account.username),

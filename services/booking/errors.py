@@ -184,7 +184,7 @@ class NotCheckInTime(Conflict):
 
 class OverrideForbidden(Forbidden):
     code = "override_forbidden"
-    texts = Texts(en="Your role may not check in outside the time for it.", zh="您无权在签到时间外办理签到")
+    texts = Texts(en="You may not check in outside the time for it.", zh="您无权在签到时间外办理签到")
 
 
 class NotCheckedIn(Conflict):

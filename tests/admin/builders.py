@@ -1,12 +1,13 @@
 """Staff accounts, made and signed in as people would do it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
 from fastapi.testclient import TestClient
 
 from libs.common.ids import new_id
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from tests.world import World, bearer
 
 PASSWORD = "nine-red-lanterns"
@@ -19,6 +20,7 @@ def an_account(
     *,
     role: Role = Role.HALL_ADMIN,
     halls: list[str] | None = None,
+    rights: Iterable[Right] = (),
     name: str = "Lin Yue",
     password: str = PASSWORD,
 ) -> dict[str, Any]:
@@ -26,6 +28,7 @@ def an_account(
     if halls is None:
         halls = [] if role == Role.SUPER_ADMIN else [new_id()]
     body = {"username": username, "name": name, "role": role, "halls": halls, "password": password}
+    body |= {"rights": list(rights)}
     answer = world.client.post("/api/admin/staff", json=body, headers=world.staff())
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()

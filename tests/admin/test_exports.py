@@ -15,7 +15,7 @@ import time_machine
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from services.admin import export_jobs, sources
 from tests.admin.builders import PASSWORD, actions, an_account, change, signed_in, trail
 from tests.admin.exporting import (
@@ -144,6 +144,19 @@ def test_in_clear_takes_the_right(world: World) -> None:
 
     assert code_of(refused) == (403, "right_missing")
     assert refused.json()["params"] == {"right": "export_unmasked"}
+
+
+def test_who_was_given_the_right_may_ask_in_clear_until_it_is_taken_back(world: World) -> None:
+    account = an_account(world, "lin", rights=[Right.EXPORT_UNMASKED])
+    who = signed_in(world, "lin")["headers"]
+    clear = {"unmasked": True, "reason": "核对名单", "password": PASSWORD}
+
+    allowed = ask(world, who, "users", **clear)
+    change(world, account, rights=[])
+    refused = ask(world, signed_in(world, "lin")["headers"], "users", **clear)
+
+    assert allowed.status_code == 202
+    assert code_of(refused) == (403, "right_missing")
 
 
 def test_phone_numbers_are_masked_unless_asked_otherwise(served: World) -> None:

@@ -1,12 +1,16 @@
 """Staff accounts: made, found, changed, and guarded."""
 
+import threading
 from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy.orm import Session
 
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role, Staff
+from services.admin import staff
+from services.admin.models import StaffAccount
 from tests.admin.builders import (
     ELSEWHERE,
     PASSWORD,
@@ -23,12 +27,15 @@ from tests.admin.builders import (
 from tests.world import World, simultaneously
 
 HALL = "0198f000-0000-7000-8000-00000000000a"
+NEXT_HALL = "0198f000-0000-7000-8000-00000000000b"
+# What a list of accounts may be asked for: a part of a name, a role, a hall, a state.
+LOOKS = [("q", "n"), ("role", "super_admin"), ("role", "hall_admin"), ("hall_id", HALL), ("hall_id", NEXT_HALL)]
 
 
-def create(world: World, language: str = "en", **fields: Any) -> httpx2.Response:
+def create(world: World, language: str = "en", headers: dict[str, str] | None = None, **fields: Any) -> httpx2.Response:
     body = {"username": "lin", "name": "Lin Yue", "role": "verifier", "halls": [HALL]} | fields
     answer: httpx2.Response = world.client.post(
-        "/api/admin/staff", json=body, headers=world.staff() | {"Accept-Language": language}
+        "/api/admin/staff", json=body, headers=(headers or world.staff()) | {"Accept-Language": language}
     )
     return answer
 
@@ -38,8 +45,8 @@ def get(world: World, account: dict[str, Any]) -> httpx2.Response:
     return answer
 
 
-def usernames(world: World, **query: Any) -> list[str]:
-    answer = world.client.get("/api/admin/staff", params=query, headers=world.staff())
+def usernames(world: World, headers: dict[str, str] | None = None, **query: Any) -> list[str]:
+    answer = world.client.get("/api/admin/staff", params=query, headers=headers or world.staff())
     assert answer.status_code == 200, answer.text
     return [account["username"] for account in answer.json()["items"]]
 
@@ -117,6 +124,9 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"halls": ["no-id"]},
     {"halls": [HALL] * 101},
     {"halls": HALL},
+    {"rights": ["fly"]},
+    {"rights": "manage_staff"},
+    {"rights": ["manage_staff"] * 21},
     {"password": ""},
     {"password": "x" * 201},
     {"token_version": 1},
@@ -136,7 +146,7 @@ def test_a_weak_password_is_refused_when_an_account_is_made(world: World) -> Non
 
 
 @pytest.mark.parametrize("role", [Role.HALL_ADMIN, Role.VERIFIER])
-def test_only_super_admins_see_accounts(world: World, role: Role) -> None:
+def test_who_does_not_manage_staff_sees_no_accounts(world: World, role: Role) -> None:
     account = an_account(world)
     headers = world.staff(role, [HALL])
 
@@ -147,7 +157,7 @@ def test_only_super_admins_see_accounts(world: World, role: Role) -> None:
         try_to_change(world, account, headers, name="x"),
     ]
 
-    assert {answer.json()["code"] for answer in answers} == {"role_forbids"}
+    assert {answer.json()["code"] for answer in answers} == {"right_missing"}
     assert {answer.status_code for answer in answers} == {403}
 
 
@@ -233,7 +243,7 @@ def test_a_change_that_changes_nothing_leaves_no_trace(world: World) -> None:
     assert "staff.changed" not in actions(world)
 
 
-@pytest.mark.parametrize("wish", [{"role": "verifier"}, {"halls": [HALL]}])
+@pytest.mark.parametrize("wish", [{"role": "verifier"}, {"halls": [HALL]}, {"rights": ["export_unmasked"]}])
 def test_changed_rights_void_tokens_but_not_the_session(world: World, wish: dict[str, Any]) -> None:
     account = an_account(world)
     mine = signed_in(world)
@@ -290,17 +300,154 @@ def test_a_reset_password_is_shown_once_ends_sessions_and_lifts_a_lock(world: Wo
     assert world.client.get("/api/admin/me", headers=mine["headers"]).status_code == 401
 
 
-def test_nobody_changes_their_own_role_or_disables_themselves(world: World) -> None:
+OWN: list[dict[str, Any]] = [
+    {"role": "verifier"},
+    {"role": "super_admin"},
+    {"halls": [HALL, NEXT_HALL]},
+    {"rights": ["manage_staff", "export_unmasked"]},
+    {"rights": []},
+    {"reset_password": True},
+    {"disabled": True},
+]
+
+
+def test_nobody_gives_themselves_anything_or_takes_it(world: World) -> None:
+    account = an_account(world, "lin", halls=[HALL], rights=[Right.MANAGE_STAFF])
+    mine = signed_in(world, "lin")["headers"]
+
+    english = [try_to_change(world, account, mine, **wish) for wish in OWN]
+    chinese = try_to_change(world, account, mine | {"Accept-Language": "zh"}, disabled=True)
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in english} == {(403, "own_account")}
+    assert english[0].json()["detail"].startswith("You can't change your own role, halls or rights")
+    assert chinese.json()["detail"].startswith("不能修改自己的角色、服务厅或权限")
+    assert change(world, account, mine, name="Lin")["rights"] == ["manage_staff"]
+
+
+def test_a_super_admin_does_not_give_up_their_own_role(world: World) -> None:
     account = an_account(world, "lin", role=Role.SUPER_ADMIN)
     an_account(world, "wu", role=Role.SUPER_ADMIN)
     mine = signed_in(world, "lin")["headers"]
 
     demoted = try_to_change(world, account, mine, role="verifier", halls=[HALL])
-    disabled = try_to_change(world, account, mine | {"Accept-Language": "zh"}, disabled=True)
+    disabled = try_to_change(world, account, mine, disabled=True)
 
-    assert (demoted.status_code, demoted.json()["code"]) == (403, "own_account")
-    assert disabled.json()["detail"] == "不能修改自己的角色或停用自己的账号，请由其他超级管理员操作"
-    assert change(world, account, mine, name="Lin")["name"] == "Lin"
+    assert demoted.json()["code"] == disabled.json()["code"] == "own_account"
+
+
+def a_manager(world: World) -> dict[str, str]:
+    """Sign in a hall admin of HALL who manages staff and has no other right."""
+    an_account(world, "manager", halls=[HALL], rights=[Right.MANAGE_STAFF])
+    headers: dict[str, str] = signed_in(world, "manager")["headers"]
+    return headers
+
+
+def test_who_manages_staff_of_a_hall_makes_and_changes_accounts_for_it(world: World) -> None:
+    manager = a_manager(world)
+
+    made = create(world, headers=manager, rights=["override_check_in"])
+    changed = change(world, made.json(), manager, role="hall_admin", rights=["manage_staff"], reset_password=True)
+
+    assert made.status_code == 201
+    assert made.json()["rights"] == ["override_check_in"]
+    assert (changed["role"], changed["rights"]) == ("hall_admin", ["manage_staff"])
+    assert signed_in(world, "lin", changed["password"])["staff"]["rights"] == ["override_check_in", "manage_staff"]
+
+
+def test_nobody_makes_an_account_that_may_more_than_they(world: World) -> None:
+    manager = a_manager(world)
+
+    higher = create(world, headers=manager, role="super_admin", halls=[])
+    more = create(world, headers=manager, rights=["export_unmasked"])
+    elsewhere = create(world, headers=manager, halls=[HALL, NEXT_HALL])
+
+    assert (higher.status_code, higher.json()["code"]) == (403, "beyond_yours")
+    assert (more.status_code, more.json()["code"]) == (403, "beyond_yours")
+    assert elsewhere.status_code == 404
+    assert usernames(world) == ["manager"]
+
+
+def test_a_verifier_who_manages_staff_makes_no_hall_admins(world: World) -> None:
+    verifier = world.staff(Role.VERIFIER, [HALL], rights=[Right.MANAGE_STAFF])
+
+    refused = create(world, headers=verifier, role="hall_admin")
+    overriding = create(world, headers=verifier, rights=["override_check_in"])
+    made = create(world, headers=verifier)
+
+    assert refused.json()["code"] == overriding.json()["code"] == "beyond_yours"
+    assert made.status_code == 201
+
+
+BEYOND: list[dict[str, Any]] = [
+    {"role": "super_admin"},
+    {"rights": ["export_unmasked"]},
+    {"rights": ["override_check_in", "export_unmasked"]},
+]
+
+
+def test_nobody_gives_what_they_do_not_have(world: World) -> None:
+    manager = a_manager(world)
+    account = an_account(world, halls=[HALL])
+
+    beyond = [try_to_change(world, account, manager, **wish) for wish in BEYOND]
+    elsewhere = try_to_change(world, account, manager, halls=[HALL, NEXT_HALL])
+    chinese = try_to_change(world, account, manager | {"Accept-Language": "zh"}, **BEYOND[1])
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in beyond} == {(403, "beyond_yours")}
+    assert beyond[0].json()["detail"] == (
+        "This account has, or would get, a role or right that you do not have yourself."
+    )
+    assert chinese.json()["detail"] == "该账号拥有（或将获得）您自己没有的角色或权限，无法操作"
+    assert elsewhere.status_code == 404
+    assert get(world, account).json()["version"] == 1
+
+
+@pytest.mark.parametrize("wish", [{"reset_password": True}, {"rights": []}, {"name": "x"}, {"disabled": True}])
+def test_nobody_touches_an_account_that_may_more_than_they(world: World, wish: dict[str, Any]) -> None:
+    manager = a_manager(world)
+    account = an_account(world, halls=[HALL], rights=[Right.EXPORT_UNMASKED])
+
+    answer = try_to_change(world, account, manager, **wish)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "beyond_yours")
+
+
+def test_who_manages_staff_of_a_hall_learns_nothing_of_others(world: World) -> None:
+    manager = a_manager(world)
+    seen = {query: usernames(world, manager, **dict([query])) for query in LOOKS}
+
+    hidden = [
+        an_account(world, "chief", role=Role.SUPER_ADMIN),
+        an_account(world, "next-door", halls=[NEXT_HALL]),
+        an_account(world, "both", halls=[HALL, NEXT_HALL]),
+    ]
+
+    assert {query: usernames(world, manager, **dict([query])) for query in LOOKS} == seen
+    for account in hidden:
+        answers = [
+            world.client.get(f"/api/admin/staff/{account['id']}", headers=manager),
+            try_to_change(world, account, manager, name="x"),
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+
+
+def test_who_lost_a_right_a_moment_ago_uses_it_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = a_manager(world)
+    account = an_account(world, halls=[HALL])
+    boss = world.staff()
+    him = world.client.get("/api/admin/me", headers=manager).json()
+    lock = staff._locked_beside_super_admins
+
+    def after_the_boss(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
+        monkeypatch.setattr(staff, "_locked_beside_super_admins", lock)
+        change(world, him, boss, rights=[])
+        return lock(session, actor, staff_id)
+
+    monkeypatch.setattr(staff, "_locked_beside_super_admins", after_the_boss)
+    answer = try_to_change(world, account, manager, disabled=True)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+    assert get(world, account).json()["disabled"] is False
 
 
 @pytest.mark.parametrize("wish", [{"disabled": True}, {"role": "verifier", "halls": [HALL]}])
@@ -352,6 +499,37 @@ def test_the_last_two_super_admins_can_not_both_be_taken_away_at_once(world: Wor
 
     assert len(usernames(world, role="super_admin", disabled=False)) == 1
     assert {answer.status_code for answer in answers} == {200, 409}
+
+
+def test_without_locks_the_same_race_leaves_no_super_admin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (an_account(world, name, role=Role.SUPER_ADMIN) for name in ("abe", "bai"))
+    boss = world.staff()
+    without_locks(monkeypatch, at_once=2)
+
+    with world.serve() as address, httpx2.Client(base_url=address) as client:
+        answers = simultaneously(
+            [
+                partial(client.patch, f"/api/admin/staff/{account['id']}", json={"disabled": True}, headers=boss)
+                for account in (first, second)
+            ]
+        )
+
+    assert usernames(world, role="super_admin", disabled=False) == []
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch, *, at_once: int) -> None:
+    """Let those who change accounts at once all look before any of them writes."""
+    looked = threading.Barrier(at_once)
+    lock = staff._locked_beside_super_admins
+
+    def look(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
+        found = lock(session, actor, staff_id)
+        session.rollback()  # gives the locks back
+        looked.wait(10)
+        return session.get_one(StaffAccount, staff_id), found[1]
+
+    monkeypatch.setattr(staff, "_locked_beside_super_admins", look)
 
 
 def test_an_outdated_change_is_refused(world: World) -> None:

@@ -20,7 +20,7 @@ from tests.world import KEYS, World, bearer
 def a_token(*keys: dict[str, Any], age: timedelta = timedelta(0), audience: str = "staff") -> str:
     staff = Staff(id=new_id(), name="boss", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
     signer = TokenKeys(list(keys), algorithm="Ed25519", audience=audience)
-    return issue_staff_token(signer, staff, version=1, now=utcnow() - age)
+    return issue_staff_token(signer, staff, now=utcnow() - age)
 
 
 def part(value: dict[str, Any]) -> str:

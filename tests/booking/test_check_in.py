@@ -9,7 +9,7 @@ import pytest
 import time_machine
 
 from libs.common.ids import new_id
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from tests.booking.builders import (
     ZONE,
     Headers,
@@ -144,6 +144,14 @@ def test_a_verifier_may_not_override_the_time_and_an_administrator_may(world: Wo
     assert audited.data["action"] == "join.checked_in"
     assert audited.data["after"] == {"override": True}
     assert audited.data["reason"] == "提前到场"
+
+
+def test_a_verifier_with_the_right_overrides_the_time(world: World) -> None:
+    place = a_slot(world, starts_in=timedelta(days=3))
+    [join] = booked(world, world.user("wang"), place.slot_id)
+    verifier = world.staff(Role.VERIFIER, [place.hall_id], rights=[Right.OVERRIDE_CHECK_IN])
+
+    assert check_in(world, verifier, code=join["code"], override=True).status_code == 200
 
 
 def test_the_second_time_is_refused_with_the_time_of_the_first(world: World) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from secrets import randbelow
 
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from tests.admin.builders import PASSWORD
 from tests.border.scene import PERIOD, Ask, Headers, Scene, announcement, unique
 
 SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
+MANAGE_STAFF = Right.MANAGE_STAFF
 
 
 class Stranger(Enum):
@@ -47,9 +48,12 @@ def booking_one(scene: Scene) -> Ask:
 
 @dataclass(frozen=True)
 class StaffRoute:
-    """`spends`: whether it uses up the caller's session or account. `own`: the request about something of the caller's."""
+    """`least`: the lowest role that may ask, or the right that it takes.
 
-    least: Role
+    `spends`: whether it uses up the caller's session or account. `own`: the request about something of the caller's.
+    """
+
+    least: Role | Right
     stranger: Stranger
     ask: Asking = plain
     spends: bool = False
@@ -262,15 +266,15 @@ STAFF: dict[str, StaffRoute] = {
         VERIFIER, ALLOWED, lambda s: Ask({"current": PASSWORD, "new": f"ten-blue-kites-{unique()}"}), spends=True
     ),
     "GET /api/admin/staff": StaffRoute(
-        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(query={"q": "clerk"}, shows=s.clerk["id"])
+        MANAGE_STAFF, FILTERED, lambda s: Ask(query={"q": "clerk"}, shows=s.clerk["id"])
     ),
     "POST /api/admin/staff": StaffRoute(
-        SUPER_ADMIN,
-        FORBIDDEN,
+        MANAGE_STAFF,
+        NOT_FOUND,
         lambda s: Ask({"username": unique(), "name": "Lin Yue", "role": VERIFIER, "halls": [s.hall["id"]]}),
     ),
-    "GET /api/admin/staff/{staff_id}": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask(shows=s.clerk["id"])),
-    "PATCH /api/admin/staff/{staff_id}": StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"name": unique()})),
+    "GET /api/admin/staff/{staff_id}": StaffRoute(MANAGE_STAFF, NOT_FOUND, lambda s: Ask(shows=s.clerk["id"])),
+    "PATCH /api/admin/staff/{staff_id}": StaffRoute(MANAGE_STAFF, NOT_FOUND, lambda s: Ask({"name": unique()})),
     "GET /api/admin/audit": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"object_id": s.hall["id"]}, shows=s.hall["id"])
     ),

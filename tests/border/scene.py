@@ -17,6 +17,7 @@ from libs.common.ids import new_id
 from libs.contracts.principals import (
     STAFF_TOKEN_LIFETIME,
     USER_TOKEN_LIFETIME,
+    Right,
     Role,
     Staff,
     issue_staff_token,
@@ -42,6 +43,8 @@ class Caller(StrEnum):
     VERIFIER = "verifier"
     FOREIGN_ADMIN = "hall admin of another hall"
     HALL_ADMIN = "hall admin"
+    MANAGER = "verifier who manages staff"
+    FOREIGN_MANAGER = "verifier of another hall who manages staff"
     SUPER_ADMIN = "super admin"
     DISABLED_STAFF = "disabled staff"
     EXPIRED_STAFF = "expired staff"
@@ -85,12 +88,14 @@ class Scene:
         self.user_id = self._user_id(self.user)
         self.another_user = world.user("another")
         self.join = self.a_join()
-        self.clerk = an_account(world, "clerk", halls=[self.hall["id"]])
+        self.clerk = an_account(world, "clerk", role=Role.VERIFIER, halls=[self.hall["id"]])
         self._roles = {
-            Caller.SUPER_ADMIN: (Role.SUPER_ADMIN, []),
-            Caller.HALL_ADMIN: (Role.HALL_ADMIN, [self.hall["id"]]),
-            Caller.FOREIGN_ADMIN: (Role.HALL_ADMIN, [self.other_hall["id"]]),
-            Caller.VERIFIER: (Role.VERIFIER, [self.hall["id"]]),
+            Caller.SUPER_ADMIN: (Role.SUPER_ADMIN, [], []),
+            Caller.HALL_ADMIN: (Role.HALL_ADMIN, [self.hall["id"]], []),
+            Caller.FOREIGN_ADMIN: (Role.HALL_ADMIN, [self.other_hall["id"]], []),
+            Caller.MANAGER: (Role.VERIFIER, [self.hall["id"]], [Right.MANAGE_STAFF]),
+            Caller.FOREIGN_MANAGER: (Role.VERIFIER, [self.other_hall["id"]], [Right.MANAGE_STAFF]),
+            Caller.VERIFIER: (Role.VERIFIER, [self.hall["id"]], []),
         }
         self._cast = {caller: self._staff_of(caller) for caller in self._roles} | {
             Caller.ANONYMOUS: {"Accept-Language": "en"},
@@ -246,8 +251,8 @@ class Scene:
         return self._staff_of(caller) if caller in self._roles else self.headers(caller)
 
     def _staff_of(self, caller: Caller) -> Headers:
-        role, halls = self._roles[caller]
-        account = an_account(self.world, unique(), role=role, halls=halls)
+        role, halls, rights = self._roles[caller]
+        account = an_account(self.world, unique(), role=role, halls=halls, rights=rights)
         headers: Headers = signed_in(self.world, account["username"])["headers"]
         return headers
 
@@ -262,7 +267,7 @@ class Scene:
     def _expired_staff(self) -> Headers:
         staff = Staff(id=new_id(), name="boss", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
         keys = self.world.runtimes["admin"].staff_keys
-        return bearer(issue_staff_token(keys, staff, version=1, now=utcnow() - STAFF_TOKEN_LIFETIME))
+        return bearer(issue_staff_token(keys, staff, now=utcnow() - STAFF_TOKEN_LIFETIME))
 
     def _expired_user(self) -> Headers:
         keys = self.world.runtimes["booking"].user_keys

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from deploy.registry import SERVICES
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from tests.border.routes import PUBLIC, STAFF, USERS, StaffRoute, Stranger, UserRoute
 from tests.border.scene import Caller, Scene
 from tests.world import World
@@ -17,6 +17,7 @@ NEEDS_SIGN_IN = (401, "unauthenticated")
 NOT_BELIEVED = (401, "token_invalid")
 EXPIRED = (401, "token_expired")
 ROLE_FORBIDS = (403, "role_forbids")
+RIGHT_MISSING = (403, "right_missing")
 RANKS = [Role.VERIFIER, Role.HALL_ADMIN, Role.SUPER_ADMIN]
 OF_STRANGER: dict[Stranger, Any] = {
     Stranger.NOT_FOUND: 404,
@@ -30,15 +31,23 @@ OF_STRANGER: dict[Stranger, Any] = {
 def staff_verdict(route: StaffRoute, caller: Caller) -> Any:
     """Return what this caller is to get from a staff route."""
 
-    def ranked(role: Role) -> Any:
+    def ranked(role: Role, *rights: Right) -> Any:
+        if isinstance(route.least, Right):
+            return SUCCESS if route.least in rights or role == Role.SUPER_ADMIN else RIGHT_MISSING
         return SUCCESS if RANKS.index(role) >= RANKS.index(route.least) else ROLE_FORBIDS
+
+    def stranger(role: Role, *rights: Right) -> Any:
+        in_their_hall = ranked(role, *rights)
+        return OF_STRANGER[route.stranger] if in_their_hall == SUCCESS else in_their_hall
 
     return {
         Caller.ANONYMOUS: NEEDS_SIGN_IN,
         Caller.USER: NOT_BELIEVED,
         Caller.VERIFIER: ranked(Role.VERIFIER),
-        Caller.FOREIGN_ADMIN: OF_STRANGER[route.stranger],
+        Caller.FOREIGN_ADMIN: stranger(Role.HALL_ADMIN),
         Caller.HALL_ADMIN: ranked(Role.HALL_ADMIN),
+        Caller.MANAGER: ranked(Role.VERIFIER, Right.MANAGE_STAFF),
+        Caller.FOREIGN_MANAGER: stranger(Role.VERIFIER, Right.MANAGE_STAFF),
         Caller.SUPER_ADMIN: SUCCESS,
         Caller.DISABLED_STAFF: NOT_BELIEVED,
         Caller.EXPIRED_STAFF: EXPIRED,
@@ -62,10 +71,13 @@ STAFF_CALLERS = [
     Caller.VERIFIER,
     Caller.FOREIGN_ADMIN,
     Caller.HALL_ADMIN,
+    Caller.MANAGER,
+    Caller.FOREIGN_MANAGER,
     Caller.SUPER_ADMIN,
     Caller.DISABLED_STAFF,
     Caller.EXPIRED_STAFF,
 ]
+STRANGERS = (Caller.FOREIGN_ADMIN, Caller.FOREIGN_MANAGER)
 USER_CALLERS = [Caller.ANONYMOUS, Caller.USER, Caller.ANOTHER_USER, Caller.SUPER_ADMIN, Caller.EXPIRED_USER]
 
 
@@ -100,7 +112,7 @@ def test_a_staff_route_lets_in_who_may_and_nobody_else(scene: Scene, route: str,
     assert verdict_of(answer, wanted) == wanted, answer.text
     assert changed == (wanted == SUCCESS and not route.startswith("GET "))
     if wanted == SUCCESS:
-        assert (ask.shows in answer.text) == (caller != Caller.FOREIGN_ADMIN or entry.stranger == Stranger.ALLOWED)
+        assert (ask.shows in answer.text) == (caller not in STRANGERS or entry.stranger == Stranger.ALLOWED)
 
 
 @pytest.mark.parametrize("caller", USER_CALLERS)

@@ -1,5 +1,7 @@
 """What notify hears."""
 
+from dataclasses import replace
+
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts import booking
@@ -20,8 +22,8 @@ def test_notify_hears_every_event_about_joins_the_slots_and_staff_signed_out() -
 def test_staff_signed_out_can_do_nothing_any_more(world: World) -> None:
     staff = Staff(id=new_id(), name="boss", role=Role.SUPER_ADMIN, halls=None, session_id=new_id())
     keys = world.runtimes["admin"].staff_keys
-    old = bearer(issue_staff_token(keys, staff, version=1, now=utcnow()))
-    new = bearer(issue_staff_token(keys, staff, version=2, now=utcnow()))
+    old = bearer(issue_staff_token(keys, staff, now=utcnow()))
+    new = bearer(issue_staff_token(keys, replace(staff, version=2), now=utcnow()))
     before = world.client.get("/api/notify/staff/stats", headers=old)
 
     deliver(world, message(StaffSignedOut(version=2, staff_id=staff.id)))
