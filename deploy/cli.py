@@ -139,9 +139,9 @@ def _migrate(chosen: argparse.Namespace) -> int:
     password = prepare(password_file=chosen.password_file)
     print("The database is ready: logins, schemas and migrations are up to date.")
     if password is not None:
-        print(
-            f"The first account is `admin` with the password {password}\nIt is shown this once: change it after signing in."
-        )
+        file = chosen.password_file
+        then = "It has to be changed at the first sign-in." if file is None else f"{file} keeps it."
+        print(f"The first account is `admin` with the password {password}\nIt is shown this once. {then}")
     return 0
 
 

@@ -25,7 +25,8 @@ _LOCK = 0x48414C50  # another than that of a single migration, which is taken wi
 def prepare(*, password_file: Path | None = None) -> str | None:
     """Make the database ready; return the password of the first admin where this made that account.
 
-    The password is in `password_file` before the account is committed, so that no crash can lose it.
+    The password is in `password_file` before the account is committed, so that no crash can lose it. Where
+    no file keeps it for its owner alone, it goes to a log, and has to be changed.
     """
     superuser = _url("HALLPASS_SUPERUSER_DATABASE_URL")
     urls = {name: _url(f"HALLPASS_{name.upper()}_DATABASE_URL") for name in SERVICE_NAMES}
@@ -41,7 +42,7 @@ def prepare(*, password_file: Path | None = None) -> str | None:
 def _first_admin(url: str, password_file: Path | None) -> str | None:
     db = Database(url, name="first-admin", pool_size=1)
     with db.transaction() as session:
-        password = first_admin.ensure(session, utcnow())
+        password = first_admin.ensure(session, utcnow(), must_change=password_file is None)
         if password is not None and password_file is not None:
             _write_privately(password_file, password)
     db.close()

@@ -44,6 +44,12 @@ RIGHTS_OF_ROLE: dict[Role, frozenset[Right]] = {
 }
 
 
+class Duty(StrEnum):
+    """What an account has to do before it may do anything else."""
+
+    CHANGE_PASSWORD = "change_password"  # noqa: S105  # no password
+
+
 class RoleForbids(Forbidden):
     code = "role_forbids"
     texts = Texts(en="Your role ({role}) may not do this.", zh="您的角色无权进行此操作")
@@ -54,6 +60,11 @@ class RightMissing(Forbidden):
 
     code = "right_missing"
     texts = Texts(en="Your account lacks the right for this ({right}).", zh="您的账号没有此项权限")
+
+
+class PasswordChangeRequired(Forbidden):
+    code = "password_change_required"
+    texts = Texts(en="Change your password first.", zh="请先修改密码")
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Staff:
     """A signed-in member of staff. `halls` are the halls the account is for; None means all of them.
 
     `rights` are those given to the account beside what its role brings: ask `may`. Tokens below a `version` can be voided.
+    Who `owes` something may do that, sign out, and nothing else.
     `unmasked` is said by a token alone that admin makes for one export, asked for with a reason and a fresh password:
     it may read sensitive values in clear. No token that a person holds says it.
     """
@@ -79,6 +91,7 @@ class Staff:
     session_id: str
     rights: frozenset[Right] = frozenset()
     version: int = 1
+    owes: Duty | None = None
     unmasked: bool = False
 
     def sees(self, hall_id: Any) -> ColumnElement[bool]:
@@ -125,6 +138,7 @@ def issue_staff_token(keys: TokenKeys, staff: Staff, *, now: datetime) -> str:
         "rights": sorted(staff.rights),
         "sid": staff.session_id,
         "ver": staff.version,
+        "owes": staff.owes,
     } | ({"unmasked": True} if staff.unmasked else {})
     return keys.sign(claims, now=now, lifetime=STAFF_TOKEN_LIFETIME)
 
@@ -161,12 +175,22 @@ def _current_staff(runtime: RuntimeDep, credentials: StaffCredentials, now: Now)
         # A token of the release before names none; one of the release after may name some that are not known here yet.
         rights=frozenset(right for right in Right if right in claims.get("rights", ())),
         version=claims["ver"],
+        owes=Duty(claims["owes"]) if claims.get("owes") else None,
         unmasked=claims.get("unmasked", False),
     )
 
 
 CurrentUser = Annotated[User, Depends(_current_user)]
-AnyStaff = Annotated[Staff, Depends(_current_staff)]
+SignedInStaff = Annotated[Staff, Depends(_current_staff)]
+
+
+def _owing_nothing(staff: SignedInStaff) -> Staff:
+    if staff.owes is not None:
+        raise PasswordChangeRequired
+    return staff
+
+
+AnyStaff = Annotated[Staff, Depends(_owing_nothing)]
 
 
 def _at_least(*roles: Role) -> Callable[..., Staff]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from libs.contracts.principals import Right, Role, Staff
+from libs.contracts.principals import Duty, Right, Role, Staff
 from services.admin.models import StaffAccount, StaffHall, StaffSession
 
 
@@ -58,4 +58,5 @@ def principal(session: Session, account: StaffAccount, *, session_id: str) -> St
         session_id=session_id,
         rights=frozenset(Right(right) for right in account.rights),
         version=account.token_version,
+        owes=Duty.CHANGE_PASSWORD if account.must_change_password else None,
     )

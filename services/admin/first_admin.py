@@ -15,10 +15,11 @@ from services.admin.models import StaffAccount
 USERNAME = "admin"
 
 
-def ensure(session: Session, now: datetime) -> str | None:
+def ensure(session: Session, now: datetime, *, must_change: bool) -> str | None:
     """Make the super admin `admin` where there is no staff at all, and return its password; else return None.
 
-    Of several that do so at once, one gets the password: the others wait for its commit at the unique name.
+    It has to be changed where others may read it, in a log, say. Of several that do so at once, one gets the password:
+    the others wait for its commit at the unique name.
     """
     if session.scalar(select(StaffAccount.id).limit(1)) is not None:
         return None
@@ -31,7 +32,7 @@ def ensure(session: Session, now: datetime) -> str | None:
             name="Administrator",
             password_hash=passwords.hashed(password),
             role=Role.SUPER_ADMIN,
-            must_change_password=True,
+            must_change_password=must_change,
             created_at=now,
         )
         .on_conflict_do_nothing(index_elements=["username"])

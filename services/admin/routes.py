@@ -7,7 +7,15 @@ from sqlalchemy.orm import Session
 
 from libs.common.errors import HallpassError
 from libs.common.web import Now, RuntimeDep, Tx, client_address
-from libs.contracts.principals import STAFF_TOKEN_LIFETIME, AnyStaff, Right, Role, Staff, issue_staff_token
+from libs.contracts.principals import (
+    STAFF_TOKEN_LIFETIME,
+    AnyStaff,
+    Right,
+    Role,
+    SignedInStaff,
+    Staff,
+    issue_staff_token,
+)
 from services.admin import accounts, lockouts, passwords, sessions, staff
 from services.admin.models import StaffAccount
 from services.admin.schemas import Me, PasswordChange, Refresh, SignedIn, SignIn, TokenOut
@@ -59,13 +67,13 @@ def refresh(body: Refresh, caller: CallerDep, session: Tx, now: Now, runtime: Ru
 
 
 @router.delete("/sessions/current", status_code=204)
-def sign_out(me: AnyStaff, session: Tx, now: Now) -> None:
+def sign_out(me: SignedInStaff, session: Tx, now: Now) -> None:
     """Sign out on this device. The token itself runs out within 15 minutes; to void it at once, sign out everywhere."""
     sessions.sign_out(session, me, now=now)
 
 
 @router.post("/sessions/sign-out-everywhere", status_code=204)
-def sign_out_everywhere(me: AnyStaff, session: Tx, now: Now) -> None:
+def sign_out_everywhere(me: SignedInStaff, session: Tx, now: Now) -> None:
     """End all sessions of this account and void its tokens in every service."""
     sessions.sign_out_everywhere(session, me, now=now)
 
@@ -79,9 +87,12 @@ def get_me(me: AnyStaff, session: Tx) -> Me:
 
 @router.post("/me/password", dependencies=[NotStored])
 def change_password(
-    body: PasswordChange, me: AnyStaff, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep
+    body: PasswordChange, me: SignedInStaff, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep
 ) -> TokenOut:
-    """Change one's own password. Ends the other sessions; this one goes on with the token in the answer."""
+    """Change one's own password. Ends the other sessions; this one goes on with the token in the answer.
+
+    Who got their password from somebody else (`must_change_password`) can do nothing but this and sign out.
+    """
     outcome = staff.change_password(session, me, current=body.current, new=body.new, address=caller.address, now=now)
     account = _settled(session, outcome)
     principal = accounts.principal(session, account, session_id=me.session_id)

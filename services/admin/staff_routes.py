@@ -48,7 +48,9 @@ def list_staff(
 def create_staff(
     body: StaffCreate, actor: StaffManager, session: Tx, now: Now, response: Response
 ) -> StaffWithPassword:
-    """Make an account, with no higher role and no other halls and rights than one's own. It is told to change the password, given or random, at its first sign-in."""
+    """Make an account, with no higher role and no other halls and rights than one's own. It has to
+    change the password, given or random, at its first sign-in.
+    """
     password = body.password if body.password is not None else passwords.readable()
     account = staff.create(
         session,

@@ -5,9 +5,11 @@ from typing import Any
 
 import httpx2
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
+from services.admin.models import StaffAccount
 from tests.world import World, bearer
 
 PASSWORD = "nine-red-lanterns"
@@ -23,8 +25,12 @@ def an_account(
     rights: Iterable[Right] = (),
     name: str = "Lin Yue",
     password: str = PASSWORD,
+    must_change: bool = False,
 ) -> dict[str, Any]:
-    """Let a super admin make an account and return it; a hall admin or verifier without halls gets one."""
+    """Let a super admin make an account and return it; a hall admin or verifier without halls gets one.
+
+    The password counts as chosen by its owner, unless they are to find that they `must_change` it.
+    """
     if halls is None:
         halls = [] if role == Role.SUPER_ADMIN else [new_id()]
     body = {"username": username, "name": name, "role": role, "halls": halls, "password": password}
@@ -32,7 +38,12 @@ def an_account(
     answer = world.client.post("/api/admin/staff", json=body, headers=world.staff())
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
-    return made
+    if not must_change:
+        with world.runtimes["admin"].db.transaction() as session:
+            session.execute(
+                update(StaffAccount).where(StaffAccount.id == made["id"]).values(must_change_password=False)
+            )
+    return made | {"must_change_password": must_change}
 
 
 def sign_in(

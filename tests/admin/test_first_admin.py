@@ -9,9 +9,9 @@ from tests.admin.builders import an_account, sign_in, signed_in, trail
 from tests.world import World
 
 
-def ensure(world: World) -> str | None:
+def ensure(world: World, *, must_change: bool = False) -> str | None:
     with world.runtimes["admin"].db.transaction() as session:
-        return first_admin.ensure(session, utcnow())
+        return first_admin.ensure(session, utcnow(), must_change=must_change)
 
 
 def test_the_first_start_makes_a_super_admin_and_returns_the_password(world: World) -> None:
@@ -22,6 +22,15 @@ def test_the_first_start_makes_a_super_admin_and_returns_the_password(world: Wor
     assert me["staff"]["role"] == "super_admin"
     assert me["staff"]["halls"] is None
     assert world.client.get("/api/admin/staff", headers=me["headers"]).status_code == 200
+
+
+def test_a_password_that_others_may_have_read_has_to_be_changed(world: World) -> None:
+    password = ensure(world, must_change=True)
+
+    assert password is not None
+    me = signed_in(world, "admin", password)
+    assert me["staff"]["must_change_password"] is True
+    assert world.client.get("/api/admin/staff", headers=me["headers"]).status_code == 403
 
 
 def test_its_password_is_random_and_readable(world: World) -> None:

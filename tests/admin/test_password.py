@@ -3,9 +3,10 @@
 from typing import Any
 
 import httpx2
+import pytest
 
 from libs.contracts.principals import Role
-from tests.admin.builders import ELSEWHERE, PASSWORD, actions, an_account, refresh, sign_in, signed_in
+from tests.admin.builders import ELSEWHERE, PASSWORD, actions, an_account, change, refresh, sign_in, signed_in
 from tests.world import World, bearer
 
 NEW = "ten-green-lanterns"
@@ -32,6 +33,48 @@ def test_a_changed_password_is_the_only_one_that_signs_in(world: World) -> None:
     assert sign_in(world, password=PASSWORD).status_code == 401
     assert sign_in(world, password=NEW).status_code == 201
     assert "staff.password_changed" in actions(world)
+
+
+@pytest.mark.parametrize("path", ["/api/admin/me", "/api/catalog/staff/halls", "/api/booking/staff/joins", ELSEWHERE])
+def test_until_a_given_password_is_changed_nothing_else_is_allowed(world: World, path: str) -> None:
+    an_account(world, role=Role.SUPER_ADMIN, must_change=True)
+    me = signed_in(world)
+
+    english = world.client.get(path, headers=me["headers"])
+    chinese = world.client.get(path, headers=me["headers"] | {"Accept-Language": "zh"})
+    changed = bearer(change_password(world, me).json()["token"])
+    refreshed = bearer(refresh(world, me["refresh_token"]).json()["token"])
+
+    assert (english.status_code, english.json()["code"]) == (403, "password_change_required")
+    assert english.json()["detail"] == "Change your password first."
+    assert chinese.json()["detail"] == "请先修改密码"
+    assert world.client.get(path, headers=changed).status_code == 200
+    assert world.client.get(path, headers=refreshed).status_code == 200
+
+
+def test_a_refresh_does_not_lead_past_the_change(world: World) -> None:
+    an_account(world, must_change=True)
+
+    token = refresh(world, signed_in(world)["refresh_token"]).json()["token"]
+
+    assert world.client.get("/api/admin/me", headers=bearer(token)).json()["code"] == "password_change_required"
+
+
+def test_a_reset_password_has_to_be_changed(world: World) -> None:
+    account = an_account(world)
+
+    given = change(world, account, reset_password=True)["password"]
+
+    headers = signed_in(world, "lin", given)["headers"]
+    assert world.client.get("/api/admin/me", headers=headers).json()["code"] == "password_change_required"
+
+
+def test_who_does_not_change_the_password_can_sign_out(world: World) -> None:
+    an_account(world, must_change=True)
+    here, everywhere = signed_in(world)["headers"], signed_in(world)["headers"]
+
+    assert world.client.delete("/api/admin/sessions/current", headers=here).status_code == 204
+    assert world.client.post("/api/admin/sessions/sign-out-everywhere", headers=everywhere).status_code == 204
 
 
 def test_this_session_goes_on_and_the_others_end(world: World) -> None:

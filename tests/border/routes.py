@@ -51,6 +51,7 @@ class StaffRoute:
     """`least`: the lowest role that may ask, or the right that it takes.
 
     `spends`: whether it uses up the caller's session or account. `own`: the request about something of the caller's.
+    `owing`: whether it is for those, too, who have to change their password first.
     """
 
     least: Role | Right
@@ -58,6 +59,7 @@ class StaffRoute:
     ask: Asking = plain
     spends: bool = False
     own: OwnAsking | None = None
+    owing: bool = False
 
     def asking(self, scene: Scene, who: Headers) -> Ask:
         return self.own(scene, who) if self.own is not None else self.ask(scene)
@@ -259,11 +261,15 @@ STAFF: dict[str, StaffRoute] = {
     "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     "GET /api/notify/staff/feed/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     # admin
-    "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True),
-    "POST /api/admin/sessions/sign-out-everywhere": StaffRoute(VERIFIER, ALLOWED, spends=True),
+    "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True, owing=True),
+    "POST /api/admin/sessions/sign-out-everywhere": StaffRoute(VERIFIER, ALLOWED, spends=True, owing=True),
     "GET /api/admin/me": StaffRoute(VERIFIER, ALLOWED),
     "POST /api/admin/me/password": StaffRoute(
-        VERIFIER, ALLOWED, lambda s: Ask({"current": PASSWORD, "new": f"ten-blue-kites-{unique()}"}), spends=True
+        VERIFIER,
+        ALLOWED,
+        lambda s: Ask({"current": PASSWORD, "new": f"ten-blue-kites-{unique()}"}),
+        spends=True,
+        owing=True,
     ),
     "GET /api/admin/staff": StaffRoute(
         MANAGE_STAFF, FILTERED, lambda s: Ask(query={"q": "clerk"}, shows=s.clerk["id"])

@@ -46,6 +46,7 @@ class Caller(StrEnum):
     MANAGER = "verifier who manages staff"
     FOREIGN_MANAGER = "verifier of another hall who manages staff"
     SUPER_ADMIN = "super admin"
+    NEW_SUPER_ADMIN = "super admin who has to change the password"
     DISABLED_STAFF = "disabled staff"
     EXPIRED_STAFF = "expired staff"
 
@@ -96,6 +97,7 @@ class Scene:
             Caller.MANAGER: (Role.VERIFIER, [self.hall["id"]], [Right.MANAGE_STAFF]),
             Caller.FOREIGN_MANAGER: (Role.VERIFIER, [self.other_hall["id"]], [Right.MANAGE_STAFF]),
             Caller.VERIFIER: (Role.VERIFIER, [self.hall["id"]], []),
+            Caller.NEW_SUPER_ADMIN: (Role.SUPER_ADMIN, [], []),
         }
         self._cast = {caller: self._staff_of(caller) for caller in self._roles} | {
             Caller.ANONYMOUS: {"Accept-Language": "en"},
@@ -252,7 +254,8 @@ class Scene:
 
     def _staff_of(self, caller: Caller) -> Headers:
         role, halls, rights = self._roles[caller]
-        account = an_account(self.world, unique(), role=role, halls=halls, rights=rights)
+        is_new = caller == Caller.NEW_SUPER_ADMIN
+        account = an_account(self.world, unique(), role=role, halls=halls, rights=rights, must_change=is_new)
         headers: Headers = signed_in(self.world, account["username"])["headers"]
         return headers
 

@@ -18,6 +18,7 @@ NOT_BELIEVED = (401, "token_invalid")
 EXPIRED = (401, "token_expired")
 ROLE_FORBIDS = (403, "role_forbids")
 RIGHT_MISSING = (403, "right_missing")
+CHANGE_PASSWORD_FIRST = (403, "password_change_required")
 RANKS = [Role.VERIFIER, Role.HALL_ADMIN, Role.SUPER_ADMIN]
 OF_STRANGER: dict[Stranger, Any] = {
     Stranger.NOT_FOUND: 404,
@@ -49,6 +50,7 @@ def staff_verdict(route: StaffRoute, caller: Caller) -> Any:
         Caller.MANAGER: ranked(Role.VERIFIER, Right.MANAGE_STAFF),
         Caller.FOREIGN_MANAGER: stranger(Role.VERIFIER, Right.MANAGE_STAFF),
         Caller.SUPER_ADMIN: SUCCESS,
+        Caller.NEW_SUPER_ADMIN: SUCCESS if route.owing else CHANGE_PASSWORD_FIRST,
         Caller.DISABLED_STAFF: NOT_BELIEVED,
         Caller.EXPIRED_STAFF: EXPIRED,
     }[caller]
@@ -74,6 +76,7 @@ STAFF_CALLERS = [
     Caller.MANAGER,
     Caller.FOREIGN_MANAGER,
     Caller.SUPER_ADMIN,
+    Caller.NEW_SUPER_ADMIN,
     Caller.DISABLED_STAFF,
     Caller.EXPIRED_STAFF,
 ]

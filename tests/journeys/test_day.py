@@ -8,7 +8,7 @@ from tests.world import World
 
 def test_a_day_plays_through_the_gateway(world: World) -> None:
     with world.runtimes["admin"].db.transaction() as session:
-        password = first_admin.ensure(session, utcnow())
+        password = first_admin.ensure(session, utcnow(), must_change=False)
     assert password is not None
     told: list[str] = []
 
