@@ -175,9 +175,9 @@ class Authority:
         return self.rank >= other.rank and self.rights >= other.rights
 
 
-def check_not_beyond(actor: Authority, *accounts: Authority) -> None:
-    """Raise where somebody would change an account that may more than they, or give what they do not have."""
-    if not all(actor.covers(account) for account in accounts):
+def check_not_beyond(actor: Authority, account: Authority) -> None:
+    """Raise where an account may, or would, more than who administers it."""
+    if not actor.covers(account):
         raise BeyondYours
 
 

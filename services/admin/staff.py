@@ -1,21 +1,21 @@
 """Staff accounts: made, changed, and their passwords."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select, true, update
+from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from libs.common.errors import HallpassError, NotFound, Stale
+from libs.common.errors import HallpassError, Stale
 from libs.common.ids import new_id
 from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
-from libs.contracts.principals import RIGHTS_OF_ROLE, Right, Role, Staff
-from services.admin import accounts, lockouts, passwords, policy, proofs, sessions
+from libs.contracts.principals import Right, Role, Staff
+from services.admin import accounts, lockouts, passwords, policy, proofs, reach, sessions
 from services.admin.errors import PasswordUnchanged, UsernameTaken
 from services.admin.models import StaffAccount, StaffHall
 
@@ -36,7 +36,7 @@ def matching(
     actor: Staff, *, q: str | None, role: Role | None, hall_id: str | None, disabled: bool | None
 ) -> Select[Any]:
     """Return the query for accounts that the actor sees, by part of a name, role, hall and whether they are disabled."""
-    query = select(StaffAccount).where(_seen_by(actor))
+    query = select(StaffAccount).where(reach.seen_by(actor))
     if q:
         query = query.where(
             or_(
@@ -51,27 +51,6 @@ def matching(
     if disabled is not None:
         query = query.where(StaffAccount.disabled_at.is_not(None) if disabled else StaffAccount.disabled_at.is_(None))
     return query
-
-
-def _seen_by(actor: Staff) -> ColumnElement[bool]:
-    """Return the condition for the accounts that are for the actor's halls and for no others."""
-    if actor.halls is None:
-        return true()
-    elsewhere = (
-        select(StaffHall.staff_id)
-        .where(StaffHall.staff_id == StaffAccount.id)
-        .where(StaffHall.hall_id.not_in(sorted(actor.halls)))
-    )
-    return and_(StaffAccount.role != Role.SUPER_ADMIN, ~elsewhere.exists())
-
-
-def one(session: Session, actor: Staff, staff_id: str) -> StaffAccount:
-    """Return an account that the actor sees, or raise NotFound."""
-    query = select(StaffAccount).where(StaffAccount.id == staff_id).where(_seen_by(actor))
-    account = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-    if account is None:
-        raise NotFound
-    return account
 
 
 def create(
@@ -90,7 +69,7 @@ def create(
     username = username.lower()
     accounts.locked_by_id(session, actor.id)
     sessions.check_valid(session, actor)
-    _check_not_beyond(actor, {"role": role, "halls": halls, "rights": rights})
+    reach.check_not_beyond(actor, role=role, halls=halls, rights=rights)
     policy.check_halls(halls, for_all=role == Role.SUPER_ADMIN)
     policy.check_password(password, username=username)
     made = session.execute(
@@ -117,7 +96,7 @@ def create(
         "rights": sorted(set(rights)),
     }
     audit.record(session, actor, "staff.created", object_type="staff", object_id=made, after=after)
-    return one(session, actor, made)
+    return reach.one(session, actor, made)
 
 
 def _put_halls(session: Session, staff_id: str, halls: Sequence[str]) -> None:
@@ -132,11 +111,9 @@ def change(
     """Change an account and return it, with the new password where one was asked for.
 
     Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer at
-    the `expected` version, and TokenInvalid where somebody has just taken from the actor what they may.
+    the `expected` version.
     """
-    one(session, actor, staff_id)
-    account, other_super_admins = _locked_beside_super_admins(session, actor, staff_id)
-    sessions.check_valid(session, actor)
+    account, other_super_admins = reach.locked(session, actor, staff_id)
     if expected is not None and account.version != expected:
         raise Stale
     before = _standing(session, account)
@@ -163,25 +140,7 @@ def change(
         sessions.end(session, staff_id, now=now)
     if password is not None or _differ(before, after):
         sessions.void_tokens(session, staff_id)
-    return one(session, actor, staff_id), password
-
-
-def _locked_beside_super_admins(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
-    """Lock account, actor and all enabled super admins, in one order; return it and how many others the last are.
-
-    Two who disable each other wait here for one another, and the second finds out what the first has done.
-    """
-    is_enabled_super_admin = and_(StaffAccount.role == Role.SUPER_ADMIN, StaffAccount.disabled_at.is_(None))
-    rows = session.scalars(
-        select(StaffAccount)
-        .where(or_(StaffAccount.id.in_([staff_id, actor.id]), is_enabled_super_admin))
-        .order_by(StaffAccount.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
-    [account] = [row for row in rows if row.id == staff_id]
-    others = [row for row in rows if row.role == Role.SUPER_ADMIN and row.disabled_at is None and row is not account]
-    return account, len(others)
+    return reach.one(session, actor, staff_id), password
 
 
 def _standing(session: Session, account: StaffAccount) -> dict[str, Any]:
@@ -223,27 +182,11 @@ def _check(
     resets: bool,
 ) -> None:
     policy.check_own_account(own=actor.id == account.id, changes_standing=resets or _differ(before, after))
-    _check_not_beyond(actor, before, after)
+    reach.check_not_beyond(actor, role=Role(after["role"]), halls=after["halls"], rights=after["rights"])
     policy.check_halls(after["halls"], for_all=after["role"] == Role.SUPER_ADMIN)
     policy.check_super_admin_remains(
         loses_one=_is_enabled_super_admin(before) and not _is_enabled_super_admin(after), others=other_super_admins
     )
-
-
-def _check_not_beyond(actor: Staff, *standings: dict[str, Any]) -> None:
-    """Raise NotFound at a hall, BeyondYours at a role or right, that an account has or is to get and the actor has not."""
-    for standing in standings:
-        for hall_id in standing["halls"]:
-            actor.require_hall(hall_id)
-    authorities = [_authority(Role(standing["role"]), standing["rights"]) for standing in standings]
-    policy.check_not_beyond(_authority(actor.role, actor.rights), *authorities)
-
-
-def _authority(role: Role, rights: Iterable[str]) -> policy.Authority:
-    return policy.Authority(rank=_LOW_TO_HIGH.index(role), rights=RIGHTS_OF_ROLE[role] | set(rights))
-
-
-_LOW_TO_HIGH = (Role.VERIFIER, Role.HALL_ADMIN, Role.SUPER_ADMIN)
 
 
 def _is_enabled_super_admin(standing: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.principals import HallStaff, Right, Role, StaffManager
-from services.admin import accounts, lockouts, passwords, staff, trail
+from services.admin import accounts, lockouts, passwords, reach, staff, trail
 from services.admin.models import AuditRecord, StaffAccount
 from services.admin.routes import NotStored
 from services.admin.schemas import AuditOut, StaffChange, StaffCreate, StaffOut, StaffWithPassword
@@ -70,7 +70,7 @@ def create_staff(
 @router.get("/staff/{staff_id}", tags=["staff"])
 def get_staff(staff_id: Id, me: StaffManager, session: Tx, now: Now, response: Response) -> StaffOut:
     """Show one account."""
-    account = staff.one(session, me, staff_id)
+    account = reach.one(session, me, staff_id)
     response.headers["ETag"] = _etag(account)
     return _shown(session, [account], now)[0]
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from libs.contracts.principals import Right, Role, Staff
-from services.admin import staff
+from services.admin import reach
 from services.admin.models import StaffAccount
 from tests.admin.builders import (
     ELSEWHERE,
@@ -436,14 +436,14 @@ def test_who_lost_a_right_a_moment_ago_uses_it_no_more(world: World, monkeypatch
     account = an_account(world, halls=[HALL])
     boss = world.staff()
     him = world.client.get("/api/admin/me", headers=manager).json()
-    lock = staff._locked_beside_super_admins
+    lock = reach.lock_beside_super_admins
 
     def after_the_boss(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
-        monkeypatch.setattr(staff, "_locked_beside_super_admins", lock)
+        monkeypatch.setattr(reach, "lock_beside_super_admins", lock)
         change(world, him, boss, rights=[])
         return lock(session, actor, staff_id)
 
-    monkeypatch.setattr(staff, "_locked_beside_super_admins", after_the_boss)
+    monkeypatch.setattr(reach, "lock_beside_super_admins", after_the_boss)
     answer = try_to_change(world, account, manager, disabled=True)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
@@ -521,7 +521,7 @@ def test_without_locks_the_same_race_leaves_no_super_admin(world: World, monkeyp
 def without_locks(monkeypatch: pytest.MonkeyPatch, *, at_once: int) -> None:
     """Let those who change accounts at once all look before any of them writes."""
     looked = threading.Barrier(at_once)
-    lock = staff._locked_beside_super_admins
+    lock = reach.lock_beside_super_admins
 
     def look(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
         found = lock(session, actor, staff_id)
@@ -529,7 +529,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch, *, at_once: int) -> None:
         looked.wait(10)
         return session.get_one(StaffAccount, staff_id), found[1]
 
-    monkeypatch.setattr(staff, "_locked_beside_super_admins", look)
+    monkeypatch.setattr(reach, "lock_beside_super_admins", look)
 
 
 def test_an_outdated_change_is_refused(world: World) -> None:
