@@ -1,12 +1,14 @@
-"""What staff do about themselves: sign in, stay signed in, sign out, change their password."""
+"""What staff do about themselves: sign in, stay signed in, sign out, look where they are, change their password."""
 
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
 
+from libs.common import pages
 from libs.common.errors import HallpassError
-from libs.common.web import Now, RuntimeDep, Tx, client_address
+from libs.common.pages import CursorText, Limit, Page
+from libs.common.web import Id, Now, RuntimeDep, Tx, client_address
 from libs.contracts.principals import (
     STAFF_TOKEN_LIFETIME,
     AnyStaff,
@@ -18,7 +20,7 @@ from libs.contracts.principals import (
 )
 from services.admin import accounts, lockouts, passwords, sessions, staff
 from services.admin.models import StaffAccount
-from services.admin.schemas import Me, PasswordChange, Refresh, SignedIn, SignIn, TokenOut
+from services.admin.schemas import Me, PasswordChange, Refresh, SessionOut, SignedIn, SignIn, TokenOut
 from services.admin.sessions import Caller
 
 T = TypeVar("T")
@@ -76,6 +78,41 @@ def sign_out(me: SignedInStaff, session: Tx, now: Now) -> None:
 def sign_out_everywhere(me: SignedInStaff, session: Tx, now: Now) -> None:
     """End all sessions of this account and void its tokens in every service."""
     sessions.sign_out_everywhere(session, me, now=now)
+
+
+@router.get("/sessions")
+def list_sessions(
+    me: AnyStaff, session: Tx, now: Now, limit: Limit = 20, cursor: CursorText = None
+) -> Page[SessionOut]:
+    """List one's own sessions that go on, newest first."""
+    return sessions_page(session, me, me.id, now, limit, cursor)
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+def end_session(session_id: Id, me: AnyStaff, session: Tx, now: Now) -> None:
+    """End a session of one's own at once, in every service. The others go on after their next refresh."""
+    sessions.end_one(session, me, me.id, session_id, now=now)
+
+
+def sessions_page(
+    session: Session, me: Staff, staff_id: str, now: Now, limit: int, cursor: str | None
+) -> Page[SessionOut]:
+    """Return a page of an account's sessions, as the caller sees them."""
+    query = sessions.live(staff_id, now=now)
+    found, next_cursor = pages.fetch(session, query, keys=sessions.NEWEST_FIRST, limit=limit, cursor=cursor)
+    items = [
+        SessionOut(
+            id=row.id,
+            created_at=row.created_at,
+            used_at=row.used_at,
+            expires_at=row.expires_at,
+            address=row.address,
+            user_agent=row.user_agent,
+            current=row.id == me.session_id,
+        )
+        for row in found
+    ]
+    return Page(items=items, next_cursor=next_cursor)
 
 
 @router.get("/me")

@@ -66,6 +66,21 @@ class SignedIn(TokenOut):
     refresh_token: str
 
 
+class SessionOut(BaseModel):
+    """One sign-in on one device. It was last heard of at `used_at`, from `address`; unless used again it ends by itself.
+
+    `current` is the caller's own.
+    """
+
+    id: str
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+    address: str
+    user_agent: str
+    current: bool
+
+
 class StaffCreate(Schema):
     username: Username
     name: Name

@@ -6,13 +6,15 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import outbox, sign_ins
-from libs.common.errors import HallpassError
+from libs.common.errors import HallpassError, NotFound
 from libs.common.ids import new_id, parse_id
+from libs.common.pages import Key
 from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
@@ -20,6 +22,8 @@ from libs.contracts.principals import Staff
 from services.admin import accounts, lockouts, policy
 from services.admin.errors import AccountDisabled, SessionEnded, SignInFailed
 from services.admin.models import StaffAccount, StaffSession
+
+NEWEST_FIRST = (Key(StaffSession.id, "id", descending=True),)
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,11 @@ def _note_failure(session: Session, account: StaffAccount, guess: lockouts.Guess
         _note(session, staff, "staff.locked_out", after={"address": caller.address, "locked_until": until})
 
 
-def _note(session: Session, staff: Staff, action: str, *, after: dict[str, object] | None = None) -> None:
-    audit.record(session, staff, action, object_type="staff", object_id=staff.id, after=after)
+def _note(
+    session: Session, staff: Staff, action: str, *, about: str | None = None, after: dict[str, object] | None = None
+) -> None:
+    """Record what somebody did to their own account, or to the one that it is `about`."""
+    audit.record(session, staff, action, object_type="staff", object_id=about or staff.id, after=after)
 
 
 def _open(session: Session, account: StaffAccount, *, caller: Caller, now: datetime) -> Opened:
@@ -152,21 +159,41 @@ def sign_out_everywhere(session: Session, staff: Staff, *, now: datetime) -> Non
     """End every session of the account and void all its tokens, in every service."""
     if accounts.locked_by_id(session, staff.id) is None:
         raise SessionEnded
-    end(session, staff.id, now=now)
-    void_tokens(session, staff.id)
-    _note(session, staff, "staff.signed_out_everywhere")
+    end_all(session, staff, staff.id, now=now)
+
+
+def live(staff_id: str, *, now: datetime) -> Select[Any]:
+    """Return the query for the account's sessions that go on."""
+    return (
+        select(StaffSession)
+        .where(StaffSession.staff_id == staff_id)
+        .where(StaffSession.ended_at.is_(None))
+        .where(StaffSession.expires_at > now)
+    )
+
+
+def end_one(session: Session, actor: Staff, staff_id: str, session_id: str, *, now: datetime) -> None:
+    """End a session of the account at once, or raise NotFound where no such session goes on.
+
+    All tokens of the account are void: its other sessions get new ones with their refresh tokens.
+    """
+    accounts.locked_by_id(session, staff_id)
+    if not end(session, staff_id, only=session_id, now=now):
+        raise NotFound
+    void_tokens(session, staff_id)
+    _note(session, actor, "staff.session_ended", about=staff_id, after={"session_id": session_id})
+
+
+def end_all(session: Session, actor: Staff, staff_id: str, *, now: datetime) -> None:
+    """End every session of the account and void all its tokens, in every service. The caller holds its lock."""
+    end(session, staff_id, now=now)
+    void_tokens(session, staff_id)
+    _note(session, actor, "staff.signed_out_everywhere", about=staff_id)
 
 
 def is_live(session: Session, staff: Staff, *, now: datetime) -> bool:
     """Whether the session behind a token still goes on."""
-    found = session.scalar(
-        select(StaffSession.id)
-        .where(StaffSession.id == staff.session_id)
-        .where(StaffSession.staff_id == staff.id)
-        .where(StaffSession.ended_at.is_(None))
-        .where(StaffSession.expires_at > now)
-    )
-    return found is not None
+    return session.scalar(live(staff.id, now=now).where(StaffSession.id == staff.session_id)) is not None
 
 
 def end(session: Session, staff_id: str, *, now: datetime, only: str | None = None, but: str | None = None) -> int:

@@ -11,10 +11,10 @@ from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.principals import HallStaff, Right, Role, StaffManager
-from services.admin import accounts, lockouts, passwords, reach, staff, trail
+from services.admin import accounts, lockouts, passwords, reach, sessions, staff, trail
 from services.admin.models import AuditRecord, StaffAccount
-from services.admin.routes import NotStored
-from services.admin.schemas import AuditOut, StaffChange, StaffCreate, StaffOut, StaffWithPassword
+from services.admin.routes import NotStored, sessions_page
+from services.admin.schemas import AuditOut, SessionOut, StaffChange, StaffCreate, StaffOut, StaffWithPassword
 
 router = APIRouter()
 
@@ -101,6 +101,29 @@ def change_staff(
     )
     account, password = staff.change(session, actor, staff_id, wish, expected=_version(if_match), now=now)
     return _with_password(session, account, password, now, response)
+
+
+@router.get("/staff/{staff_id}/sessions", tags=["staff"])
+def list_sessions_of(
+    staff_id: Id, me: StaffManager, session: Tx, now: Now, limit: Limit = 20, cursor: CursorText = None
+) -> Page[SessionOut]:
+    """List the sessions of an account that go on, newest first."""
+    reach.one(session, me, staff_id)
+    return sessions_page(session, me, staff_id, now, limit, cursor)
+
+
+@router.delete("/staff/{staff_id}/sessions/{session_id}", status_code=204, tags=["staff"])
+def end_session_of(staff_id: Id, session_id: Id, actor: StaffManager, session: Tx, now: Now) -> None:
+    """End a session of an account at once, in every service. Its others go on after their next refresh."""
+    reach.locked(session, actor, staff_id)
+    sessions.end_one(session, actor, staff_id, session_id, now=now)
+
+
+@router.post("/staff/{staff_id}/sign-out", status_code=204, tags=["staff"])
+def sign_somebody_out(staff_id: Id, actor: StaffManager, session: Tx, now: Now) -> None:
+    """End all sessions of an account and void its tokens in every service."""
+    reach.locked(session, actor, staff_id)
+    sessions.end_all(session, actor, staff_id, now=now)
 
 
 def _etag(account: StaffAccount) -> str:

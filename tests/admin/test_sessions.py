@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import httpx2
 import time_machine
@@ -11,9 +12,9 @@ from libs.common import outbox
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.sign_ins import EndedSignIn
-from libs.contracts.principals import Role
+from libs.contracts.principals import Right, Role
 from services.admin import staff
-from tests.admin.builders import ELSEWHERE, actions, an_account, change, refresh, sign_in, signed_in
+from tests.admin.builders import ELSEWHERE, actions, an_account, at, change, refresh, sign_in, signed_in, trail
 from tests.world import World, bearer, simultaneously
 
 NOBODYS = "0198f000-0000-7000-8000-000000000000"
@@ -240,3 +241,138 @@ def test_signing_in_and_being_disabled_at_once_leaves_nobody_signed_in(world: Wo
     assert disabled.status_code == 200
     assert {refresh(world, body["refresh_token"]).status_code for body in opened} <= {401}
     assert {world.client.get("/api/admin/me", headers=bearer(body["token"])).status_code for body in opened} <= {401}
+
+
+# --- seen and ended one by one ---
+
+
+def sessions_of(world: World, headers: dict[str, str], staff_id: str | None = None) -> list[dict[str, Any]]:
+    """List one's own sessions, or those of an account."""
+    path = "/api/admin/sessions" if staff_id is None else f"/api/admin/staff/{staff_id}/sessions"
+    answer = world.client.get(path, headers=headers)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def test_everybody_sees_where_they_are_signed_in(world: World) -> None:
+    an_account(world, "lin")
+    an_account(world, "wu")
+    signed_in(world, "wu")
+    desk = signed_in(world, "lin")
+    phone = sign_in(world, "lin", client=at(world, "203.0.113.9")).json()
+
+    found = sessions_of(world, desk["headers"])
+
+    assert [(one["address"], one["current"]) for one in found] == [("203.0.113.9", False), ("testclient", True)]
+    assert [one["current"] for one in sessions_of(world, bearer(phone["token"]))] == [True, False]
+    assert not {"token_hash", "seed"} & set(found[0])
+
+
+def test_a_session_that_is_over_is_not_listed(world: World) -> None:
+    an_account(world)
+    signed_out, forgotten = signed_in(world), signed_in(world)
+    world.client.delete("/api/admin/sessions/current", headers=signed_out["headers"])
+
+    with time_machine.travel(utcnow() + timedelta(days=8)):
+        mine = signed_in(world)
+        found = sessions_of(world, mine["headers"])
+
+    assert forgotten["staff"] == mine["staff"]
+    assert [one["current"] for one in found] == [True]
+
+
+def test_a_lost_phone_is_out_at_once_and_the_desk_goes_on(world: World) -> None:
+    an_account(world, role=Role.SUPER_ADMIN)
+    phone, desk = signed_in(world), signed_in(world)
+    [lost] = [one["id"] for one in sessions_of(world, desk["headers"]) if not one["current"]]
+
+    answer = world.client.delete(f"/api/admin/sessions/{lost}", headers=desk["headers"])
+
+    world.settle()
+    assert answer.status_code == 204
+    assert refresh(world, phone["refresh_token"]).status_code == 401
+    assert world.client.get("/api/admin/me", headers=phone["headers"]).status_code == 401
+    assert world.client.get(ELSEWHERE, headers=phone["headers"]).status_code == 401
+    again = bearer(refresh(world, desk["refresh_token"]).json()["token"])
+    assert world.client.get(ELSEWHERE, headers=again).status_code == 200
+    assert [one["current"] for one in sessions_of(world, again)] == [True]
+    assert "staff.session_ended" in actions(world)
+
+
+def test_nobody_ends_the_session_of_somebody_else_as_their_own(world: World) -> None:
+    an_account(world, "lin")
+    an_account(world, "wu")
+    mine, other = signed_in(world, "lin"), signed_in(world, "wu")
+    [theirs] = sessions_of(world, other["headers"])
+
+    answers = [
+        world.client.delete(f"/api/admin/sessions/{session_id}", headers=mine["headers"])
+        for session_id in (theirs["id"], NOBODYS, "x")
+    ]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert refresh(world, other["refresh_token"]).status_code == 200
+    assert world.client.get("/api/admin/me", headers=mine["headers"]).status_code == 200
+
+
+def test_who_manages_staff_ends_one_session_of_an_account(world: World) -> None:
+    account = an_account(world)
+    phone, desk = signed_in(world), signed_in(world)
+    boss = world.staff()
+    newest, oldest = sessions_of(world, boss, account["id"])
+
+    answer = world.client.delete(f"/api/admin/staff/{account['id']}/sessions/{oldest['id']}", headers=boss)
+    again = world.client.delete(f"/api/admin/staff/{account['id']}/sessions/{oldest['id']}", headers=boss)
+
+    assert (answer.status_code, again.status_code) == (204, 404)
+    assert [one["id"] for one in sessions_of(world, boss, account["id"])] == [newest["id"]]
+    assert refresh(world, phone["refresh_token"]).status_code == 401
+    assert world.client.get("/api/admin/me", headers=phone["headers"]).status_code == 401
+    assert refresh(world, desk["refresh_token"]).status_code == 200
+
+
+def test_who_manages_staff_signs_an_account_out_everywhere(world: World) -> None:
+    account = an_account(world, role=Role.SUPER_ADMIN)
+    mine = signed_in(world)
+
+    answer = world.client.post(f"/api/admin/staff/{account['id']}/sign-out", headers=world.staff(name="The Boss"))
+
+    world.settle()
+    record = trail(world, action="staff.signed_out_everywhere")[0]
+    assert answer.status_code == 204
+    assert refresh(world, mine["refresh_token"]).status_code == 401
+    assert world.client.get(ELSEWHERE, headers=mine["headers"]).status_code == 401
+    assert (record["actor_name"], record["object_id"]) == ("The Boss", account["id"])
+
+
+def test_nobody_ends_sessions_of_an_account_that_may_more_than_they(world: World) -> None:
+    hall = new_id()
+    account = an_account(world, halls=[hall], rights=[Right.EXPORT_UNMASKED])
+    mine = signed_in(world)
+    manager = world.staff(Role.HALL_ADMIN, [hall], rights=[Right.MANAGE_STAFF])
+    [session] = sessions_of(world, manager, account["id"])
+
+    answers = [
+        world.client.delete(f"/api/admin/staff/{account['id']}/sessions/{session['id']}", headers=manager),
+        world.client.post(f"/api/admin/staff/{account['id']}/sign-out", headers=manager),
+    ]
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(403, "beyond_yours")}
+    assert refresh(world, mine["refresh_token"]).status_code == 200
+
+
+def test_a_session_ended_while_it_refreshes_stays_ended(world: World) -> None:
+    account = an_account(world)
+    mine = signed_in(world)
+    boss = world.staff()
+    [session] = sessions_of(world, boss, account["id"])
+
+    with world.serve() as address, httpx2.Client(base_url=address) as client:
+        end = partial(client.delete, f"/api/admin/staff/{account['id']}/sessions/{session['id']}", headers=boss)
+        *refreshed, ended = simultaneously([*[partial(refresh, world, mine["refresh_token"], client=client)] * 6, end])
+
+    tokens = [answer.json() for answer in refreshed if answer.status_code == 200]
+    assert ended.status_code == 204
+    assert {refresh(world, one["refresh_token"]).status_code for one in tokens} <= {401}
+    assert {world.client.get("/api/admin/me", headers=bearer(one["token"])).status_code for one in tokens} <= {401}

@@ -263,6 +263,12 @@ STAFF: dict[str, StaffRoute] = {
     # admin
     "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True, owing=True),
     "POST /api/admin/sessions/sign-out-everywhere": StaffRoute(VERIFIER, ALLOWED, spends=True, owing=True),
+    "GET /api/admin/sessions": StaffRoute(
+        VERIFIER, ALLOWED, lambda s: Ask(query={"limit": 100}, shows='"current":true')
+    ),
+    "DELETE /api/admin/sessions/{session_id}": StaffRoute(
+        VERIFIER, ALLOWED, spends=True, own=lambda s, who: Ask(path={"session_id": s.a_session(who)})
+    ),
     "GET /api/admin/me": StaffRoute(VERIFIER, ALLOWED),
     "POST /api/admin/me/password": StaffRoute(
         VERIFIER,
@@ -281,6 +287,13 @@ STAFF: dict[str, StaffRoute] = {
     ),
     "GET /api/admin/staff/{staff_id}": StaffRoute(MANAGE_STAFF, NOT_FOUND, lambda s: Ask(shows=s.clerk["id"])),
     "PATCH /api/admin/staff/{staff_id}": StaffRoute(MANAGE_STAFF, NOT_FOUND, lambda s: Ask({"name": unique()})),
+    "GET /api/admin/staff/{staff_id}/sessions": StaffRoute(
+        MANAGE_STAFF, NOT_FOUND, lambda s: Ask(shows=s.a_session_of_the_clerk())
+    ),
+    "DELETE /api/admin/staff/{staff_id}/sessions/{session_id}": StaffRoute(
+        MANAGE_STAFF, NOT_FOUND, lambda s: Ask(path={"session_id": s.a_session_of_the_clerk()})
+    ),
+    "POST /api/admin/staff/{staff_id}/sign-out": StaffRoute(MANAGE_STAFF, NOT_FOUND),
     "GET /api/admin/audit": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"object_id": s.hall["id"]}, shows=s.hall["id"])
     ),

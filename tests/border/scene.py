@@ -215,6 +215,16 @@ class Scene:
         url = urlsplit(link(self.world, who, self.a_finished_export(who)))
         return Ask(path={"export_id": url.path.split("/")[-2]}, query=dict(parse_qsl(url.query)))
 
+    def a_session(self, who: Headers) -> str:
+        """Return the id of the session that these headers are of; of anybody's, where they may not list their own."""
+        answer = self.world.client.get("/api/admin/sessions", headers=who)
+        found: str = answer.json()["items"][0]["id"] if answer.is_success else self.a_session_of_the_clerk()
+        return found
+
+    def a_session_of_the_clerk(self) -> str:
+        headers = signed_in(self.world, self.clerk["username"])["headers"]
+        return self.a_session(headers)
+
     def a_refresh_token(self) -> str:
         token: str = signed_in(self.world, self.an_account())["refresh_token"]
         return token

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.registry import SERVICES
 from libs.common.ids import new_id
+from tests.admin.builders import signed_in
 from tests.border.routes import STAFF, USERS
 from tests.border.scene import PERIOD, Caller, Scene
 from tests.catalog.builders import a_day, an_item
@@ -45,6 +46,8 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/notify/staff/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/notify/staff/feed/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/admin/staff": [{}],
+    "GET /api/admin/staff/{staff_id}/sessions": [{}],
+    "GET /api/admin/sessions": [{}],
     "GET /api/admin/audit": [{}],
     "GET /api/admin/exports": [{}],
 }
@@ -75,8 +78,11 @@ def scene(shared_world: World) -> Scene:
     scene.a_special_day()
     scene.a_closure()
     scene.an_announcement()
+    chief = scene.headers(Caller.SUPER_ADMIN)
     for _ in range(2):
-        scene.an_export(scene.headers(Caller.SUPER_ADMIN))
+        scene.an_export(chief)
+        signed_in(shared_world, shared_world.client.get("/api/admin/me", headers=chief).json()["username"])
+        signed_in(shared_world, scene.clerk["username"])
     shared_world.settle()
     return scene
 
