@@ -221,6 +221,7 @@ class Supervisor:
             "USER_TOKEN_KEYS": json.dumps(keys.user_token_keys),
             "DATA_KEYS": json.dumps(keys.data_keys),
             "HASH_KEY": keys.hash_key,
+            "ADMIN_DATA_KEYS": json.dumps(keys.admin_data_keys),
             "DEV_SIGN_IN": "true",
             "DATABASE_POOL_SIZE": "10",
             "BOOKING_URL": self._place.address,

@@ -12,11 +12,12 @@ FILE = "keys.json"
 
 @dataclass(frozen=True)
 class Keys:
-    """Token keys as private JWKs, keys for personal data, and the services' passwords to PostgreSQL."""
+    """Token keys as private JWKs, keys for personal data and for second factors, the services' passwords to PostgreSQL."""
 
     staff_token_keys: list[dict[str, Any]]
     user_token_keys: list[dict[str, Any]]
     data_keys: list[dict[str, Any]]
+    admin_data_keys: list[dict[str, Any]]
     hash_key: str
     database_passwords: dict[str, str]
 
@@ -29,6 +30,7 @@ class Keys:
             staff_token_keys=[new_signing_key("staff-1")],
             user_token_keys=[new_shared_key("user-1")],
             data_keys=[{"kid": "data-1", "k": random_key()}],
+            admin_data_keys=[{"kid": "admin-1", "k": random_key()}],
             hash_key=random_key(),
             database_passwords={name: random_key(24) for name in SERVICE_NAMES},
         )
@@ -40,8 +42,17 @@ class Keys:
         if not path.exists():
             if with_data:
                 raise Refusal(f"{path} is missing, and the data beside it can't be read without it: put it back.")
-            folder.write(FILE, json.dumps(asdict(cls.fresh()), indent=1) + "\n")
+            cls.fresh()._write(folder)
         try:
-            return cls(**json.loads(path.read_text()))
+            found = json.loads(path.read_text())
+            if "admin_data_keys" in found:
+                return cls(**found)
+            # Made by a release that had no second factors.
+            keys = cls(**found, admin_data_keys=cls.fresh().admin_data_keys)
         except (OSError, ValueError, TypeError) as error:
             raise Refusal(f"{path} can't be read ({type(error).__name__}): put the right one back.") from None
+        keys._write(folder)
+        return keys
+
+    def _write(self, folder: PrivateFolder) -> None:
+        folder.write(FILE, json.dumps(asdict(self), indent=1) + "\n")

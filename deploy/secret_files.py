@@ -71,7 +71,10 @@ def files(secrets: Secrets, addresses: Addresses) -> dict[str, Variables]:
     }
     all_databases = {name: url for each in databases.values() for name, url in each.items()}
     verify = {"HALLPASS_STAFF_TOKEN_KEYS": _json([public_part(key) for key in keys.staff_token_keys])}
-    sign = {"HALLPASS_ADMIN_STAFF_TOKEN_KEYS": _json(keys.staff_token_keys)}
+    sign = {
+        "HALLPASS_ADMIN_STAFF_TOKEN_KEYS": _json(keys.staff_token_keys),
+        "HALLPASS_ADMIN_DATA_KEYS": _json(keys.admin_data_keys),
+    }
     users = {"HALLPASS_USER_TOKEN_KEYS": _json(keys.user_token_keys)}
     personal = {
         "HALLPASS_BOOKING_DATA_KEYS": _json(keys.data_keys),
@@ -116,6 +119,7 @@ def _keys(found: Variables, fresh: Keys) -> Keys:
         staff_token_keys=_parsed(found, "HALLPASS_ADMIN_STAFF_TOKEN_KEYS") or fresh.staff_token_keys,
         user_token_keys=_parsed(found, "HALLPASS_USER_TOKEN_KEYS") or fresh.user_token_keys,
         data_keys=_parsed(found, "HALLPASS_BOOKING_DATA_KEYS") or fresh.data_keys,
+        admin_data_keys=_parsed(found, "HALLPASS_ADMIN_DATA_KEYS") or fresh.admin_data_keys,
         hash_key=found.get("HALLPASS_BOOKING_HASH_KEY") or fresh.hash_key,
         database_passwords={name: word or fresh.database_passwords[name] for name, word in passwords.items()},
     )

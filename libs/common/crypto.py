@@ -1,4 +1,4 @@
-"""Encryption of personal data at rest, and the keyed hash by which it can be found."""
+"""Encryption of what is kept secret at rest, and the keyed hash by which it can be found."""
 
 import base64
 import hashlib
@@ -18,10 +18,10 @@ class Sealer:
     """AES-256-GCM under rotating keys. The first key seals; any of them opens.
 
     A sealed value is key id (1 byte length + text), 12 bytes nonce, ciphertext with tag. `about` binds a value to
-    its place: what was sealed for one row does not open in another.
+    its place: what was sealed for one row does not open in another. Who has to find what is sealed gives a `hash_key`.
     """
 
-    def __init__(self, keys: list[dict[str, Any]], *, hash_key: str) -> None:
+    def __init__(self, keys: list[dict[str, Any]], *, hash_key: str = "") -> None:
         self._keys = {key["kid"]: AESGCM(_decode(key["k"])) for key in keys}
         self._first: str = keys[0]["kid"]
         self._hash_key = _decode(hash_key)
@@ -51,6 +51,8 @@ class Sealer:
 
     def digest(self, text: str, *, about: str) -> bytes:
         """Return a keyed hash (HMAC-SHA-256) that equals for equal text and tells nothing without the key."""
+        if not self._hash_key:
+            raise SealError("no key to hash with")
         return hmac.digest(self._hash_key, f"{about}\x00{text}".encode(), hashlib.sha256)
 
 

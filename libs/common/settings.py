@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from libs.common import failpoints
+from libs.common.crypto import Sealer
 
 SHORTEST_SECRET = 24
 
@@ -97,6 +98,28 @@ class Settings(BaseSettings):
             raise ValueError("HALLPASS_STAFF_TOKEN_KEYS holds something else than Ed25519 JWKs with a kid")
         for key in self.user_token_keys:
             require_secret("HALLPASS_USER_TOKEN_KEYS", str(key.get("k", "")), shortest=43)
+        return self
+
+
+class SealingSettings(Settings):
+    """What a service needs that keeps something encrypted."""
+
+    data_keys: Annotated[list[dict[str, Any]], Json] = Field(
+        default=[], description="[{kid, k}], k 32 random bytes as base64url; the first encrypts, all decrypt"
+    )
+
+    @model_validator(mode="after")
+    def _data_keys_are_fit(self) -> Self:
+        if not self.data_keys:
+            raise ValueError("HALLPASS_DATA_KEYS is missing; `make secrets` writes it")
+        try:
+            Sealer(self.data_keys)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # Not the error's text: it may hold a part of the key.
+            raise ValueError("HALLPASS_DATA_KEYS is malformed; `make secrets` writes it") from None
+        if self.mode != "embedded":
+            for key in self.data_keys:
+                require_secret("HALLPASS_DATA_KEYS", str(key.get("k", "")), shortest=43)
         return self
 
 

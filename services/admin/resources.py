@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from libs.common.crypto import Sealer
 from libs.common.service import Runtime
-from libs.common.settings import Settings
+from libs.common.settings import SealingSettings
 from libs.common.store import Store, check_url
 from services.admin import exports
 
@@ -20,7 +21,7 @@ _PATIENCE_S = 1.0
 _ORIGIN = r"^https?://[^/\s]+$"
 
 
-class AdminSettings(Settings):
+class AdminSettings(SealingSettings):
     """Admin alone signs staff tokens: its `staff_token_keys` hold a private key, those of the others need none."""
 
     service_name: ClassVar[str] = "admin"
@@ -53,8 +54,9 @@ class AdminSettings(Settings):
 
 @dataclass
 class Resources:
-    """Where files of exports are, where their data come from, and how long a run may be silent."""
+    """The key to second factors; where files of exports are, where their data come from, how long a run may be silent."""
 
+    sealer: Sealer
     store: Store
     sources: dict[str, str]
     lease: timedelta
@@ -62,6 +64,7 @@ class Resources:
 
 def build(settings: AdminSettings) -> Resources:
     return Resources(
+        sealer=Sealer(settings.data_keys),
         store=Store(settings.exports_url),
         sources={"booking": settings.booking_url, "notify": settings.notify_url},
         lease=timedelta(seconds=settings.export_lease_s),

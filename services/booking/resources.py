@@ -2,14 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from fastapi import Depends, Header
 from pydantic import Field, SecretStr, model_validator
 
 from libs.common.crypto import Sealer
 from libs.common.service import Runtime
-from libs.common.settings import Json, Settings, require_secret
+from libs.common.settings import SealingSettings, require_secret
 from libs.common.web import RuntimeDep
 from libs.contracts.principals import CurrentUser
 from services.booking import sign_in
@@ -21,12 +21,9 @@ from services.booking.wechat import WeChat
 _KEY = re.compile(r"[!-~]{1,200}")
 
 
-class BookingSettings(Settings):
+class BookingSettings(SealingSettings):
     service_name: ClassVar[str] = "booking"
 
-    data_keys: Annotated[list[dict[str, Any]], Json] = Field(
-        description="[{kid, k}], k 32 random bytes as base64url; the first encrypts, all decrypt"
-    )
     hash_key: SecretStr = Field(description="32 random bytes as base64url, for finding what is encrypted")
     dev_sign_in: bool = Field(default=False, description="lets anybody sign in under any name: never in production")
     crowd: int = Field(
@@ -41,8 +38,6 @@ class BookingSettings(Settings):
 
     @model_validator(mode="after")
     def _keys_are_fit(self) -> Self:
-        if not self.data_keys:
-            raise ValueError("HALLPASS_DATA_KEYS is missing; `make secrets` writes it")
         if not self.user_token_keys:
             raise ValueError("HALLPASS_USER_TOKEN_KEYS is missing; `make secrets` writes it")
         if self.wechat_appid and not self.wechat_secret.get_secret_value():
@@ -51,13 +46,9 @@ class BookingSettings(Settings):
             Sealer(self.data_keys, hash_key=self.hash_key.get_secret_value())
         except (KeyError, TypeError, ValueError, AttributeError):
             # Not the error's text: it may hold a part of the key.
-            raise ValueError(
-                "HALLPASS_DATA_KEYS or HALLPASS_HASH_KEY is malformed; `make secrets` writes them"
-            ) from None
+            raise ValueError("HALLPASS_HASH_KEY is malformed; `make secrets` writes it") from None
         if self.mode == "embedded":
             return self
-        for key in self.data_keys:
-            require_secret("HALLPASS_DATA_KEYS", str(key.get("k", "")), shortest=43)
         require_secret("HALLPASS_HASH_KEY", self.hash_key.get_secret_value(), shortest=43)
         if self.wechat_appid:
             require_secret("HALLPASS_WECHAT_SECRET", self.wechat_secret.get_secret_value())

@@ -1,14 +1,18 @@
 """The secrets of the distributed run: who gets which, and that none is ever written over."""
 
+import json
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from deploy.env_files import read
+from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
 from deploy.registry import BY_NAME
 from deploy.secret_files import Addresses, write
+from deploy.servers.folders import PrivateFolder
 
 ADDRESSES = Addresses("postgres:5432", "redis:6379", "rabbitmq:5672")
 
@@ -46,9 +50,28 @@ def test_a_service_gets_no_key_that_it_does_not_need(folder: Path) -> None:
         return {path.name for path in folder.iterdir() if word in path.read_text()}
 
     assert holders("USER_TOKEN_KEYS") == {"booking.env", "notify.env", "worker.env"}
-    assert holders("DATA_KEYS") == holders("HASH_KEY") == {"booking.env", "worker.env"}
+    assert holders("BOOKING_DATA_KEYS") == holders("HASH_KEY") == {"booking.env", "worker.env"}
+    assert holders("ADMIN_DATA_KEYS") == {"admin.env", "worker.env"}
     assert holders("SUPERUSER") == {"migrate.env"}
     assert holders("CATALOG_DATABASE_URL") == {"catalog.env", "migrate.env", "worker.env"}
+
+
+def test_what_one_service_sealed_no_other_can_open(folder: Path) -> None:
+    worker = read(folder / "worker.env")
+
+    assert worker["HALLPASS_ADMIN_DATA_KEYS"] != worker["HALLPASS_BOOKING_DATA_KEYS"]
+
+
+def test_the_keys_of_a_release_before_gain_what_is_new_once(tmp_path: Path) -> None:
+    place = PrivateFolder(tmp_path)
+    old = {name: value for name, value in asdict(Keys.fresh()).items() if name != "admin_data_keys"}
+    place.write("keys.json", json.dumps(old))
+
+    first, second = (Keys.of(place, with_data=True) for _ in range(2))
+
+    assert first == second
+    assert first.admin_data_keys
+    assert asdict(first) == old | {"admin_data_keys": first.admin_data_keys}
 
 
 def test_what_is_there_is_never_written_over(folder: Path) -> None:
