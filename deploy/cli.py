@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
 
     unlock = add("unlock", "lift the lock that failed sign-ins put on a staff account", _unlock)
     unlock.add_argument("username")
+
+    rescue = add("rescue", "give a staff account a new password, and take locks and second factor from it", _rescue)
+    rescue.add_argument("username")
+
     dead = add("dead-letters", "list the messages that a consumer failed at, or send them to it again", _dead_letters)
     dead.add_argument("what", choices=("list", "replay"))
     dead.add_argument("consumer", help="for example notify.events; a wrong name lists all")
@@ -167,6 +171,12 @@ def _unlock(chosen: argparse.Namespace) -> int:
     from deploy import accounts
 
     return accounts.unlock(chosen.username)
+
+
+def _rescue(chosen: argparse.Namespace) -> int:
+    from deploy import accounts
+
+    return accounts.rescue(chosen.username)
 
 
 def _dead_letters(chosen: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ class Duty(StrEnum):
     """What an account has to do before it may do anything else."""
 
     CHANGE_PASSWORD = "change_password"  # noqa: S105  # no password
+    SET_UP_SECOND_FACTOR = "set_up_second_factor"
 
 
 class RoleForbids(Forbidden):
@@ -65,6 +66,14 @@ class RightMissing(Forbidden):
 class PasswordChangeRequired(Forbidden):
     code = "password_change_required"
     texts = Texts(en="Change your password first.", zh="请先修改密码")
+
+
+class SecondFactorRequired(Forbidden):
+    code = "second_factor_required"
+    texts = Texts(en="Set up a second factor first: your role takes one.", zh="您的角色需要动态验证码，请先完成绑定")
+
+
+_REFUSALS = {Duty.CHANGE_PASSWORD: PasswordChangeRequired, Duty.SET_UP_SECOND_FACTOR: SecondFactorRequired}
 
 
 @dataclass(frozen=True)
@@ -184,13 +193,17 @@ CurrentUser = Annotated[User, Depends(_current_user)]
 SignedInStaff = Annotated[Staff, Depends(_current_staff)]
 
 
-def _owing_nothing(staff: SignedInStaff) -> Staff:
-    if staff.owes is not None:
-        raise PasswordChangeRequired
-    return staff
+def _owing_only(*duties: Duty) -> Callable[..., Staff]:
+    def check(staff: SignedInStaff) -> Staff:
+        if staff.owes is not None and staff.owes not in duties:
+            raise _REFUSALS[staff.owes]
+        return staff
+
+    return check
 
 
-AnyStaff = Annotated[Staff, Depends(_owing_nothing)]
+AnyStaff = Annotated[Staff, Depends(_owing_only())]
+StaffSettingUp = Annotated[Staff, Depends(_owing_only(Duty.SET_UP_SECOND_FACTOR))]
 
 
 def _at_least(*roles: Role) -> Callable[..., Staff]:

@@ -6,6 +6,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from libs.contracts.principals import Duty, Right, Role, Staff
+from services.admin import second_factors
 from services.admin.models import StaffAccount, StaffHall, StaffSession
 
 
@@ -46,6 +47,15 @@ def halls_of(session: Session, staff_ids: Iterable[str]) -> dict[str, list[str]]
     return halls
 
 
+def duty(session: Session, account: StaffAccount, *, second_factor_for: frozenset[Role]) -> Duty | None:
+    """Return what the account has to do before anything else, where accounts of these roles need a second factor."""
+    if account.must_change_password:
+        return Duty.CHANGE_PASSWORD
+    if account.role in second_factor_for and not second_factors.is_set(session, account.id):
+        return Duty.SET_UP_SECOND_FACTOR
+    return None
+
+
 def principal(session: Session, account: StaffAccount, *, session_id: str) -> Staff:
     """Return the account as its tokens name it, with its present role, halls and rights."""
     role = Role(account.role)
@@ -58,5 +68,4 @@ def principal(session: Session, account: StaffAccount, *, session_id: str) -> St
         session_id=session_id,
         rights=frozenset(Right(right) for right in account.rights),
         version=account.token_version,
-        owes=Duty.CHANGE_PASSWORD if account.must_change_password else None,
     )

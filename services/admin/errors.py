@@ -29,6 +29,18 @@ class AccountDisabled(Forbidden):
     )
 
 
+class CodeNeeded(Unauthenticated):
+    """Told only to those who know the password: the account has a second factor."""
+
+    code = "code_needed"
+    texts = Texts(en="Enter the code that your app shows, too.", zh="请输入身份验证器中的动态验证码")
+
+
+class CodeRefused(Unauthenticated):
+    code = "code_refused"
+    texts = Texts(en="This code is wrong, or was used already.", zh="动态验证码错误或已使用过")
+
+
 class SessionEnded(Unauthenticated):
     code = "session_ended"
     texts = Texts(en="Your sign-in has ended. Sign in again.", zh="登录已失效，请重新登录")
@@ -37,6 +49,21 @@ class SessionEnded(Unauthenticated):
 class WrongPassword(Invalid):
     code = "wrong_password"
     texts = Texts(en="The current password is wrong.", zh="当前密码错误")
+
+
+class WrongCode(Invalid):
+    code = "wrong_code"
+    texts = Texts(en="This code is wrong, or was used already.", zh="动态验证码错误或已使用过")
+
+
+class SecondFactorSet(Conflict):
+    code = "second_factor_set"
+    texts = Texts(en="This account has a second factor. Remove it first.", zh="该账号已启用动态验证码，请先停用")
+
+
+class SecondFactorMissing(Conflict):
+    code = "second_factor_missing"
+    texts = Texts(en="This account has no second factor.", zh="该账号未启用动态验证码")
 
 
 class PasswordTooShort(Invalid):

@@ -182,8 +182,7 @@ class _OwnersToken:
     def _renew(self) -> None:
         now = utcnow()
         staff = self._runtime.db.run(lambda session: export_jobs.owner(session, self._run.job_id))
-        # What its owner owes since they asked, they owe at the door: nobody fetches the file before.
-        staff = replace(staff, unmasked=self._run.unmasked, owes=None)
+        staff = replace(staff, unmasked=self._run.unmasked)
         self._token = issue_staff_token(self._runtime.staff_keys, staff, now=now)
         self._good_until = now + TOKEN_IS_FRESH
 

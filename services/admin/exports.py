@@ -12,7 +12,6 @@ from libs.common import context
 from libs.common.errors import HallpassError, NotFound
 from libs.common.ids import new_id
 from libs.common.pages import Key
-from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.principals import Right, Staff
 from services.admin import accounts, export_jobs, policy, proofs, sessions
@@ -42,9 +41,7 @@ def ask(
     """
     if hall_id := wanted["filter"].get("hall_id"):
         staff.require_hall(hall_id)
-    account = accounts.locked_by_id(session, staff.id)
-    if account is None or not sessions.is_live(session, staff, now=now):
-        raise TokenInvalid
+    account = sessions.owner(session, staff, now=now)
     if unmasked:
         accounts.principal(session, account, session_id=staff.session_id).require(Right.EXPORT_UNMASKED)
         refusal = proofs.refusal(session, account, password or "", address=address, now=now)

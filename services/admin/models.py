@@ -76,6 +76,30 @@ class StaffSession(Base):
     user_agent: Mapped[str]
 
 
+class SecondFactor(Base):
+    """The secret of the app that makes an account's codes, encrypted. It counts once it is confirmed.
+
+    Codes of `last_step` and of steps before it are used up.
+    """
+
+    __tablename__ = "second_factors"
+
+    staff_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"), primary_key=True)
+    secret: Mapped[bytes]
+    last_step: Mapped[int]
+    made_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+
+
+class RecoveryCode(Base):
+    """A code, as its hash, that signs in once in place of one of the app."""
+
+    __tablename__ = "recovery_codes"
+
+    staff_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"), primary_key=True)
+    code_hash: Mapped[bytes] = mapped_column(primary_key=True)
+
+
 class FailedGuesses(Base):
     """How many guesses at the password of a name failed `since` then, whether or not an account has that name.
 

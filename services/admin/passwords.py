@@ -33,9 +33,9 @@ def _nobodys() -> str:
     return _hasher.hash(secrets.token_urlsafe())
 
 
-def readable() -> str:
-    """Return a random password that can be typed from paper: 20 characters in five groups, 99 bits."""
-    return "-".join("".join(secrets.choice(_READABLE) for _ in range(4)) for _ in range(5))
+def readable(*, groups: int = 5) -> str:
+    """Return a random password that can be typed from paper, in groups of four characters with 19.8 bits each."""
+    return "-".join("".join(secrets.choice(_READABLE) for _ in range(4)) for _ in range(groups))
 
 
 _nobodys()  # at import: the first unknown name must not take longer than the others

@@ -113,6 +113,9 @@ COMMON_PASSWORDS = frozenset(
     ]
 )
 
+RECOVERY_CODES = 10
+_DRIFT = 1  # steps of 30 s that the clock of a phone may be off, either way
+
 SESSION_RESTS_AT_MOST = timedelta(days=7)
 SESSION_LASTS_AT_MOST = timedelta(days=30)
 LOST_ANSWER_WINDOW = timedelta(seconds=10)
@@ -134,6 +137,11 @@ def check_password(password: str, *, username: str) -> None:
         raise PasswordIsName
     if password.casefold() in COMMON_PASSWORDS or len(set(password)) <= 2:
         raise PasswordTooCommon
+
+
+def steps_open(step: int, *, last_used: int) -> range:
+    """Return the steps whose codes count in this step: its own and those beside it, and none that was used or is older."""
+    return range(max(step - _DRIFT, last_used + 1), step + _DRIFT + 1)
 
 
 def session_ends(began: datetime, *, now: datetime) -> datetime:

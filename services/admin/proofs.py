@@ -1,12 +1,13 @@
-"""Proof that a signed-in person is still who signed in: their password, asked for once more."""
+"""Proof that a signed-in person is still who signed in: what they signed in with, asked for once more."""
 
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError
-from services.admin import lockouts, passwords
-from services.admin.errors import WrongPassword
+from services.admin import lockouts, passwords, second_factors
+from services.admin.errors import WrongCode, WrongPassword
 from services.admin.models import StaffAccount
 
 
@@ -19,8 +20,28 @@ def refusal(
     locked already.
     """
     lockouts.check(session, account.username, address, now=now)
-    right = passwords.matches(account.password_hash, password)
-    guess = lockouts.settle(session, account.username, address, right=right, now=now)
-    if guess.refusal is not None:
-        return guess.refusal
-    return WrongPassword() if guess.failures else None
+    fault = None if passwords.matches(account.password_hash, password) else WrongPassword()
+    return _counted(session, account, fault, address=address, now=now)
+
+
+def refusal_of_both(
+    session: Session, sealer: Sealer, account: StaffAccount, password: str, code: str, *, address: str, now: datetime
+) -> HallpassError | None:
+    """Return None where it is the account's password and a code of its second factor, which is used up by this.
+
+    Otherwise as `refusal`.
+    """
+    lockouts.check(session, account.username, address, now=now)
+    fault: HallpassError | None = None
+    if not passwords.matches(account.password_hash, password):
+        fault = WrongPassword()
+    elif second_factors.spend(session, sealer, account.id, code, now=now) is None:
+        fault = WrongCode()
+    return _counted(session, account, fault, address=address, now=now)
+
+
+def _counted(
+    session: Session, account: StaffAccount, fault: HallpassError | None, *, address: str, now: datetime
+) -> HallpassError | None:
+    guess = lockouts.settle(session, account.username, address, right=fault is None, now=now)
+    return fault if guess.refusal is None else guess.refusal

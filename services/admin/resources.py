@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from libs.common.crypto import Sealer
 from libs.common.service import Runtime
 from libs.common.settings import SealingSettings
 from libs.common.store import Store, check_url
+from libs.contracts.principals import Role
 from services.admin import exports
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class AdminSettings(SealingSettings):
     notify_url: str = Field(
         default="http://notify:8000", pattern=_ORIGIN, description="where a run of an export reads stats"
     )
+    second_factor_for: Literal["nobody", "super_admins", "everybody"] = Field(
+        default="nobody", description="whose accounts do nothing before they have a second factor"
+    )
     export_lease_s: int = Field(default=60, ge=1, description="silent for so long, a run of an export counts as lost")
 
     @model_validator(mode="after")
@@ -52,11 +56,21 @@ class AdminSettings(SealingSettings):
         return self
 
 
+_ROLES: dict[str, frozenset[Role]] = {
+    "nobody": frozenset(),
+    "super_admins": frozenset({Role.SUPER_ADMIN}),
+    "everybody": frozenset(Role),
+}
+
+
 @dataclass
 class Resources:
-    """The key to second factors; where files of exports are, where their data come from, how long a run may be silent."""
+    """The key to second factors, and which roles need one; where files of exports are, where their data come from, and how
+    long a run may be silent.
+    """
 
     sealer: Sealer
+    second_factor_for: frozenset[Role]
     store: Store
     sources: dict[str, str]
     lease: timedelta
@@ -65,6 +79,7 @@ class Resources:
 def build(settings: AdminSettings) -> Resources:
     return Resources(
         sealer=Sealer(settings.data_keys),
+        second_factor_for=_ROLES[settings.second_factor_for],
         store=Store(settings.exports_url),
         sources={"booking": settings.booking_url, "notify": settings.notify_url},
         lease=timedelta(seconds=settings.export_lease_s),

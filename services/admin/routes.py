@@ -1,5 +1,6 @@
 """What staff do about themselves: sign in, stay signed in, sign out, look where they are, change their password."""
 
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,8 +19,9 @@ from libs.contracts.principals import (
     Staff,
     issue_staff_token,
 )
-from services.admin import accounts, lockouts, passwords, sessions, staff
+from services.admin import accounts, lockouts, passwords, second_factors, sessions, staff
 from services.admin.models import StaffAccount
+from services.admin.resources import Resources
 from services.admin.schemas import Me, PasswordChange, Refresh, SessionOut, SignedIn, SignIn, TokenOut
 from services.admin.sessions import Caller
 
@@ -43,7 +45,7 @@ NotStored = Depends(_not_stored)
 
 @router.post("/sessions", status_code=201, dependencies=[NotStored])
 def sign_in(body: SignIn, caller: CallerDep, session: Tx, now: Now, runtime: RuntimeDep) -> SignedIn:
-    """Sign in with name and password.
+    """Sign in with name and password, and with a code where the account has a second factor (else `code_needed`).
 
     Five failures from an address lock the name for it for a while, a hundred an hour for everybody, whether or not there
     is an account of that name.
@@ -53,8 +55,11 @@ def sign_in(body: SignIn, caller: CallerDep, session: Tx, now: Now, runtime: Run
     stored = accounts.password_hash_of(session, body.username)
     session.rollback()  # gives the connection back: hashing takes its time and needs none
     proven = stored if passwords.matches(stored, body.password) else None
-    outcome = sessions.sign_in(session, body.username, proven=proven, caller=caller, now=now)
-    return _signed_in(runtime, _settled(session, outcome), now)
+    resources: Resources = runtime.resources
+    outcome = sessions.sign_in(
+        session, resources.sealer, body.username, proven=proven, code=body.code, caller=caller, now=now
+    )
+    return _signed_in(runtime, session, settled(session, outcome), now)
 
 
 @router.post("/sessions/refresh", dependencies=[NotStored])
@@ -65,7 +70,7 @@ def refresh(body: Refresh, caller: CallerDep, session: Tx, now: Now, runtime: Ru
     10 seconds is answered as the first time.
     """
     outcome = sessions.refresh(session, body.refresh_token, caller=caller, now=now)
-    return _signed_in(runtime, _settled(session, outcome), now)
+    return _signed_in(runtime, session, settled(session, outcome), now)
 
 
 @router.delete("/sessions/current", status_code=204)
@@ -116,10 +121,10 @@ def sessions_page(
 
 
 @router.get("/me")
-def get_me(me: AnyStaff, session: Tx) -> Me:
+def get_me(me: AnyStaff, session: Tx, runtime: RuntimeDep) -> Me:
     """Show the signed-in account as it is now."""
     account = staff.own(session, me)
-    return _me(account, accounts.principal(session, account, session_id=me.session_id))
+    return _me(session, account, _as_known(runtime, session, account, session_id=me.session_id))
 
 
 @router.post("/me/password", dependencies=[NotStored])
@@ -131,16 +136,13 @@ def change_password(
     Who got their password from somebody else (`must_change_password`) can do nothing but this and sign out.
     """
     outcome = staff.change_password(session, me, current=body.current, new=body.new, address=caller.address, now=now)
-    account = _settled(session, outcome)
-    principal = accounts.principal(session, account, session_id=me.session_id)
-    token = issue_staff_token(runtime.staff_keys, principal, now=now)
-    return TokenOut(token=token, expires_in=_LIFETIME_S, staff=_me(account, principal))
+    return token_out(runtime, session, settled(session, outcome), session_id=me.session_id, now=now)
 
 
 _LIFETIME_S = int(STAFF_TOKEN_LIFETIME.total_seconds())
 
 
-def _settled(session: Session, outcome: T | HallpassError) -> T:
+def settled(session: Session, outcome: T | HallpassError) -> T:
     """Return the outcome. A refusal is raised after what was noted about it is committed: an error undoes the rest."""
     if isinstance(outcome, HallpassError):
         session.commit()
@@ -148,16 +150,26 @@ def _settled(session: Session, outcome: T | HallpassError) -> T:
     return outcome
 
 
-def _signed_in(runtime: RuntimeDep, opened: sessions.Opened, now: Now) -> SignedIn:
-    return SignedIn(
-        token=issue_staff_token(runtime.staff_keys, opened.staff, now=now),
-        expires_in=_LIFETIME_S,
-        refresh_token=opened.refresh_token,
-        staff=_me(opened.account, opened.staff),
-    )
+def _signed_in(runtime: RuntimeDep, session: Session, opened: sessions.Opened, now: Now) -> SignedIn:
+    out = token_out(runtime, session, opened.account, session_id=opened.session_id, now=now)
+    return SignedIn(**out.model_dump(), refresh_token=opened.refresh_token)
 
 
-def _me(account: StaffAccount, principal: Staff) -> Me:
+def token_out(runtime: RuntimeDep, session: Session, account: StaffAccount, *, session_id: str, now: Now) -> TokenOut:
+    """Make a token of the account as it is now."""
+    known = _as_known(runtime, session, account, session_id=session_id)
+    token = issue_staff_token(runtime.staff_keys, known, now=now)
+    return TokenOut(token=token, expires_in=_LIFETIME_S, staff=_me(session, account, known))
+
+
+def _as_known(runtime: RuntimeDep, session: Session, account: StaffAccount, *, session_id: str) -> Staff:
+    """Return the account as its tokens name it, with what it has to do first."""
+    resources: Resources = runtime.resources
+    owes = accounts.duty(session, account, second_factor_for=resources.second_factor_for)
+    return replace(accounts.principal(session, account, session_id=session_id), owes=owes)
+
+
+def _me(session: Session, account: StaffAccount, principal: Staff) -> Me:
     return Me(
         id=account.id,
         username=account.username,
@@ -165,5 +177,7 @@ def _me(account: StaffAccount, principal: Staff) -> Me:
         role=Role(account.role),
         halls=None if principal.halls is None else sorted(principal.halls),
         rights=[right for right in Right if principal.may(right)],
+        second_factor=second_factors.is_set(session, account.id),
         must_change_password=account.must_change_password,
+        owes=principal.owes,
     )

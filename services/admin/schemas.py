@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from libs.common.inputs import OneLine, Spelled
 from libs.common.web import Id, Schema
-from libs.contracts.principals import Right, Role
+from libs.contracts.principals import Duty, Right, Role
 
 Username = Annotated[
     str,
@@ -25,10 +25,15 @@ Halls = Annotated[
 
 Rights = Annotated[list[Spelled[Right]], Field(max_length=20, description="beside those that the role brings")]
 
+OneTimeCode = Annotated[
+    str, StringConstraints(min_length=1, max_length=40), Field(description="of the app, or a recovery code")
+]
+
 
 class SignIn(Schema):
     username: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     password: Password
+    code: OneTimeCode | None = Field(default=None, description="where the account has a second factor")
 
 
 class Refresh(Schema):
@@ -49,7 +54,9 @@ class Me(BaseModel):
     role: Role
     halls: list[str] | None
     rights: list[Right]
+    second_factor: bool
     must_change_password: bool
+    owes: Duty | None = Field(description="what has to be done before anything else; the rest is refused")
 
 
 class TokenOut(BaseModel):
@@ -64,6 +71,46 @@ class SignedIn(TokenOut):
     """`refresh_token` gets the next pair from `/sessions/refresh`, once."""
 
     refresh_token: str
+
+
+class PasswordAgain(Schema):
+    password: Password
+
+
+class Code(Schema):
+    code: OneTimeCode
+
+
+class PasswordAndCode(Schema):
+    password: Password
+    code: OneTimeCode
+
+
+class SecondFactorOut(BaseModel):
+    """Since when signing in takes a code (null: it does not), and how many recovery codes are left."""
+
+    set_at: datetime | None
+    recovery_codes_left: int
+
+
+class SecondFactorSecret(BaseModel):
+    """What an app needs to make codes: the secret, the URI that holds it, and a QR code of that as SVG."""
+
+    secret: str
+    uri: str
+    qr_svg: str
+
+
+class RecoveryCodes(BaseModel):
+    """Each signs in once. Nobody can see them again."""
+
+    recovery_codes: list[str]
+
+
+class SecondFactorOn(TokenOut):
+    """The first recovery codes; the token goes on in place of the one before."""
+
+    recovery_codes: list[str]
 
 
 class SessionOut(BaseModel):
@@ -99,6 +146,7 @@ class StaffChange(Schema):
     rights: Rights | None = None
     disabled: bool | None = None
     reset_password: bool = Field(default=False, description="make a random password, return it once, lift a lock-out")
+    reset_second_factor: bool = Field(default=False, description="let the password alone sign in")
 
 
 class StaffOut(BaseModel):
@@ -116,6 +164,7 @@ class StaffOut(BaseModel):
     disabled: bool
     disabled_at: datetime | None
     locked_until: datetime | None
+    second_factor: bool
     must_change_password: bool
     version: int
     created_at: datetime

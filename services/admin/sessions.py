@@ -12,6 +12,7 @@ from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import outbox, sign_ins
+from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, NotFound
 from libs.common.ids import new_id, parse_id
 from libs.common.pages import Key
@@ -19,8 +20,8 @@ from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Staff
-from services.admin import accounts, lockouts, policy
-from services.admin.errors import AccountDisabled, SessionEnded, SignInFailed
+from services.admin import accounts, lockouts, policy, second_factors
+from services.admin.errors import AccountDisabled, CodeNeeded, CodeRefused, SessionEnded, SignInFailed
 from services.admin.models import StaffAccount, StaffSession
 
 NEWEST_FIRST = (Key(StaffSession.id, "id", descending=True),)
@@ -36,35 +37,66 @@ class Caller:
 
 @dataclass(frozen=True)
 class Opened:
-    """A live session: whose it is, as what, and the only sight of its refresh token."""
+    """A live session: whose it is, and the only sight of its refresh token."""
 
     account: StaffAccount
-    staff: Staff
+    session_id: str
     refresh_token: str
 
 
 def sign_in(
-    session: Session, username: str, *, proven: str | None, caller: Caller, now: datetime
+    session: Session,
+    sealer: Sealer,
+    username: str,
+    *,
+    proven: str | None,
+    code: str | None,
+    caller: Caller,
+    now: datetime,
 ) -> Opened | HallpassError:
     """Open a session for the account, or return the refusal: what is noted about it is to be committed all the same.
 
-    `proven` is the stored hash that the given password matched, None where it matched none.
+    `proven` is the stored hash that the given password matched, None where it matched none. A password without the
+    code that the account takes beside it counts neither as a failure nor as a success.
     """
     account = accounts.locked_by_username(session, username)
-    right = account is not None and account.password_hash == proven
-    guess = lockouts.settle(session, username, caller.address, right=right, now=now)
+    if account is None or account.password_hash != proven:
+        return _failed(session, username, account, SignInFailed(), caller=caller, now=now)
+    used = None
+    if second_factors.is_set(session, account.id):
+        lockouts.check(session, username, caller.address, now=now)
+        if code is None:
+            return CodeNeeded()
+        used = second_factors.spend(session, sealer, account.id, code, now=now)
+        if used is None:
+            return _failed(session, username, account, CodeRefused(), caller=caller, now=now)
+    guess = lockouts.settle(session, username, caller.address, right=True, now=now)
     if guess.refusal is not None:
         return guess.refusal
-    if account is None:
-        return SignInFailed()
-    if not right:
-        _note_failure(session, account, guess, caller)
-        return SignInFailed()
     if account.disabled_at is not None:
         return AccountDisabled()
     opened = _open(session, account, caller=caller, now=now)
-    _note(session, opened.staff, "staff.signed_in", after={"address": caller.address})
+    staff = accounts.principal(session, account, session_id=opened.session_id)
+    _note(session, staff, "staff.signed_in", after={"address": caller.address, "code": used})
     return opened
+
+
+def _failed(
+    session: Session,
+    username: str,
+    account: StaffAccount | None,
+    refusal: HallpassError,
+    *,
+    caller: Caller,
+    now: datetime,
+) -> HallpassError:
+    """Count a wrong guess and return its refusal, or that of a name that is locked."""
+    guess = lockouts.settle(session, username, caller.address, right=False, now=now)
+    if guess.refusal is not None:
+        return guess.refusal
+    if account is not None:
+        _note_failure(session, account, guess, caller)
+    return refusal
 
 
 def _note_failure(session: Session, account: StaffAccount, guess: lockouts.Guess, caller: Caller) -> None:
@@ -98,7 +130,7 @@ def _open(session: Session, account: StaffAccount, *, caller: Caller, now: datet
             user_agent=caller.user_agent,
         )
     )
-    return Opened(account, accounts.principal(session, account, session_id=session_id), token)
+    return Opened(account, session_id, token)
 
 
 def refresh(session: Session, token: str, *, caller: Caller, now: datetime) -> Opened | HallpassError:
@@ -137,7 +169,7 @@ def refresh(session: Session, token: str, *, caller: Caller, now: datetime) -> O
                 user_agent=caller.user_agent,
             )
         )
-    return Opened(account, staff, successor)
+    return Opened(account, session_id, successor)
 
 
 def _hash(token: str) -> bytes:
@@ -191,9 +223,13 @@ def end_all(session: Session, actor: Staff, staff_id: str, *, now: datetime) -> 
     _note(session, actor, "staff.signed_out_everywhere", about=staff_id)
 
 
-def is_live(session: Session, staff: Staff, *, now: datetime) -> bool:
-    """Whether the session behind a token still goes on."""
-    return session.scalar(live(staff.id, now=now).where(StaffSession.id == staff.session_id)) is not None
+def owner(session: Session, staff: Staff, *, now: datetime) -> StaffAccount:
+    """Return the account behind a token, locked; or raise TokenInvalid where the session that it is of is over."""
+    account = accounts.locked_by_id(session, staff.id)
+    mine = live(staff.id, now=now).where(StaffSession.id == staff.session_id)
+    if account is None or session.scalar(mine) is None:
+        raise TokenInvalid
+    return account
 
 
 def end(session: Session, staff_id: str, *, now: datetime, only: str | None = None, but: str | None = None) -> int:

@@ -15,7 +15,7 @@ from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Right, Role, Staff
-from services.admin import accounts, lockouts, passwords, policy, proofs, reach, sessions
+from services.admin import accounts, lockouts, passwords, policy, proofs, reach, second_factors, sessions
 from services.admin.errors import PasswordUnchanged, UsernameTaken
 from services.admin.models import StaffAccount, StaffHall
 
@@ -30,6 +30,7 @@ class Wish:
     rights: Sequence[Right] | None = None
     disabled: bool | None = None
     reset_password: bool = False
+    reset_second_factor: bool = False
 
 
 def matching(
@@ -118,7 +119,7 @@ def change(
         raise Stale
     before = _standing(session, account)
     after = _wanted(before, wish)
-    _check(actor, account, before, after, other_super_admins, resets=wish.reset_password)
+    _check(actor, account, before, after, other_super_admins, resets=wish.reset_password or wish.reset_second_factor)
     password = passwords.readable() if wish.reset_password else None
     if after != before:
         _write(session, account, before, after, now=now)
@@ -136,9 +137,12 @@ def change(
         _set_password(session, account, password, must_change=True)
         lockouts.clear(session, account.username)
         audit.record(session, actor, "staff.password_reset", object_type="staff", object_id=staff_id)
-    if after["disabled"] or password is not None:
+    if wish.reset_second_factor and second_factors.remove(session, staff_id):
+        audit.record(session, actor, "staff.second_factor_reset", object_type="staff", object_id=staff_id)
+    resets = wish.reset_password or wish.reset_second_factor
+    if after["disabled"] or resets:
         sessions.end(session, staff_id, now=now)
-    if password is not None or _differ(before, after):
+    if resets or _differ(before, after):
         sessions.void_tokens(session, staff_id)
     return reach.one(session, actor, staff_id), password
 
@@ -233,6 +237,24 @@ def unlock(session: Session, username: str) -> bool:
     return True
 
 
+def rescue(session: Session, username: str, *, now: datetime) -> str | None:
+    """Let the operator of the installation give an account back to who lost everything: return its new password.
+
+    Lifts its locks, removes its second factor and ends its sessions. Returns None where there is no such account.
+    """
+    account = accounts.locked_by_username(session, username)
+    if account is None:
+        return None
+    password = passwords.readable()
+    _set_password(session, account, password, must_change=True)
+    second_factors.remove(session, account.id)
+    lockouts.clear(session, account.username)
+    sessions.end(session, account.id, now=now)
+    sessions.void_tokens(session, account.id)
+    audit.record(session, _OPERATOR, "staff.rescued", object_type="staff", object_id=account.id)
+    return password
+
+
 # Who has the installation's secrets in hand needs no account; the trail shows that it was nobody who has one.
 _OPERATOR = Staff(id="operator", name="operator", role=Role.SUPER_ADMIN, halls=None, session_id="")
 
@@ -253,9 +275,7 @@ def change_password(
     Returns the account as new tokens are to name it; or the refusal of a wrong current password, which
     counts as a failed sign-in and is to be committed.
     """
-    account = accounts.locked_by_id(session, staff.id)
-    if account is None or not sessions.is_live(session, staff, now=now):
-        raise TokenInvalid
+    account = sessions.owner(session, staff, now=now)
     policy.check_password(new, username=account.username)
     refusal = proofs.refusal(session, account, current, address=address, now=now)
     if refusal is not None:

@@ -11,7 +11,7 @@ from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
 from libs.contracts.principals import HallStaff, Right, Role, StaffManager
-from services.admin import accounts, lockouts, passwords, reach, sessions, staff, trail
+from services.admin import accounts, lockouts, passwords, reach, second_factors, sessions, staff, trail
 from services.admin.models import AuditRecord, StaffAccount
 from services.admin.routes import NotStored, sessions_page
 from services.admin.schemas import AuditOut, SessionOut, StaffChange, StaffCreate, StaffOut, StaffWithPassword
@@ -85,9 +85,9 @@ def change_staff(
     response: Response,
     if_match: IfMatch = None,
 ) -> StaffWithPassword:
-    """Change name, role, halls, rights, whether it is disabled, or reset the password.
+    """Change name, role, halls, rights, whether it is disabled, or reset password or second factor.
 
-    All but the name void the account's tokens; disabling and a new password end its sessions. The last enabled super
+    All but the name void the account's tokens; disabling and resetting end its sessions. The last enabled super
     admin stays one. Nobody changes what they may themselves, gives what they do not have, or changes an account that
     has more.
     """
@@ -98,6 +98,7 @@ def change_staff(
         rights=body.rights,
         disabled=body.disabled,
         reset_password=body.reset_password,
+        reset_second_factor=body.reset_second_factor,
     )
     account, password = staff.change(session, actor, staff_id, wish, expected=_version(if_match), now=now)
     return _with_password(session, account, password, now, response)
@@ -147,6 +148,7 @@ def _with_password(
 
 def _shown(session: Session, found: list[StaffAccount], now: datetime) -> list[StaffOut]:
     halls = accounts.halls_of(session, [account.id for account in found])
+    factors = second_factors.having(session, [account.id for account in found])
     locks = lockouts.locks(session, [account.username for account in found], now=now)
     return [
         StaffOut(
@@ -159,6 +161,7 @@ def _shown(session: Session, found: list[StaffAccount], now: datetime) -> list[S
             disabled=account.disabled_at is not None,
             disabled_at=account.disabled_at,
             locked_until=locks.get(account.username),
+            second_factor=account.id in factors,
             must_change_password=account.must_change_password,
             version=account.version,
             created_at=account.created_at,

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx2
+import pyotp
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from services.admin.models import StaffAccount
@@ -47,12 +49,19 @@ def an_account(
 
 
 def sign_in(
-    world: World, username: str = "lin", password: str = PASSWORD, *, language: str = "en", client: Any = None
+    world: World,
+    username: str = "lin",
+    password: str = PASSWORD,
+    *,
+    code: Any = None,
+    language: str = "en",
+    client: Any = None,
 ) -> httpx2.Response:
     """Try to sign in."""
+    body = {"username": username, "password": password} | ({} if code is None else {"code": code})
     answer: httpx2.Response = (client or world.client).post(
         "/api/admin/sessions",
-        json={"username": username, "password": password},
+        json=body,
         headers={"Accept-Language": language},
     )
     return answer
@@ -69,6 +78,23 @@ def signed_in(world: World, username: str = "lin", password: str = PASSWORD) -> 
 def fail_to_sign_in(world: World, username: str = "lin", *, times: int = 1, client: Any = None) -> httpx2.Response:
     """Sign in with a wrong password, and return the last answer."""
     return [sign_in(world, username, "not the password", client=client) for _ in range(times)][-1]
+
+
+def begin_factor(world: World, headers: dict[str, str], password: str = PASSWORD) -> str:
+    """Begin to set up a second factor, and return its secret."""
+    answer = world.client.post("/api/admin/me/second-factor", json={"password": password}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    secret: str = answer.json()["secret"]
+    return secret
+
+
+def set_factor(world: World, headers: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """Set up a second factor; return its secret, and the answer with the next token and the recovery codes."""
+    secret = begin_factor(world, headers)
+    body = {"code": pyotp.TOTP(secret).at(utcnow())}
+    answer = world.client.post("/api/admin/me/second-factor/confirm", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return secret, answer.json()
 
 
 def at(world: World, address: str) -> TestClient:

@@ -34,7 +34,9 @@ def test_signing_in_answers_with_a_token_and_who_it_is_for(world: World) -> None
         "role": "hall_admin",
         "halls": account["halls"],
         "rights": ["override_check_in"],
+        "second_factor": False,
         "must_change_password": False,
+        "owes": None,
     }
 
 

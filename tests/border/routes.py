@@ -277,6 +277,19 @@ STAFF: dict[str, StaffRoute] = {
         spends=True,
         owing=True,
     ),
+    "GET /api/admin/me/second-factor": StaffRoute(VERIFIER, ALLOWED, lambda s: Ask(shows="recovery_codes_left")),
+    "POST /api/admin/me/second-factor": StaffRoute(
+        VERIFIER, ALLOWED, lambda s: Ask({"password": PASSWORD}, shows="otpauth://"), spends=True
+    ),
+    "POST /api/admin/me/second-factor/confirm": StaffRoute(
+        VERIFIER, ALLOWED, spends=True, own=lambda s, who: Ask({"code": s.a_code_to_confirm(who)})
+    ),
+    "POST /api/admin/me/second-factor/recovery-codes": StaffRoute(
+        VERIFIER, ALLOWED, spends=True, own=lambda s, who: Ask({"password": PASSWORD, "code": s.a_recovery_code(who)})
+    ),
+    "POST /api/admin/me/second-factor/remove": StaffRoute(
+        VERIFIER, ALLOWED, spends=True, own=lambda s, who: Ask({"password": PASSWORD, "code": s.a_recovery_code(who)})
+    ),
     "GET /api/admin/staff": StaffRoute(
         MANAGE_STAFF, FILTERED, lambda s: Ask(query={"q": "clerk"}, shows=s.clerk["id"])
     ),

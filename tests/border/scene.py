@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx2
+import pyotp
 from sqlalchemy import text
 
 from libs.common.clock import utcnow
@@ -23,7 +24,7 @@ from libs.contracts.principals import (
     issue_staff_token,
     issue_user_token,
 )
-from tests.admin.builders import an_account, change, signed_in
+from tests.admin.builders import PASSWORD, an_account, change, signed_in
 from tests.admin.exporting import EXPORTS, do, link
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
@@ -224,6 +225,22 @@ class Scene:
     def a_session_of_the_clerk(self) -> str:
         headers = signed_in(self.world, self.clerk["username"])["headers"]
         return self.a_session(headers)
+
+    def a_code_to_confirm(self, who: Headers) -> str:
+        """Let them begin to set up a second factor, and return a code of it; any code, where they may not."""
+        answer = self.world.client.post("/api/admin/me/second-factor", json={"password": PASSWORD}, headers=who)
+        return pyotp.TOTP(answer.json()["secret"]).at(utcnow()) if answer.is_success else "000000"
+
+    def a_recovery_code(self, who: Headers) -> str:
+        """Let them set up a second factor and go on with its token; return a recovery code, or any where they may not."""
+        body = {"code": self.a_code_to_confirm(who)}
+        answer = self.world.client.post("/api/admin/me/second-factor/confirm", json=body, headers=who)
+        if not answer.is_success:
+            return "000000"
+        who |= bearer(answer.json()["token"])
+        self.world.settle()
+        code: str = answer.json()["recovery_codes"][0]
+        return code
 
     def a_refresh_token(self) -> str:
         token: str = signed_in(self.world, self.an_account())["refresh_token"]

@@ -1,6 +1,7 @@
 """The commands: each refusal is one clear sentence with exit code 2, never a traceback."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from deploy.env_files import read
 from deploy.registry import BY_NAME
 from deploy.secret_files import Addresses, write
 from libs.common.ids import new_id
-from tests.admin.builders import an_account, fail_to_sign_in, sign_in, trail
+from libs.contracts.principals import Role
+from tests.admin.builders import an_account, fail_to_sign_in, refresh, set_factor, sign_in, signed_in, trail
 from tests.conftest import Cluster
 from tests.notify.builders import a_join, message
-from tests.world import World, eventually
+from tests.world import World, bearer, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +64,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["migrate"], "HALLPASS_SUPERUSER_DATABASE_URL"),
         (["task", "admin.upkeep"], "HALLPASS_DATABASE_URL"),
         (["unlock", "admin"], "HALLPASS_DATABASE_URL"),
+        (["rescue", "admin"], "HALLPASS_DATABASE_URL"),
         (["dead-letters", "list", "notify.events"], "HALLPASS_DATABASE_URL"),
         (["task", "nothing"], "There is no task nothing"),
         (["front", "--upstream", "elsewhere=http://x"], "--upstream elsewhere"),
@@ -189,6 +192,29 @@ def test_an_operator_unlocks_an_account(
     [record] = trail(world, action="staff.unlocked")
     assert record["actor_name"] == "operator"
     assert "There is no account nobody" in refusal(capsys, "unlock", "nobody")
+
+
+def test_an_operator_rescues_an_account_that_lost_everything(
+    world: World, settings_of: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = world.runtimes["admin"].settings.database_url.get_secret_value()
+    settings_of("admin", HALLPASS_ADMIN_DATABASE_URL=url)
+    an_account(world, "lin", role=Role.SUPER_ADMIN)
+    mine = signed_in(world, "lin")
+    _, on = set_factor(world, mine["headers"])
+    fail_to_sign_in(world, "lin", times=5)
+
+    code = main(["rescue", "Lin"])
+
+    said = re.search(r"with the password (\S+),", capsys.readouterr().out)
+    assert code == 0
+    assert said is not None
+    assert signed_in(world, "lin", said[1])["staff"]["owes"] == "change_password"
+    assert refresh(world, mine["refresh_token"]).status_code == 401
+    assert world.client.get("/api/admin/me", headers=bearer(on["token"])).status_code == 401
+    [record] = trail(world, action="staff.rescued")
+    assert record["actor_name"] == "operator"
+    assert "There is no account nobody" in refusal(capsys, "rescue", "nobody")
 
 
 def test_what_a_service_owns_can_be_published_again(

@@ -59,12 +59,13 @@ def test_every_command_for_operators_is_one(capsys: pytest.CaptureFixture[str]) 
     commands = set(re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, flags=re.MULTILINE))
 
     assert set(
-        re.findall(r"^\| `(task|republish|dead-letters|migrate|unlock)[ `]", OPERATIONS, flags=re.MULTILINE)
+        re.findall(r"^\| `(task|republish|dead-letters|migrate|unlock|rescue)[ `]", OPERATIONS, flags=re.MULTILINE)
     ) == {
         "task",
         "republish",
         "dead-letters",
         "migrate",
         "unlock",
+        "rescue",
     }
-    assert {"task", "republish", "dead-letters", "migrate", "unlock"} <= commands
+    assert {"task", "republish", "dead-letters", "migrate", "unlock", "rescue"} <= commands
