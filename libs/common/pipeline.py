@@ -45,21 +45,21 @@ class Pipeline:
     async def run(self, *statements: tuple[str, Sequence[Parameter]]) -> list[Found]:
         """Carry out statements with `$1` for parameters, which go as text; return what each found, in order.
 
-        The first that fails is raised (a psycopg.Error), and those after it were not carried out. Where waiting fails or
-        is cancelled, the connection is lost.
+        The first that fails is raised (a psycopg.Error), and those after it were not carried out. Where sending or waiting
+        fails or is cancelled, the connection is lost.
         """
         expected: list[tuple[str, bytes] | None] = []  # what is prepared, None for what a statement returns
-        for statement, parameters in statements:
-            name = self._names.get(statement)
-            if name is None:
-                self._given += 1
-                name = b"%d" % self._given
-                self._pgconn.send_prepare(name, statement.encode())
-                expected.append((statement, name))
-            self._pgconn.send_query_prepared(name, [_encoded(parameter) for parameter in parameters])
-            expected.append(None)
-        self._pgconn.pipeline_sync()
         try:
+            for statement, parameters in statements:
+                name = self._names.get(statement)
+                if name is None:
+                    self._given += 1
+                    name = b"%d" % self._given
+                    self._pgconn.send_prepare(name, statement.encode())
+                    expected.append((statement, name))
+                self._pgconn.send_query_prepared(name, [_encoded(parameter) for parameter in parameters])
+                expected.append(None)
+            self._pgconn.pipeline_sync()
             results = await self._connection.wait(_results(self._pgconn, len(expected) + 1))
         except BaseException:
             self._pgconn.finish()  # what is still to come would be taken for the answer to the next statements

@@ -74,3 +74,13 @@ def test_whoever_stops_waiting_loses_the_connection(cluster: Cluster) -> None:
             await pipeline.run(("SELECT 1", []))
 
     told(cluster, story)
+
+
+def test_what_can_not_be_sent_is_never_taken_for_a_part_of_what_comes_next(cluster: Cluster) -> None:
+    async def story(pipeline: Pipeline) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            await pipeline.run(("SELECT 1", []), ("SELECT $1::text", ["\ud800"]))
+
+        assert pipeline.is_lost
+
+    told(cluster, story)
