@@ -444,11 +444,12 @@ class _Exchange:
         self._is_whole = False  # the answer, to its last byte
         self._read = 0
         self._loop = asyncio.get_running_loop()
-        self._deadline: asyncio.TimerHandle | None = self._loop.call_later(PATIENCE_S, self._look)
+        self._deadline: asyncio.TimerHandle | None = None
         self._giving_up: asyncio.Task[None] | None = None
 
     async def over(self, app: ASGIApp) -> None:
         """Let the app answer, or answer in its place."""
+        self._deadline = self._loop.call_later(PATIENCE_S, self._look)  # here, where the request's id is known to it
         try:
             length = self._headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._most:

@@ -1,7 +1,13 @@
 """The HTTP edge that every service shares."""
 
-import httpx2
+import asyncio
 
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from libs.common import web
 from libs.common.ids import new_id
 from tests.booking.builders import a_slot, booked
 from tests.catalog.builders import a_hall
@@ -113,3 +119,17 @@ def test_the_sentence_of_a_rarer_fault_is_there_too(world: World) -> None:
         "body.to": "not_a_date",
     }
     assert all(fault["detail"] for fault in faults)
+
+
+async def _never_in_time(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(0.5)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def test_who_is_told_to_come_back_at_the_deadline_can_quote_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE_S", 0.05)
+
+    answer = TestClient(web.Edge(_never_in_time, service="test", max_body_bytes=1000)).get("/late")
+
+    assert answer.status_code == 503
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
