@@ -113,7 +113,7 @@ class Settler:
         known = await self._read_again_where_lost(hopeless)
         ledger = Ledger(self._sealer, known)
         self.seen.note(known.offered)
-        return {id(asked): refused for asked in hopeless if (refused := ledger.refusal(asked)) is not None}
+        return {id(asked): refused for asked in hopeless if (refused := _refused(ledger, asked)) is not None}
 
     async def _read_again_where_lost(self, hopeless: list[Booking]) -> Known:
         pipeline = await self._connected()
@@ -345,6 +345,13 @@ def _drafted_upon(sealer: Sealer, asked: Booking, offered: Offered) -> Draft | N
         return draft(sealer, asked, offered)
     except HallpassError:
         return None  # said when its turn among the rules has come
+
+
+def _refused(ledger: Ledger, asked: Booking) -> HallpassError | None:
+    try:
+        return ledger.refusal(asked)
+    except Exception:  # noqa: BLE001  # met again where the request is settled, and told to its caller alone
+        return None
 
 
 def _decided(ledger: Ledger, asked: Ask, drafted: Draft | None) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from libs.common.clock import utcnow
+from libs.common.crypto import Sealer, SealError
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
@@ -46,6 +47,10 @@ def user_id(world: World) -> Callable[[str], str]:
         return user
 
     return found
+
+
+def _lost_key(self: Sealer, sealed: bytes, *, about: str) -> bytes:
+    raise SealError("no key")
 
 
 def booking(user_id: str, place: Place, *, people: int = 1, key: str = "", **answers: Any) -> Booking:
@@ -132,6 +137,22 @@ def test_nobody_is_refused_for_a_neighbours_fault(
     assert codes([results[0], results[2]]) == ["yes", "yes"]
     assert isinstance(results[1], ZeroDivisionError)
     assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 2
+
+
+def test_nobody_before_a_full_slot_is_refused_for_a_neighbours_fault(
+    world: World, user_id: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = a_slot(world, capacity=1)
+    free = full.another_slot(capacity=1)
+    first = booking(user_id("owner"), full)
+    late, other = booking(user_id("late"), full), replace(booking(user_id("other"), full), slot_id=free.slot_id)
+    again = [replace(first, now=utcnow()), late, other]
+    monkeypatch.setattr(Sealer, "open", _lost_key)  # of the answer that is kept under the owner's key
+
+    results = settled(world, first, again=again)
+
+    assert isinstance(results[0], SealError)
+    assert codes(results[1:]) == ["slot_full", "yes"]
 
 
 def test_a_crowd_before_a_full_slot_is_turned_away_at_the_counter(
