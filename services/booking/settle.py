@@ -1,7 +1,7 @@
 """Settling: one transaction for all requests of a group, over a connection of its own.
 
 Locks are taken in the order of everywhere: users, slots ascending, joins ascending. What was decided is written by guarded
-statements, slots first; where one of them does not touch what it should, all is undone and each request tried alone.
+statements, slots first; where one of them does not touch what it should, all is undone and each half of the group tried apart.
 """
 
 import asyncio
@@ -127,14 +127,16 @@ class Settler:
     # --- settling ---
 
     async def _settled(self, requests: Sequence[Request]) -> list[Any]:
+        if len(requests) == 1:
+            return [await self._alone(requests[0])]
         try:
             return await self._transaction(requests)
         except Exception as error:  # whatever it is, the others are not to suffer from it
             if self._is_lost():
                 raise
-            if len(requests) > 1:
-                log.info("a group falls apart", size=len(requests), error=type(error).__name__)
-        return [await self._alone(request) for request in requests]
+            log.info("a group falls apart", size=len(requests), error=type(error).__name__)
+        middle = len(requests) // 2  # by halves: one of 256 that breaks costs 16 transactions, not 256
+        return [*await self._settled(requests[:middle]), *await self._settled(requests[middle:])]
 
     async def _alone(self, request: Request) -> Any:
         for attempt in range(ATTEMPTS):

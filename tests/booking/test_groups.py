@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from libs.common.clock import utcnow
 from libs.common.crypto import Sealer, SealError
@@ -137,6 +138,23 @@ def test_nobody_is_refused_for_a_neighbours_fault(
     assert codes([results[0], results[2]]) == ["yes", "yes"]
     assert isinstance(results[1], ZeroDivisionError)
     assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 2
+
+
+def test_one_who_breaks_a_group_does_not_cost_a_transaction_for_everybody_in_it(
+    world: World, user_id: Callable[[str], str]
+) -> None:
+    place = a_slot(world, capacity=100, max_per_slot=100)
+    target = place.another_slot()
+    [join] = booked(world, world.user("owner"), place.slot_id)
+    owner, guest = user_id("owner"), user_id("guest")
+    twice = [Moving(user_id=owner, join_id=join["id"], slot_id=target.slot_id, now=utcnow()) for _ in range(2)]
+
+    results = settled(world, *twice, *(booking(guest, place) for _ in range(62)))
+
+    assert codes(results) == ["yes", "same_slot", *["yes"] * 62]
+    with world.runtimes["booking"].db.transaction() as session:
+        transactions = session.scalar(text("SELECT count(DISTINCT xmin::text) FROM joins"))
+    assert transactions <= 8
 
 
 def test_nobody_before_a_full_slot_is_refused_for_a_neighbours_fault(
