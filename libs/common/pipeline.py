@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import errors, generators, pq
+from psycopg import errors, generators, pq, waiting
 from psycopg.adapt import Transformer
 
 Parameter = bytes | str | None
+
+LOOK_S = 0.1  # a wait for the socket is begun anew so often
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Pipeline:
                 self._pgconn.send_query_prepared(name, [_encoded(parameter) for parameter in parameters])
                 expected.append(None)
             self._pgconn.pipeline_sync()
-            results = await self._connection.wait(_results(self._pgconn, len(expected) + 1))
+            # Not `connection.wait`, which is not left before the server has cancelled too, or has had ten seconds for it.
+            results = await waiting.wait_async(_results(self._pgconn, len(expected) + 1), self._pgconn.socket, LOOK_S)
         except BaseException:
             self._pgconn.finish()  # what is still to come would be taken for the answer to the next statements
             raise

@@ -1,5 +1,6 @@
 """A PostgreSQL that hangs: its connections stay open and nothing answers. Nobody waits for long, and nothing is left behind."""
 
+import asyncio
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -17,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from deploy.servers.postgres import Postgres
 from libs.common import db
 from libs.common.db import Database, is_away
+from libs.common.pipeline import Pipeline
 from tests.booking.builders import a_slot
 from tests.world import World, eventually
 
@@ -108,3 +111,18 @@ def test_a_statement_that_is_slow_but_watched_by_the_server_is_waited_for(
     with database.transaction() as session:
         assert session.scalar(text("SELECT 1 FROM pg_sleep(1)")) == 1
     database.close()
+
+
+def test_whoever_stops_waiting_for_a_pipeline_is_let_go_at_once(own_postgres: Postgres) -> None:
+    async def story() -> float:
+        url = own_postgres.superuser_url().replace("+psycopg", "")
+        pipeline = Pipeline(await psycopg.AsyncConnection.connect(url, autocommit=True))
+        await pipeline.run(("SELECT 1", []))
+        with silent(own_postgres):
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await pipeline.run(("SELECT 1", []))
+            return time.monotonic() - began
+
+    assert asyncio.run(story()) < 2
