@@ -83,12 +83,13 @@ class Counter:
 
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request of a group its answer, or the exception that says why not."""
-        turned_away = await self._turned_away([asked for asked, _ in requests if isinstance(asked, Booking)])
+        crowd = self._crowd_of([asked for asked, _ in requests if isinstance(asked, Booking)])
+        turned_away = await self._turned_away(crowd) if crowd else {}
         let_in = [request for request in requests if id(request[0]) not in turned_away]
         settled = await self._settler.settle(let_in)
         results = turned_away | {id(asked): result for (asked, _), result in zip(let_in, settled, strict=True)}
-        refused = [asked for asked, _ in let_in if isinstance(results[id(asked)], HallpassError)]
-        self._atomic.release(_at_the_counter(asked) for asked in refused if isinstance(asked, Booking))
+        refused = [asked for asked in crowd if id(asked) not in turned_away and _is_refusal(results[id(asked)])]
+        self._atomic.release(map(_at_the_counter, refused))
         return [results[id(asked)] for asked, _ in requests]
 
     async def close(self) -> None:
@@ -105,15 +106,17 @@ class Counter:
         except HallpassError:
             return None  # said when its turn among the rules has come
 
-    async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
-        """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken.
+    def _crowd_of(self, asks: Sequence[Booking]) -> list[Booking]:
+        """Return about whom the atomic counters are asked: these alone get leases.
 
         Only a crowd is worth that: what they say may be a moment old, while PostgreSQL is exact, and quick for a few.
-        Nor are they asked, or given a lease, where so many places are left that nothing they say can be "full".
+        Nor are they asked where so many places are left that nothing they say can be "full".
         """
         asks = [asked for asked in asks if not self._seen.is_roomy(asked.slot_id)]
-        if len(asks) < self._crowd:
-            return {}
+        return asks if len(asks) >= self._crowd else []
+
+    async def _turned_away(self, asks: Sequence[Booking]) -> dict[int, HallpassError]:
+        """Return who is refused by the atomic counters alone: where they say full, and no earlier rule can be broken."""
         failpoints.reach("settle.before_admit")
         verdicts = await self._atomic.admit([_at_the_counter(asked) for asked in asks])
         failpoints.reach("settle.after_admit")
@@ -139,6 +142,10 @@ class Counter:
         except HallpassError as refused:
             return refused.with_traceback(None)
         return None
+
+
+def _is_refusal(result: Any) -> bool:
+    return isinstance(result, HallpassError)
 
 
 def _at_the_counter(asked: Booking) -> Asked:

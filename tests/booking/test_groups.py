@@ -17,6 +17,8 @@ from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
 from services.booking import ledger
 from services.booking.asks import Ask, Booking, Cancelling, Moving
+from services.booking.counts import Ask as Asked
+from tests.booking.at_the_counter import ask, redis_of, stranger
 from tests.booking.builders import Place, a_slot, booked, people_booked, stock
 from tests.world import World, eventually
 
@@ -200,6 +202,25 @@ def test_a_crowd_before_a_full_slot_is_turned_away_at_the_counter(
 def _told_full() -> float:
     labels = {"service": "booking", "outcome": "full"}
     return REGISTRY.get_sample_value("hallpass_counter_asks_total", labels) or 0.0
+
+
+def test_a_refusal_takes_back_no_lease_that_another_process_was_given(
+    world: World, user_id: Callable[[str], str]
+) -> None:
+    """The counters were not asked about it: the lease is that of another request of the same user."""
+    place = a_slot(world, capacity=3)
+    counters = world.runtimes["booking"].resources.counters
+    counters.start()
+    eventually(lambda: counters.applier.epoch)
+    one, marker = user_id("one"), stranger(place.slot_id)
+    leases = scripts.keys_of(place.slot_id)[2]
+    ask(counters, Asked(place.slot_id, one, 1), marker)
+
+    assert codes(settled(world, booking(one, place, people=9))) == ["party_too_large"]
+
+    counters.release([marker])  # told after whatever the refusal has told
+    eventually(lambda: redis_of(world).zscore(leases, marker.user_id) is None)
+    assert redis_of(world).zscore(leases, one) is not None
 
 
 def test_a_request_is_bound_by_the_moment_it_came(world: World, user_id: Callable[[str], str]) -> None:
