@@ -84,6 +84,9 @@ class Groups(Generic[Request]):
 
     async def _results(self, requests: Sequence[Request]) -> Sequence[Any]:
         try:
-            return await self._settle(requests)
+            results = await self._settle(requests)
+            if len(results) != len(requests):
+                raise ValueError(f"{len(requests)} requests and {len(results)} results")
+            return results
         except Exception as error:  # noqa: BLE001  # told to every caller; the loop has to go on for those who wait
             return [error] * len(requests)

@@ -21,7 +21,8 @@ FRESH_S = 0.1  # at this age the next who asks has it made anew, and nobody wait
 # the interpreter from the thread that makes it. With 150 and 250 ms a booking took 320 ms (p95) to show on a busy machine,
 # with these 260.
 LIFETIME_S = 0.15
-PATIENCE_S = 0.8  # who would wait longer is told to come again
+OLDEST_S = 0.8  # whoever waits gets nothing that was begun so long ago, unless it was begun for them
+PATIENCE_S = 2.0  # who would wait longer is told to come again
 MOST_BYTES = 32 * 1024 * 1024
 MAKERS = 4  # threads; fewer than the database has connections, for other routes want some
 MOST_WAITING = 10_000  # different values waiting to be made
@@ -77,7 +78,8 @@ class Kept(Generic[K, V]):
 
         Raises Unavailable where it is not there in time.
         """
-        give_up = time.monotonic() + PATIENCE_S
+        asked = time.monotonic()
+        give_up = asked + PATIENCE_S
         while True:
             entry = self._entries.get(key)  # no lock: this is the path of almost everybody
             if entry is not None and entry.made.is_true_at(utcnow()):
@@ -89,7 +91,8 @@ class Kept(Generic[K, V]):
                     return entry.made.value
             made = await self._wait(self._make(key, make, seen=entry), give_up)
             # Not kept by age here: a slow database must not make everybody wait twice.
-            if made.made.is_true_at(utcnow()) and time.monotonic() - made.started < PATIENCE_S:
+            is_new = made.started >= asked or time.monotonic() - made.started < OLDEST_S
+            if is_new and made.made.is_true_at(utcnow()):
                 return made.made.value
 
     def forget(self) -> None:

@@ -80,12 +80,15 @@ class TokenKeys:
             return None
         payload, _, signature = rest.partition(".")
         mac = ready.copy()
-        mac.update(f"{head}.{payload}".encode())
-        expected = urlsafe_b64encode(mac.digest()).rstrip(b"=")
-        if not hmac.compare_digest(signature.encode(), expected):
+        try:
+            mac.update(f"{head}.{payload}".encode())
+            expected = urlsafe_b64encode(mac.digest()).rstrip(b"=")
+            if not hmac.compare_digest(signature.encode(), expected):
+                return None
+            claims = from_json(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except ValueError:
             return None
-        claims: dict[str, Any] = from_json(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return claims
+        return claims if isinstance(claims, dict) else None
 
 
 def new_signing_key(kid: str) -> dict[str, Any]:

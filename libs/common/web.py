@@ -456,6 +456,8 @@ class _Exchange:
                 raise _BodyTooLarge
             await app(self._scope, self._hear, self._say)
         except _BodyTooLarge:
+            if self.status:
+                raise
             await self._refuse(TooLarge(max_bytes=self._most), self._say)
         except Exception:
             log.exception("unhandled", path=self._scope["path"])

@@ -36,6 +36,7 @@ log = logger(__name__)
 
 ATTEMPTS = 5
 PATIENCE_S = 5.0  # with a database that neither answers nor refuses
+HASTE_MS = 50  # to wait for a lock, where a whole group has waited for one already
 _SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
     # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
@@ -119,32 +120,38 @@ class Settler:
         pipeline = await self._connected()
         try:
             return await self._read(pipeline, hopeless, [], {}, locking=False)
-        except psycopg.OperationalError:
-            if not pipeline.is_lost:
+        except (psycopg.OperationalError, pg.FeatureNotSupported) as error:
+            if not await self._needs_another(pipeline, error):
                 raise
             return await self._read(await self._connected(), hopeless, [], {}, locking=False)
 
     # --- settling ---
 
-    async def _settled(self, requests: Sequence[Request]) -> list[Any]:
+    async def _settled(self, requests: Sequence[Request], *, in_haste: bool = False) -> list[Any]:
         if len(requests) == 1:
-            return [await self._alone(requests[0])]
+            return [await self._alone(requests[0], in_haste=in_haste)]
         try:
-            return await self._transaction(requests)
+            return await self._transaction(requests, in_haste=in_haste)
         except Exception as error:  # whatever it is, the others are not to suffer from it
             if self._is_lost():
                 raise
+            # Somebody holds a row for long: his victims have waited for it once, and the others not at all.
+            in_haste = in_haste or isinstance(error, pg.LockNotAvailable)
             log.info("a group falls apart", size=len(requests), error=type(error).__name__)
         middle = len(requests) // 2  # by halves: one of 256 that breaks costs 16 transactions, not 256
-        return [*await self._settled(requests[:middle]), *await self._settled(requests[middle:])]
+        parts = (requests[:middle], requests[middle:])
+        return [result for part in parts for result in await self._settled(part, in_haste=in_haste)]
 
-    async def _alone(self, request: Request) -> Any:
+    async def _alone(self, request: Request, *, in_haste: bool) -> Any:
         for attempt in range(ATTEMPTS):
             try:
-                return (await self._transaction([request]))[0]
+                return (await self._transaction([request], in_haste=in_haste))[0]
             except (pg.LockNotAvailable, pg.QueryCanceled):
                 return Unavailable()
-            except (Raced, pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation) as error:
+            except (Raced, pg.DeadlockDetected, pg.SerializationFailure):
+                if attempt == ATTEMPTS - 1:
+                    return Unavailable()
+            except pg.UniqueViolation as error:
                 if attempt == ATTEMPTS - 1:
                     return error
             except psycopg.Error as error:
@@ -155,18 +162,17 @@ class Settler:
                 return error
         raise AssertionError("unreachable")
 
-    async def _transaction(self, requests: Sequence[Request]) -> list[Any]:
+    async def _transaction(self, requests: Sequence[Request], *, in_haste: bool) -> list[Any]:
         asks = [asked for asked, _ in requests]
         for attempt in (1, 2):
             pipeline = await self._connected()
             try:
                 failpoints.reach("settle.before_lock")
-                known = await self._known(pipeline, asks, [drafted for _, drafted in requests])
+                known = await self._known(pipeline, asks, [drafted for _, drafted in requests], in_haste=in_haste)
                 failpoints.reach("settle.after_lock")
                 break
-            except psycopg.OperationalError:
-                # The server was restarted since the last group; nothing has been written yet.
-                if attempt == 2 or not pipeline.is_lost:
+            except (psycopg.OperationalError, pg.FeatureNotSupported) as error:  # nothing has been written yet
+                if attempt == 2 or not await self._needs_another(pipeline, error):
                     await self._undo(pipeline)
                     raise
             except BaseException:
@@ -206,13 +212,15 @@ class Settler:
 
     # --- reading ---
 
-    async def _known(self, pipeline: Pipeline, asks: Sequence[Ask], drafts: Sequence[Draft | None]) -> Known:
+    async def _known(
+        self, pipeline: Pipeline, asks: Sequence[Ask], drafts: Sequence[Draft | None], *, in_haste: bool
+    ) -> Known:
         acted_on = sorted({asked.join_id for asked in asks if isinstance(asked, Cancelling | Moving)})
         where: dict[str, str] = {}
         if acted_on:
             [found] = await pipeline.run((statements.WHERE_JOINS_ARE, [statements.array(acted_on)]))
             where = dict(found.rows)
-        return await self._read(pipeline, asks, drafts, where, locking=True)
+        return await self._read(pipeline, asks, drafts, where, locking=True, in_haste=in_haste)
 
     async def _read(
         self,
@@ -222,6 +230,7 @@ class Settler:
         where: dict[str, str],
         *,
         locking: bool,
+        in_haste: bool = False,
     ) -> Known:
         claimants = [asked for asked in asks if isinstance(asked, Booking | Moving)]
         user_ids = statements.ids({asked.user_id for asked in claimants})
@@ -230,6 +239,7 @@ class Settler:
         wishes = [wish for drafted in drafts if drafted is not None for wish in drafted.wanted]
         reads: dict[str, tuple[str, Sequence[str]]] = {
             "begin": ("BEGIN", []),
+            "haste": (f"SET LOCAL lock_timeout = {HASTE_MS}", []),
             "users": (statements.USERS_LOCKED if locking else statements.USERS, [user_ids]),
             "slots": (statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
             "joins": (statements.JOINS_LOCKED, [statements.array(where)]),
@@ -242,6 +252,8 @@ class Settler:
         }
         if not locking:
             del reads["begin"]
+        if not in_haste:
+            del reads["haste"]
         if not claimants:
             del reads["users"], reads["holdings"]
         if not where:
@@ -311,6 +323,12 @@ class Settler:
             )
             self._pipeline = Pipeline(connection)
         return self._pipeline
+
+    async def _needs_another(self, pipeline: Pipeline, error: psycopg.Error) -> bool:
+        """Tell whether the connection is one of before: of before a restart of the server, or planned before a migration."""
+        if isinstance(error, pg.FeatureNotSupported):
+            await self.close()
+        return pipeline.is_lost
 
     def _is_lost(self) -> bool:
         return self._pipeline is None or self._pipeline.is_lost

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
@@ -230,3 +231,33 @@ def test_a_request_is_bound_by_the_moment_it_came(world: World, user_id: Callabl
     early.now, late.now = place.slot.ends_at - timedelta(milliseconds=1), place.slot.ends_at
 
     assert codes(settled(world, late, early)) == ["slot_ended", "yes"]
+
+
+def test_a_slot_that_somebody_holds_for_long_takes_no_other_with_it(
+    world: World, user_id: Callable[[str], str]
+) -> None:
+    held, free = a_slot(world), a_slot(world)
+    asks = [booking(user_id(name), held if name == "held" else free) for name in ("one", "held", "two", "three")]
+
+    with world.runtimes["booking"].db.transaction() as holder:
+        holder.execute(text("SELECT FROM slots WHERE id = :id FOR UPDATE"), {"id": held.slot_id})
+        results = settled(world, *asks)
+
+    assert codes(results) == ["yes", "unavailable", "yes", "yes"]
+    assert codes(settled(world, asks[1])) == ["yes"]
+
+
+def test_a_column_that_changes_its_type_meanwhile_stops_nobody(world: World, user_id: Callable[[str], str]) -> None:
+    place = a_slot(world)
+    url = world.runtimes["booking"].settings.database_url.get_secret_value()
+
+    async def story() -> list[Any]:
+        counter = world.runtimes["booking"].resources.desk.here()
+        before = await counter.settle([(booking(user_id("one"), place), None)])
+        with psycopg.connect(url.replace("+psycopg", "")) as migrating:
+            migrating.execute("ALTER TABLE slots ALTER taken TYPE bigint")
+        after = await counter.settle([(booking(user_id("two"), place), None)])
+        await counter.close()
+        return [*before, *after]
+
+    assert codes(asyncio.run(story())) == ["yes", "yes"]

@@ -74,6 +74,7 @@ def scene(shared_world: World) -> Scene:
             shared_world.settle()
             scene.a_join(slot)
     scene.a_join(scene.next_slot)
+    scene.a_join()
     scene.a_template()
     scene.a_special_day()
     scene.a_closure()
