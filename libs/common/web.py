@@ -197,6 +197,13 @@ Tx = Annotated[Session, Depends(_transaction, scope="function")]
 Now = Annotated[datetime, Depends(utcnow)]
 
 
+def _language(request: Request) -> Language:
+    return language_of(request.headers.get("accept-language", ""))
+
+
+ReadersLanguage = Annotated[Language, Depends(_language)]
+
+
 def client_address(request: Request) -> str:
     """Return the caller's address, as the gateway passed it on."""
     return request.client.host if request.client else "unknown"

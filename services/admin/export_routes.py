@@ -4,13 +4,13 @@ from typing import Annotated
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from libs.common import pages
 from libs.common.errors import HallpassError, Language
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.web import Id, Now, RuntimeDep, Tx, client_address, language_of
+from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Tx, client_address
 from libs.contracts.principals import HallStaff
 from services.admin import exports
 from services.admin.errors import FAILURES, LinkExpired
@@ -24,13 +24,6 @@ router = APIRouter(prefix="/exports", tags=["exports"])
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _NAMES = {"joins": "预约记录", "users": "用户", "stats": "预约统计", "audit": "操作日志"}
 _NAMED_IN = ZoneInfo("Asia/Shanghai")
-
-
-def _language(request: Request) -> Language:
-    return language_of(request.headers.get("accept-language", ""))
-
-
-ReadersLanguage = Annotated[Language, Depends(_language)]
 
 
 @router.post("", status_code=202, dependencies=[NotStored])

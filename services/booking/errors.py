@@ -256,3 +256,35 @@ class UnmaskedForbidden(Forbidden):
         en="Sensitive values in clear are for an export that was asked for with a reason and the password.",
         zh="仅填写原因并验证密码的导出任务可以读取未脱敏的内容",
     )
+
+
+# --- imports ---
+
+
+class HallUnknown(Invalid):
+    code = "hall_unknown"
+    texts = Texts(en="There is no hall of this name or id.", zh="没有该名称或编号的服务厅")
+
+
+class HallAmbiguous(Invalid):
+    code = "hall_ambiguous"
+    texts = Texts(en="Several halls have this name: write the hall's id.", zh="有多个同名的服务厅，请填写编号")
+
+
+class ItemUnknown(Invalid):
+    code = "item_unknown"
+    texts = Texts(en="The hall has no item of this title.", zh="该服务厅没有这个预约项目")
+
+
+class ItemAmbiguous(Invalid):
+    code = "item_ambiguous"
+    texts = Texts(
+        en="Several items of the hall have this title: rename one of them.", zh="该服务厅有多个同名的项目，请先改名"
+    )
+
+
+class BookedAlready(Conflict):
+    """`scope` is slot, day or item."""
+
+    code = "booked_already"
+    texts = Texts(en="This is booked already, or stands in a row above.", zh="已经预约过，或与上面的行重复")

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
+from libs.contracts.imports import ImportRecord
 
 
 class Base(DeclarativeBase):
@@ -194,3 +195,9 @@ class Success(Base):
     request_digest: Mapped[bytes]
     answer_sealed: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Import(ImportRecord, Base):
+    """An import of joins."""
+
+    __tablename__ = "imports"

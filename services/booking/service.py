@@ -11,6 +11,7 @@ from libs.common.service import Service
 from services.booking import (
     feed_routes,
     handlers,
+    import_routes,
     resources,
     routes,
     staff_door_routes,
@@ -34,6 +35,7 @@ service = Service(
         staff_door_routes.router,
         staff_user_routes.router,
         feed_routes.router,  # exports
+        import_routes.router,
     ),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,

@@ -12,6 +12,7 @@ from libs.common.ids import new_id
 from libs.common.messages import Fact
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
+from libs.contracts import imports
 from libs.contracts.booking import (
     JoinBooked,
     JoinCancelled,
@@ -22,7 +23,7 @@ from libs.contracts.booking import (
     JoinStatus,
 )
 from services.booking import erasure, events, findables, inventory, misses, users
-from services.booking.models import Hall, Item, Join, Slot, Success
+from services.booking.models import Hall, Import, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
 
@@ -70,6 +71,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
             "idempotency_records": int(successes.rowcount),  # type: ignore[attr-defined]  # a DML result has a rowcount
             "findables": found,
             "phones": users.rehash(session, runtime.resources.sealer),
+            "imports": imports.forget(session, Import, now=now),
             **sweep_events(session, now=now),
         }
 

@@ -179,3 +179,36 @@ class GlobalTemplate(Forbidden):
 class TemplateForeign(Invalid):
     code = "template_unknown"
     texts = Texts(en="There is no such template for this hall.", zh="该服务厅没有此时段模板")
+
+
+# --- imports ---
+
+
+class HallUnknown(Invalid):
+    code = "hall_unknown"
+    texts = Texts(en="There is no hall of this name or id.", zh="没有该名称或编号的服务厅")
+
+
+class HallAmbiguous(Invalid):
+    code = "hall_ambiguous"
+    texts = Texts(en="Several halls have this name: write the hall's id.", zh="有多个同名的服务厅，请填写编号")
+
+
+class ItemNotInFile(Invalid):
+    code = "item_not_in_file"
+    texts = Texts(en="The sheet of items has no such item in this hall.", zh="“预约项目”表中没有该服务厅的这个项目")
+
+
+class DayClosed(Conflict):
+    """`name` is the reason of the closure."""
+
+    code = "day_closed"
+    texts = Texts(en="The hall is closed on this day: {name}.", zh="该日期已停止服务：{name}")
+
+
+# What is wrong with a period among those of its day, by the reasons of PeriodsUnfit.
+PERIOD_FAULTS: dict[str, Texts] = {
+    "end_not_after_start": Texts(en="has to be after the start", zh="必须晚于开始时间"),
+    "overlap": Texts(en="begins before another slot of the day is over", zh="与当天的其他时段重叠"),
+    "too_many": Texts(en="the day has too many slots", zh="当天的时段太多"),
+}

@@ -34,7 +34,7 @@ def fill(session: Session, staff: Staff, item_id: str, data: FillIn) -> Filled:
     off = {
         on: special.name for on, special in specials.items() if on not in wanted and plan.periods_of(on.isoweekday())
     }
-    filled = _lay_out(session, staff, where, wanted, note=data.note, action="days.filled")
+    filled = lay_out(session, staff, where, wanted, note=data.note, action="days.filled")
     return Filled(
         created=filled.created,
         slots=filled.slots,
@@ -58,7 +58,7 @@ def copy(session: Session, staff: Staff, item_id: str, on: date, dates: Iterable
         if slot.status == SlotStatus.OPEN
     )
     wanted = dict.fromkeys(sorted(dates), periods)
-    return _lay_out(session, staff, where, wanted, note=day.note, action="days.copied")
+    return lay_out(session, staff, where, wanted, note=day.note, action="days.copied")
 
 
 def _plan(session: Session, where: Place, data: FillIn) -> Plan:
@@ -75,7 +75,7 @@ def _plan(session: Session, where: Place, data: FillIn) -> Plan:
     )
 
 
-def _lay_out(
+def lay_out(
     session: Session,
     staff: Staff,
     where: Place,

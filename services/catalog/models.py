@@ -9,6 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
 from libs.contracts.catalog import SlotStatus
+from libs.contracts.imports import ImportRecord
 
 
 class Base(DeclarativeBase):
@@ -228,3 +229,9 @@ class Closure(Base):
         CheckConstraint("first <= last", name="ends_after_start"),
         Index("ix_closures_hall_last", "hall_id", "last"),
     )
+
+
+class Import(ImportRecord, Base):
+    """An import of halls, or of items with slots."""
+
+    __tablename__ = "imports"

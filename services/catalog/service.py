@@ -10,7 +10,16 @@ from pydantic import Field
 
 from libs.common.service import Service
 from libs.common.settings import Settings
-from services.catalog import facts, handlers, resources, routes, staff_day_routes, staff_routes, tasks
+from services.catalog import (
+    facts,
+    handlers,
+    import_routes,
+    resources,
+    routes,
+    staff_day_routes,
+    staff_routes,
+    tasks,
+)
 
 
 class CatalogSettings(Settings):
@@ -26,7 +35,7 @@ service = Service(
     title="catalog",
     package=Path(__file__).parent,
     settings=CatalogSettings,
-    routers=(routes.router, staff_routes.router, staff_day_routes.router),
+    routers=(routes.router, staff_routes.router, staff_day_routes.router, import_routes.router),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     resources=resources.build,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from secrets import randbelow
 
+from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from tests.admin.builders import PASSWORD
 from tests.border.scene import PERIOD, Ask, Headers, Scene, announcement, unique
@@ -27,10 +28,11 @@ class Stranger(Enum):
     FILTERED = "success, with what is theirs and nothing else"
     ALLOWED = "success: it is about nobody's hall, or about the caller"
     NOTHING_TO_DO = "409: there is nothing of theirs here"
+    NOT_BY_NAME = "422: what is named is nothing of theirs"
 
 
 NOT_FOUND, FORBIDDEN, FILTERED = Stranger.NOT_FOUND, Stranger.FORBIDDEN, Stranger.FILTERED
-ALLOWED, NOTHING_TO_DO = Stranger.ALLOWED, Stranger.NOTHING_TO_DO
+ALLOWED, NOTHING_TO_DO, NOT_BY_NAME = Stranger.ALLOWED, Stranger.NOTHING_TO_DO, Stranger.NOT_BY_NAME
 
 Asking = Callable[[Scene], Ask]
 OwnAsking = Callable[[Scene, Headers], Ask]
@@ -169,6 +171,12 @@ STAFF: dict[str, StaffRoute] = {
     "DELETE /api/catalog/staff/closures/{closure_id}": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"closure_id": s.a_closure()["id"]})
     ),
+    "POST /api/catalog/staff/imports": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(s.an_import("服务厅", 名称=unique()))
+    ),
+    "POST /api/catalog/staff/imports/{import_id}/close": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(path={"import_id": new_id()})
+    ),
     # booking
     "GET /api/booking/staff/joins": StaffRoute(
         VERIFIER, FILTERED, lambda s: Ask(query={"q": s.join["code"]}, shows=s.join["id"])
@@ -241,6 +249,12 @@ STAFF: dict[str, StaffRoute] = {
     "GET /api/booking/staff/feed/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.user_id)),
     "GET /api/booking/staff/feed/users/count": StaffRoute(
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"q": s.a_named_visitor()}, shows='"users":1')
+    ),
+    "POST /api/booking/staff/imports": StaffRoute(
+        HALL_ADMIN, NOT_BY_NAME, lambda s: Ask(s.an_import("预约记录", 姓名="林小满", **s.names_of_slot))
+    ),
+    "POST /api/booking/staff/imports/{import_id}/close": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(path={"import_id": new_id()})
     ),
     # notify
     "GET /api/notify/staff/announcements": StaffRoute(

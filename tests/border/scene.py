@@ -242,6 +242,21 @@ class Scene:
         code: str = answer.json()["recovery_codes"][0]
         return code
 
+    def an_import(self, sheet: str, **values: str) -> Any:
+        """Return the body of an import of one row."""
+        return {"id": new_id(), "dry_run": False, "rows": [{"sheet": sheet, "row": 2, "values": values}]}
+
+    @property
+    def names_of_slot(self) -> dict[str, str]:
+        """What a row of an import calls the slot."""
+        return {
+            "服务厅": self.hall["id"],
+            "项目名称": self.item["title"],
+            "日期": self.slot["date"],
+            "开始时间": self.slot["start"],
+            "结束时间": self.slot["end"],
+        }
+
     def a_refresh_token(self) -> str:
         token: str = signed_in(self.world, self.an_account())["refresh_token"]
         return token

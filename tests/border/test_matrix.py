@@ -26,6 +26,7 @@ OF_STRANGER: dict[Stranger, Any] = {
     Stranger.FILTERED: SUCCESS,
     Stranger.ALLOWED: SUCCESS,
     Stranger.NOTHING_TO_DO: (409, "nothing_to_check_in"),
+    Stranger.NOT_BY_NAME: (422, "import_faulty"),
 }
 
 

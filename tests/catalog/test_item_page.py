@@ -241,7 +241,9 @@ def test_the_etag_is_of_the_content(world: World) -> None:
 # --- what stays as it was -------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_hangs_is_told_within_two_seconds_and_nothing_old_is_shown(world: World, cluster: Cluster) -> None:
+def test_a_database_that_hangs_is_told_within_two_seconds_and_nothing_old_is_shown(
+    world: World, cluster: Cluster
+) -> None:
     item = an_item(world, a_hall(world))
     page_of(world, item)
     database = world.runtimes["catalog"].db.engine.url.database

@@ -1,0 +1,308 @@
+"""Imports of joins: every row gets a place, or none does where one of them has a fault.
+
+All is decided before a lock is taken, so that a slot's row is held for some statements only; what has changed meanwhile is
+found by the guards that stand behind every booking.
+"""
+
+import re
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import insert, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from libs.common import outbox
+from libs.common.crypto import Sealer
+from libs.common.errors import HallpassError, Language
+from libs.common.ids import new_id, parse_id
+from libs.common.inputs import Date
+from libs.common.web import Schema
+from libs.contracts import audit, imports
+from libs.contracts.booking import JoinBooked, JoinStatus, SlotTaken
+from libs.contracts.catalog import Clock, FieldType, FormField
+from libs.contracts.imports import JOINS, Cell, Faults, ImportIn, ImportOut, RowIn
+from libs.contracts.principals import Staff
+from services.booking import answers as kept
+from services.booking import claims, errors, events, forms, inventory, offers, policy, users
+from services.booking.claims import Person, Wanted
+from services.booking.forms import Answers
+from services.booking.models import Claim, Hall, Import, Item, Join, Slot
+from services.booking.offers import Offered
+from services.booking.policy import Held
+
+PROVIDER = "import"  # of the users who stand for an import, and never sign in
+_NUMBERED = frozenset({FieldType.NUMBER})
+_LISTED = frozenset({FieldType.CHECKBOX, FieldType.REGION})
+_BETWEEN = re.compile(r"[、,，;；/\s]+")
+_SWITCHES = {"是": True, "否": False}
+
+
+@dataclass(frozen=True)
+class Attendee:
+    """A row that can be booked: the slot, the join it will be, and what is known of the attendee."""
+
+    row: RowIn
+    offered: Offered
+    join_id: str
+    answers: Answers
+    wanted: list[Wanted]
+
+
+def apply(
+    session: Session, sealer: Sealer, staff: Staff, data: ImportIn, *, language: Language, now: datetime
+) -> ImportOut:
+    """Book a place for every row; or, where a row has a fault, raise ImportFaulty with all faults. A dry run only looks."""
+    if not data.dry_run:
+        done = imports.begin(session, Import, staff, data, now=now)
+        if done is not None:
+            return done
+    faults = Faults(language)
+    faults.of_foreign_sheets(data, (JOINS,))
+    attendees = _attendees(session, sealer, staff, faults.rows(data, JOINS), faults, now=now)
+    _note_the_claimed(session, attendees, faults)
+    if not faults.found and not data.dry_run:
+        _book(session, sealer, staff, data, attendees, faults, now=now)
+    return imports.outcome(session, data, faults)
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+class _Asked(Schema):
+    """The slot that a row names."""
+
+    hall: str
+    title: str
+    date: Date
+    start: Clock
+    end: Clock
+
+
+def _attendees(
+    session: Session, sealer: Sealer, staff: Staff, rows: list[RowIn], faults: Faults, *, now: datetime
+) -> list[Attendee]:
+    asked: list[tuple[RowIn, _Asked]] = []
+    for row in rows:
+        fields = faults.fields(row, JOINS)
+        try:
+            asked.append((row, _Asked.model_validate(fields | _as_text(fields, "hall", "title"))))
+        except ValidationError as error:
+            faults.invalid(row, JOINS, error)
+    offered = _Offers(session, staff, [one for _, one in asked])
+    taken: Counter[str] = Counter()
+    found = []
+    for row, one in asked:
+        try:
+            here = offered.named(one)
+            _may_book(here, taken[here.slot.id], now=now)
+            taken[here.slot.id] += 1
+        except (errors.HallUnknown, errors.HallAmbiguous) as error:
+            faults.refused(row, JOINS.header_of("hall"), error)
+        except (errors.ItemUnknown, errors.ItemAmbiguous, errors.ItemNotOpen) as error:
+            faults.refused(row, JOINS.header_of("title"), error)
+        except HallpassError as error:
+            faults.refused(row, JOINS.header_of("start"), error)
+        else:
+            attendee = _attendee(sealer, row, here, faults)
+            found += [attendee] if attendee else []
+    return found
+
+
+def _as_text(fields: dict[str, Any], *names: str) -> dict[str, str]:
+    """Return these fields as text: a title such as 2027 is a number to Excel."""
+    return {name: str(fields[name]) for name in names if name in fields}
+
+
+def _may_book(offered: Offered, taken: int, *, now: datetime) -> None:
+    """Raise the first rule of booking that the row breaks; `taken` places go to rows before it."""
+    left = None if offered.left is None else max(0, offered.left - taken)
+    policy.may_book(offered.offer, Held(), people=1, left=left, user_is_disabled=False, now=now)
+
+
+def _attendee(sealer: Sealer, row: RowIn, offered: Offered, faults: Faults) -> Attendee | None:
+    form = offered.form
+    fixed = {column.header for column in JOINS.columns}
+    keys = {field.label: field for field in form}
+    given: dict[str, Any] = {}
+    for header, cell in row.values.items():
+        if header in fixed or cell == "":
+            continue
+        field = keys.get(header)
+        given[field.key if field else header] = _answer(field, cell) if field else cell
+    try:
+        [checked] = forms.check_all(form, [given])
+        person = Person(new_id(), 1, checked.all)
+        return Attendee(row, offered, person.join_id, checked, claims.wanted(sealer, offered.slot, form, [person]))
+    except errors.FormInvalid as error:
+        for fault in error.params["faults"]:
+            detail = errors.FAULTS[fault["reason"]].render(faults.language, {})
+            faults.add(row, fault["label"], fault["reason"], detail)
+        return None
+
+
+def _answer(field: FormField, cell: Cell) -> Any:
+    """Return what a cell holds as an answer to the field: as exports write it, so that imports read it."""
+    if field.type == FieldType.SWITCH:
+        return _SWITCHES.get(cell, cell) if isinstance(cell, str) else cell
+    if field.type in _LISTED:
+        return [part for part in _BETWEEN.split(str(cell)) if part]
+    if field.type in _NUMBERED or isinstance(cell, (str, bool)):
+        return cell
+    return str(cell)
+
+
+class _Offers:
+    """The slots that rows name, with items and halls within the staff's scope."""
+
+    def __init__(self, session: Session, staff: Staff, asked: list[_Asked]) -> None:
+        halls = {one.hall for one in asked}
+        ids = {known for text in halls if (known := parse_id(text))}
+        self._halls: defaultdict[str, list[Hall]] = defaultdict(list)
+        for hall in session.scalars(
+            select(Hall).where(or_(Hall.name.in_(halls), Hall.id.in_(ids)), staff.sees(Hall.id))
+        ):
+            self._halls[hall.name].append(hall)
+            self._halls[hall.id] = [hall]
+        hall_ids = {hall.id for found in self._halls.values() for hall in found}
+        self._items: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+        titles = {one.title for one in asked}
+        for item in session.scalars(select(Item).where(Item.hall_id.in_(hall_ids), Item.title.in_(titles))):
+            self._items[item.hall_id, item.title].append(item)
+        item_ids = {item.id for found in self._items.values() for item in found}
+        dates = {one.date for one in asked}
+        self._slots: dict[tuple[str, date, time, time], Offered] = {}
+        named = offers.rows().where(Slot.item_id.in_(item_ids), Slot.date.in_(dates), Slot.deleted.is_(False))
+        for slot, item, hall in session.execute(named):
+            self._slots[item.id, slot.date, slot.start, slot.end] = Offered(slot, item, hall)
+
+    def named(self, one: _Asked) -> Offered:
+        """Return the slot that is meant, or raise which of hall, item and slot there is not, or not only once."""
+        hall = _only(self._halls.get(parse_id(one.hall) or one.hall), errors.HallUnknown, errors.HallAmbiguous)
+        item = _only(self._items.get((hall.id, one.title)), errors.ItemUnknown, errors.ItemAmbiguous)
+        slot = self._slots.get((item.id, one.date, one.start, one.end))
+        if slot is None:
+            raise errors.SlotNotFound
+        return slot
+
+
+def _only(found: list[Any] | None, unknown: type[HallpassError], ambiguous: type[HallpassError]) -> Any:
+    if not found:
+        raise unknown
+    if len(found) > 1:
+        raise ambiguous
+    return found[0]
+
+
+def _note_the_claimed(session: Session, attendees: Iterable[Attendee], faults: Faults) -> None:
+    """Note who is booked already, or stands in two rows."""
+    wanted = [(attendee, claim) for attendee in attendees for claim in attendee.wanted]
+    columns = tuple_(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
+    held = session.execute(
+        select(Claim.item_id, Claim.scope, Claim.field, Claim.digest).where(
+            columns.in_([claim.key for _, claim in wanted])
+        )
+    )
+    taken = {(row.item_id, row.scope, row.field, row.digest) for row in held}
+    for attendee, claim in wanted:
+        if claim.key in taken:
+            _refuse_claim(attendee, claim, faults)
+        taken.add(claim.key)
+
+
+def _refuse_claim(attendee: Attendee, claim: Wanted, faults: Faults) -> None:
+    faults.refused(attendee.row, claim.field.label, errors.BookedAlready(scope=claim.field.unique))
+
+
+# --- booking --------------------------------------------------------------------------------------------------------
+
+
+def _book(
+    session: Session,
+    sealer: Sealer,
+    staff: Staff,
+    data: ImportIn,
+    attendees: list[Attendee],
+    faults: Faults,
+    *,
+    now: datetime,
+) -> None:
+    """Take the places, then write the joins; what was lost to somebody else since it was decided is noted."""
+    user_id = users.sign_in(session, PROVIDER, f"{staff.id}:{data.id}", now=now).id
+    joins = [(attendee, _join(sealer, user_id, attendee, now)) for attendee in attendees]
+    taken = _take(session, user_id, attendees, faults)
+    _claim(session, attendees, faults)
+    if faults.found:
+        return
+    session.execute(insert(Join), [_columns(join) for _, join in joins])
+    booked = [(join, attendee.offered, taken[join.slot_id]) for attendee, join in joins]
+    outbox.record(session, *events.of_action(JoinBooked, booked))
+    for hall_id, people in Counter(join.hall_id for _, join in joins).items():
+        audit.record(
+            session,
+            staff,
+            "joins.imported",
+            object_type="import",
+            object_id=data.id,
+            hall_id=hall_id,
+            after={"joins": people},
+        )
+
+
+def _take(session: Session, user_id: str, attendees: list[Attendee], faults: Faults) -> dict[str, SlotTaken]:
+    people = Counter(attendee.offered.slot.id for attendee in attendees)
+    taken = {}
+    for slot_id in sorted(people):  # slots are locked in ascending order everywhere
+        found = inventory.take(session, slot_id, people[slot_id], holder=user_id)
+        if found is None:
+            _refuse_slot(session, slot_id, attendees, faults)
+        else:
+            taken[slot_id] = found
+    return taken
+
+
+def _refuse_slot(session: Session, slot_id: str, attendees: list[Attendee], faults: Faults) -> None:
+    now_there = offers.of_joins(session, {slot_id})[slot_id]
+    for attendee in attendees:
+        if attendee.offered.slot.id == slot_id:
+            full = errors.SlotFull(left=now_there.left or 0, people=1)
+            faults.refused(attendee.row, JOINS.header_of("start"), full)
+
+
+def _claim(session: Session, attendees: list[Attendee], faults: Faults) -> None:
+    wanted = {claim.key: (attendee, claim) for attendee in attendees for claim in attendee.wanted}
+    for key in sorted(wanted):  # rows are written in one order everywhere
+        attendee, claim = wanted[key]
+        try:
+            claims.hold(session, [claim])
+        except errors.PersonAlreadyJoined:
+            _refuse_claim(attendee, claim, faults)
+
+
+def _join(sealer: Sealer, user_id: str, attendee: Attendee, now: datetime) -> Join:
+    """Return the join of an attendee, a party of one."""
+    slot, item = attendee.offered.slot, attendee.offered.item
+    return Join(
+        id=attendee.join_id,
+        party_id=new_id(),
+        user_id=user_id,
+        slot_id=slot.id,
+        item_id=item.id,
+        hall_id=slot.hall_id,
+        code=str(100_000_000_000_000 + secrets.randbelow(900_000_000_000_000)),
+        status=JoinStatus.BOOKED,
+        reason="",
+        answers=attendee.answers.plain,
+        sealed=kept.seal(sealer, attendee.join_id, attendee.answers),
+        form_version=item.form_version,
+        version=1,
+        created_at=now,
+    )
+
+
+def _columns(join: Join) -> dict[str, Any]:
+    return {name: value for name, value in vars(join).items() if name in Join.__table__.columns}

@@ -1,0 +1,211 @@
+"""Imports of halls, and of items with their slots: every row is made, or none where one of them has a fault."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from libs.common.errors import Language
+from libs.common.ids import parse_id
+from libs.contracts import imports
+from libs.contracts.catalog import FieldType, FormField, Rules
+from libs.contracts.imports import HALLS, ITEMS, SLOTS, Faults, ImportIn, ImportOut, RowIn
+from libs.contracts.principals import Role, RoleForbids, Staff
+from services.catalog import days, errors, fills, halls, items, policy
+from services.catalog.days import Place
+from services.catalog.models import Category, Hall, Import, Item
+from services.catalog.policy import Period
+from services.catalog.schemas import Date, HallIn, ItemIn, PeriodIn
+
+# What an item asks of everybody until staff give it a form of its own.
+FORM = [
+    FormField(key="name", type=FieldType.TEXT, label="姓名", min=2, max=30),
+    FormField(key="mobile", type=FieldType.MOBILE, label="手机号"),
+]
+_RULES = ("party_max", "opens_days_before")
+
+
+def apply(session: Session, staff: Staff, data: ImportIn, *, language: Language, now: datetime) -> ImportOut:
+    """Make what the rows say; or, where a row has a fault, raise ImportFaulty with all faults.
+
+    A dry run does the same work, so that it finds the same faults, and undoes it. Raises RoleForbids for halls by who may
+    make none.
+    """
+    if any(row.sheet == HALLS.title for row in data.rows) and staff.role != Role.SUPER_ADMIN:
+        raise RoleForbids(role=staff.role)
+    if not data.dry_run:
+        done = imports.begin(session, Import, staff, data, now=now)
+        if done is not None:
+            return done
+    faults = Faults(language)
+    faults.of_foreign_sheets(data, (HALLS, ITEMS, SLOTS))
+    _make_halls(session, staff, faults.rows(data, HALLS), faults)
+    made = _make_items(session, staff, faults.rows(data, ITEMS), faults)
+    _make_slots(session, staff, faults.rows(data, SLOTS), made, faults)
+    return imports.outcome(session, data, faults)
+
+
+# --- halls ----------------------------------------------------------------------------------------------------------
+
+
+def _make_halls(session: Session, staff: Staff, rows: list[RowIn], faults: Faults) -> None:
+    names = [str(row.values.get(HALLS.header_of("name"))) for row in rows]
+    taken = set(session.scalars(select(Hall.name).where(Hall.name.in_(names))))
+    for row in rows:
+        fields = faults.fields(row, HALLS)
+        if "name" not in fields:
+            continue
+        try:
+            hall = HallIn.model_validate(fields)
+            if hall.name in taken:
+                raise errors.NameTaken
+            halls.create(session, staff, hall)
+            taken.add(hall.name)
+        except ValidationError as error:
+            faults.invalid(row, HALLS, error)
+        except errors.NameTaken as error:
+            faults.refused(row, HALLS.header_of("name"), error)
+        except errors.TimezoneUnknown as error:
+            faults.refused(row, HALLS.header_of("timezone"), error)
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+Named = tuple[str, str]  # an item as rows name it: its hall, and its title
+
+
+def _make_items(session: Session, staff: Staff, rows: list[RowIn], faults: Faults) -> dict[Named, Item | None]:
+    """Return the items by how rows name them; None for one that has a fault."""
+    known = _Halls(session, staff, rows, ITEMS.header_of("hall"))
+    categories = _categories(session, rows)
+    standing = session.execute(select(Item.hall_id, Item.title).where(Item.hall_id.in_(known.ids)))
+    taken = {(row.hall_id, row.title) for row in standing}
+    made: dict[Named, Item | None] = {}
+    for row in rows:
+        fields = faults.fields(row, ITEMS)
+        named = (str(fields.get("hall")), str(fields.get("title")))
+        made.setdefault(named, None)
+        try:
+            hall = known.named(fields["hall"]) if "hall" in fields else None
+            category_id = _category_id(categories, fields.get("category"))
+            wanted = _item(fields, hall.id if hall else None, category_id)
+            if hall is None or wanted is None:
+                continue
+            if (hall.id, wanted.title) in taken:
+                raise errors.NameTaken
+            made[named] = items.create(session, staff, wanted)
+            taken.add((hall.id, wanted.title))
+        except ValidationError as error:
+            faults.invalid(row, ITEMS, error)
+        except (errors.HallUnknown, errors.HallAmbiguous) as error:
+            faults.refused(row, ITEMS.header_of("hall"), error)
+        except errors.CategoryUnknown as error:
+            faults.refused(row, ITEMS.header_of("category"), error)
+        except errors.NameTaken as error:
+            faults.refused(row, ITEMS.header_of("title"), error)
+    return made
+
+
+def _item(fields: dict[str, Any], hall_id: str | None, category_id: str | None) -> ItemIn | None:
+    if hall_id is None or "title" not in fields:
+        return None
+    own = {name: value for name, value in fields.items() if name not in ("hall", "category", *_RULES)}
+    rules = Rules.model_validate({name: fields[name] for name in _RULES if name in fields})
+    return ItemIn.model_validate(own | {"hall_id": hall_id, "category_id": category_id, "form": FORM, "rules": rules})
+
+
+def _categories(session: Session, rows: list[RowIn]) -> dict[str, str]:
+    names = {str(row.values.get(ITEMS.header_of("category"))) for row in rows}
+    found = session.execute(select(Category.name, Category.id).where(Category.name.in_(names)))
+    return {row.name: row.id for row in found}
+
+
+def _category_id(categories: dict[str, str], name: Any) -> str | None:
+    if name is None:
+        return None
+    if str(name) not in categories:
+        raise errors.CategoryUnknown
+    return categories[str(name)]
+
+
+class _Halls:
+    """The halls that rows name, by name or id, within the staff's scope."""
+
+    def __init__(self, session: Session, staff: Staff, rows: Iterable[RowIn], header: str) -> None:
+        texts = {str(row.values.get(header)) for row in rows}
+        ids = {known for text in texts if (known := parse_id(text))}
+        found = session.scalars(select(Hall).where(or_(Hall.name.in_(texts), Hall.id.in_(ids)), staff.sees(Hall.id)))
+        self._by: defaultdict[str, list[Hall]] = defaultdict(list)
+        for hall in found:
+            self._by[hall.name].append(hall)
+            self._by[hall.id] = [hall]
+        self.ids = {hall.id for found in self._by.values() for hall in found}
+
+    def named(self, text: Any) -> Hall:
+        """Return the one hall that is meant, or raise HallUnknown or HallAmbiguous."""
+        found = self._by.get(parse_id(str(text)) or str(text), [])
+        if not found:
+            raise errors.HallUnknown
+        if len(found) > 1:
+            raise errors.HallAmbiguous
+        return found[0]
+
+
+# --- slots ----------------------------------------------------------------------------------------------------------
+
+Asked = tuple[RowIn, Period]
+
+
+class _DayIn(PeriodIn):
+    date: Date
+
+
+def _make_slots(
+    session: Session, staff: Staff, rows: list[RowIn], made: dict[Named, Item | None], faults: Faults
+) -> None:
+    asked: defaultdict[str, defaultdict[date, list[Asked]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        fields = faults.fields(row, SLOTS)
+        named = (str(fields.pop("hall", None)), str(fields.pop("title", None)))
+        try:
+            slot = _DayIn.model_validate(fields)
+        except ValidationError as error:
+            faults.invalid(row, SLOTS, error)
+            continue
+        if named not in made:
+            faults.refused(row, SLOTS.header_of("title"), errors.ItemNotInFile())
+        elif (item := made[named]) is not None:
+            asked[item.id][slot.date].append((row, Period(slot.start, slot.end, slot.capacity)))
+    for item_id, dates in asked.items():
+        where = days.place(session, staff, item_id, to_define=True)
+        fit = {
+            on: [period for _, period in wanted] for on, wanted in dates.items() if _are_fit(where, on, wanted, faults)
+        }
+        filled = fills.lay_out(session, staff, where, fit, note="", action="days.filled")
+        for skipped in filled.skipped:
+            for row, _ in dates[skipped.date]:
+                faults.refused(row, SLOTS.header_of("date"), errors.DayClosed(name=skipped.name))
+
+
+def _are_fit(where: Place, on: date, wanted: list[Asked], faults: Faults) -> bool:
+    """Whether a day can have these slots; what is wrong with which row is noted."""
+    before = len(faults.found)
+    try:
+        policy.check_periods([(period.start, period.end) for _, period in wanted])
+    except errors.PeriodsUnfit as error:
+        for fault in error.params["faults"]:
+            _, _, index = fault["field"].partition(".")
+            row, _ = wanted[int(index or 0)]
+            column = "end" if fault["reason"] == "end_not_after_start" else "start"
+            detail = errors.PERIOD_FAULTS[fault["reason"]].render(faults.language, {})
+            faults.add(row, SLOTS.header_of(column), fault["reason"], detail)
+    for row, period in wanted:
+        try:
+            days.instants(on, period.start, period.end, where.hall.timezone)
+        except errors.NoSuchLocalTime as error:
+            faults.refused(row, SLOTS.header_of("start"), error)
+    return len(faults.found) == before

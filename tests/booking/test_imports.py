@@ -1,0 +1,213 @@
+"""Imports of joins: every row gets a place or none does, by the rules and the guard of every booking, and once."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+
+from libs.common.clock import utcnow
+from libs.common.ids import new_id
+from libs.contracts.catalog import FieldType, FormField, ItemStatus
+from libs.contracts.principals import Role
+from tests.booking.builders import NAME, Place, a_slot, booked, code_of
+from tests.world import World
+
+IMPORTS = "/api/booking/staff/imports"
+ID_CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="证件号", unique="day")
+ID_NUMBERS = ("110105199003071239", "440106198506152012")
+
+
+def row(place: Place, number: int, name: Any = "林小满", **values: Any) -> dict[str, Any]:
+    """Return a row for somebody of this name in the slot of the place."""
+    fixed = {
+        "服务厅": place.hall.name,
+        "项目名称": place.item.title,
+        "日期": place.slot.date.isoformat(),
+        "开始时间": place.slot.start.strftime("%H:%M"),
+        "结束时间": place.slot.end.strftime("%H:%M"),
+    }
+    return {"sheet": "预约记录", "row": number, "values": fixed | {"姓名": name} | values}
+
+
+def send(
+    world: World, rows: list[dict[str, Any]], *, who: dict[str, str] | None = None, dry_run: bool = False, key: str = ""
+) -> httpx2.Response:
+    body = {"id": key or new_id(), "dry_run": dry_run, "rows": rows}
+    answer: httpx2.Response = world.client.post(IMPORTS, json=body, headers=who or world.staff())
+    return answer
+
+
+def came_to(answer: httpx2.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def faults(answer: httpx2.Response) -> set[tuple[int, str, str]]:
+    """Return where the faults are, of a dry run or a refusal."""
+    found = answer.json() if answer.status_code == 200 else answer.json()["params"]
+    assert answer.status_code == 200 or code_of(answer) == (422, "import_faulty"), answer.text
+    assert not found.get("applied", False)
+    assert all(fault["detail"] for fault in found["faults"])
+    return {(fault["row"], fault["column"], fault["reason"]) for fault in found["faults"]}
+
+
+def joins(world: World) -> list[Any]:
+    page = world.client.get("/api/booking/staff/joins?limit=100", headers=world.staff()).json()
+    return sorted(page["items"], key=lambda join: str(join["answers"]))
+
+
+def taken(world: World, place: Place) -> int:
+    answer = world.client.get(f"/api/booking/staff/slots/{place.slot_id}", headers=world.staff())
+    people: int = answer.json()["taken"]
+    return people
+
+
+def test_every_row_gets_a_place_of_its_own(world: World) -> None:
+    place = a_slot(world, capacity=2)
+
+    answer = send(world, [row(place, 2, "林小满"), row(place, 3, "王大年")])
+
+    assert came_to(answer) == {"applied": True, "rows": 2, "faults": []}
+    made = joins(world)
+    assert [join["answers"]["name"] for join in made] == ["林小满", "王大年"]
+    assert {join["status"] for join in made} == {"booked"}
+    assert len({join["code"] for join in made}) == len({join["party_id"] for join in made}) == 2
+    assert taken(world, place) == 2
+
+
+def test_what_is_imported_is_told_to_the_other_services(world: World) -> None:
+    place = a_slot(world)
+
+    send(world, [row(place, 2), row(place, 3)])
+
+    world.settle()
+    stats = world.client.get("/api/notify/staff/stats", headers=world.staff()).json()["items"]
+    assert [stat["booked"] for stat in stats] == [2]
+
+
+def test_a_slot_is_never_oversold(world: World) -> None:
+    place = a_slot(world, capacity=2)
+    booked(world, world.user("first"), place.slot_id, "张三丰")
+
+    answer = send(world, [row(place, 2), row(place, 3)])
+
+    assert faults(answer) == {(3, "开始时间", "slot_full")}
+    assert taken(world, place) == 1
+
+
+def test_every_fault_is_named_and_nothing_is_booked(world: World) -> None:
+    place = a_slot(world)
+    place.change_item(form=[NAME, ID_CARD])
+    booked(world, world.user("first"), place.slot_id, "张三丰", id_card=ID_NUMBERS[0])
+    rows = [
+        row(place, 2, 证件号=ID_NUMBERS[1]),
+        row(place, 3, 证件号=ID_NUMBERS[1]),
+        row(place, 4, 证件号=ID_NUMBERS[0]),
+        row(place, 5, 证件号="110105199003071230"),
+        row(place, 6, "林", 车牌="粤A12345"),
+        row(place, 7, 服务厅="没有的厅"),
+        row(place, 8, 项目名称="没有的项目"),
+        row(place, 9, 日期="2031-01-01"),
+        row(place, 10, 开始时间="9点", 日期="明天"),
+    ]
+
+    answer = send(world, rows, dry_run=True)
+
+    assert faults(answer) == {
+        (3, "证件号", "booked_already"),
+        (4, "证件号", "booked_already"),
+        (5, "证件号", "bad_checksum"),
+        (6, "姓名", "too_short"),
+        (6, "证件号", "required"),
+        (6, "车牌", "unknown_field"),
+        (7, "服务厅", "hall_unknown"),
+        (8, "项目名称", "item_unknown"),
+        (9, "开始时间", "slot_not_found"),
+        (10, "开始时间", "time_parsing"),
+        (10, "日期", "not_a_date"),
+    }
+    assert taken(world, place) == 1
+
+
+def test_the_rules_are_those_of_everybody(world: World) -> None:
+    place = a_slot(world)
+    place.change_item(status=ItemStatus.STOPPED)
+    stopped = send(world, [row(place, 2)])
+    place.change_item(status=ItemStatus.OPEN)
+    place.change_slot(starts_at=utcnow() - timedelta(hours=3), ends_at=utcnow() - timedelta(hours=2))
+
+    over = send(world, [row(place, 2)])
+
+    assert faults(stopped) == {(2, "项目名称", "item_not_open")}
+    assert faults(over) == {(2, "开始时间", "slot_ended")}
+
+
+def test_cells_are_read_as_answers_of_every_kind(world: World) -> None:
+    place = a_slot(world)
+    place.change_item(
+        form=[
+            NAME,
+            FormField(key="mobile", type=FieldType.MOBILE, label="手机号"),
+            FormField(key="age", type=FieldType.NUMBER, label="年龄"),
+            FormField(key="born", type=FieldType.DATE, label="生日"),
+            FormField(key="needs", type=FieldType.CHECKBOX, label="需要", options=["轮椅", "手语"]),
+            FormField(key="region", type=FieldType.REGION, label="地区"),
+            FormField(key="agrees", type=FieldType.SWITCH, label="同意"),
+        ]
+    )
+    cells = {
+        "手机号": 13800138000,
+        "年龄": 36,
+        "生日": "1990-01-02",
+        "需要": "轮椅、手语",
+        "地区": "广东省 广州市 天河区",
+        "同意": "是",
+    }
+
+    answer = send(world, [row(place, 2, **cells)])
+
+    assert came_to(answer)["applied"], answer.text
+    [join] = joins(world)
+    assert join["answers"] | {"mobile": "masked"} == {
+        "name": "林小满",
+        "mobile": "masked",
+        "age": 36,
+        "born": "1990-01-02",
+        "needs": ["轮椅", "手语"],
+        "region": ["广东省", "广州市", "天河区"],
+        "agrees": True,
+    }
+
+
+def test_asked_again_it_is_booked_once(world: World) -> None:
+    place = a_slot(world)
+    key, who = new_id(), world.staff()
+    send(world, [row(place, 2)], who=who, key=key)
+
+    again = send(world, [row(place, 2)], who=who, key=key)
+
+    assert came_to(again) == {"applied": True, "rows": 1, "faults": []}
+    assert taken(world, place) == 1
+
+
+def test_what_is_closed_is_never_booked(world: World) -> None:
+    place = a_slot(world)
+    key, who = new_id(), world.staff()
+    world.client.post(f"{IMPORTS}/{key}/close", headers=who)
+
+    late = send(world, [row(place, 2)], who=who, key=key)
+
+    assert (late.status_code, late.json()["code"]) == (409, "import_closed")
+    assert taken(world, place) == 0
+
+
+def test_a_hall_admin_books_into_their_own_halls_alone(world: World) -> None:
+    own, foreign = a_slot(world), a_slot(world)
+    foreign.change_hall(name="别的厅")
+    admin = world.staff(Role.HALL_ADMIN, halls=[own.hall_id])
+
+    elsewhere = send(world, [row(own, 2), row(foreign, 3)], who=admin)
+    at_home = send(world, [row(own, 2)], who=admin)
+
+    assert faults(elsewhere) == {(3, "服务厅", "hall_unknown")}
+    assert came_to(at_home)["applied"]
