@@ -224,6 +224,7 @@ class Supervisor:
             "ADMIN_DATA_KEYS": json.dumps(keys.admin_data_keys),
             "DEV_SIGN_IN": "true",
             "DATABASE_POOL_SIZE": "10",
+            "CATALOG_URL": self._place.address,
             "BOOKING_URL": self._place.address,
             "NOTIFY_URL": self._place.address,
         }

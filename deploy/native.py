@@ -39,7 +39,16 @@ READY_TIMEOUT_S = 120
 STOP_TIMEOUT_S = table.STOP_GRACE_S + 90  # servers may write out what they hold
 READY = "ready"
 # What no setting of the operator may change: it has to fit the servers that are started here.
-DECIDED = ("MODE", "DATABASE_URL", "REDIS_URL", "BROKER_URL", "TRUSTED_PROXIES", "BOOKING_URL", "NOTIFY_URL")
+DECIDED = (
+    "MODE",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "BROKER_URL",
+    "TRUSTED_PROXIES",
+    "CATALOG_URL",
+    "BOOKING_URL",
+    "NOTIFY_URL",
+)
 DECIDED_SECRETS = ("STAFF_TOKEN_KEYS", "USER_TOKEN_KEYS", "DATA_KEYS", "HASH_KEY")
 
 
@@ -226,6 +235,7 @@ class Native:
             "HALLPASS_EXPORTS_URL": (self.folder / "exports").as_uri(),
             **self._operators_settings(),
             "HALLPASS_TRUSTED_PROXIES": HERE,
+            "HALLPASS_CATALOG_URL": f"http://{HERE}:{ports['catalog']}",
             "HALLPASS_BOOKING_URL": f"http://{HERE}:{ports['booking']}",
             "HALLPASS_NOTIFY_URL": f"http://{HERE}:{ports['notify']}",
             **own,

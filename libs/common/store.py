@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -53,10 +54,10 @@ class Store:
         parts = urlsplit(self._url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
-    def put(self, key: str, file: Path) -> int:
+    def put(self, key: str, content: Path | bytes) -> int:
         """Store a file under a key and return its size. Nobody sees it before all of it is there."""
-        obstore.put(self._store, key, file, chunk_size=PART_BYTES, max_concurrency=2)
-        return file.stat().st_size
+        obstore.put(self._store, key, content, chunk_size=PART_BYTES, max_concurrency=2)
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
 
     def get(self, key: str) -> Stored | None:
         """Return what lies under a key, or None."""
@@ -66,9 +67,10 @@ class Store:
             return None
         return Stored(found.meta["size"], (bytes(piece) for piece in found.stream(min_chunk_size=PIECE_BYTES)))
 
-    def keys(self, prefix: str) -> list[str]:
-        """Return the keys below a prefix."""
-        return [found["path"] for page in obstore.list(self._store, prefix) for found in page]
+    def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+        """Return the keys below a prefix; with `before`, of what was stored earlier."""
+        found = (one for page in obstore.list(self._store, prefix) for one in page)
+        return [one["path"] for one in found if before is None or one["last_modified"] < before]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete what lies under these keys; what is gone already is no fault."""

@@ -153,14 +153,40 @@ class LinkExpired(Forbidden):
     texts = Texts(en="This link is not valid any more. Ask for a new one.", zh="下载链接已失效，请重新获取")
 
 
-# --- why an export failed ---
+class TooManyImports(Conflict):
+    """Raised with `most`."""
+
+    code = "too_many_imports"
+    texts = Texts(
+        en="You have {most} unfinished imports. Wait for one of them, or cancel it.",
+        zh="您已有{most}个未完成的导入任务，请等待完成或取消其中一个",
+    )
+
+
+class ImportNotChecked(Conflict):
+    """Raised with `state`."""
+
+    code = "import_not_checked"
+    texts = Texts(
+        en="Only an import whose dry run found no fault can be applied; this one is {state}.",
+        zh="只有校验通过的导入任务才能执行",
+    )
+
+
+class ImportOver(Conflict):
+    code = "import_over"
+    texts = Texts(
+        en="This import is over, or is being applied, and can't be cancelled any more.",
+        zh="该导入任务已结束或正在执行，无法取消",
+    )
+
+
+# --- why an export or an import failed ---
 
 
 class WorkerLost(HallpassError):
     code = "worker_lost"
-    texts = Texts(
-        en="The process that worked on it was lost three times.", zh="执行导出的进程多次异常中断，请稍后重新导出"
-    )
+    texts = Texts(en="The process that worked on it was lost three times.", zh="执行任务的进程多次异常中断，请稍后重试")
 
 
 class ExportBroken(HallpassError):
@@ -170,23 +196,23 @@ class ExportBroken(HallpassError):
 
 class SourceAway(HallpassError):
     code = "source_away"
-    texts = Texts(en="The service that has the data did not answer.", zh="数据所在的服务没有响应，请稍后重新导出")
+    texts = Texts(en="The service that has the data did not answer.", zh="数据所在的服务没有响应，请稍后重试")
 
 
 class SourceRefused(HallpassError):
     """Raised with `status`, `problem` and `path` for the log."""
 
     code = "source_refused"
-    texts = Texts(en="The service that has the data refused to give it.", zh="数据所在的服务拒绝提供数据")
+    texts = Texts(en="The service that has the data refused the request.", zh="数据所在的服务拒绝了请求")
 
 
 class RightsChanged(Forbidden):
-    """An export is for who its owner was when they asked for it."""
+    """A job is for who its owner was when they asked for it."""
 
     code = "rights_changed"
     texts = Texts(
-        en="Your role, halls or rights have changed since you asked for this. Export again.",
-        zh="您的角色、服务厅或权限已变更，请重新导出",
+        en="Your role, halls or rights have changed since you asked for this. Ask again.",
+        zh="您的角色、服务厅或权限已变更，请重新发起",
     )
 
 

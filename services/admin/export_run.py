@@ -3,43 +3,31 @@
 import fcntl
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from libs.common import context, pages
 from libs.common.clock import utcnow
 from libs.common.db import Database
 from libs.common.logs import logger
 from libs.common.service import Runtime
-from libs.contracts.principals import STAFF_TOKEN_LIFETIME, Staff, issue_staff_token
-from services.admin import export_jobs, export_sheets, trail
+from libs.contracts.principals import Staff
+from services.admin import export_jobs, export_sheets, jobs, trail
 from services.admin.errors import ExportBroken, RightsChanged, SourceAway, SourceRefused
 from services.admin.export_jobs import Run
 from services.admin.export_schemas import TrailFilter
-from services.admin.export_sheets import Progress
-from services.admin.models import AuditRecord
+from services.admin.job_runs import Lease, LeaseLost, OwnersToken, Progress
+from services.admin.models import AuditRecord, ExportJob
 from services.admin.resources import Resources
 from services.admin.sources import Source
 from services.admin.workbooks import Book
 
 log = logger(__name__)
 TRAIL_PAGE = 500
-TOKEN_IS_FRESH = STAFF_TOKEN_LIFETIME / 2
-
-
-class LeaseLost(Exception):
-    """The job is no longer this run's: it was cancelled, or another run has begun."""
 
 
 def run_next(runtime: Runtime) -> bool | None:
@@ -48,23 +36,23 @@ def run_next(runtime: Runtime) -> bool | None:
     run = runtime.db.run(lambda session: export_jobs.claim(session, lease=resources.lease, now=utcnow()))
     if run is None:
         return None
-    with context.working_on(run.request_id):
+    with context.working_on(run.job.request_id):
         return _carry_out(runtime, run)
 
 
 def _carry_out(runtime: Runtime, run: Run) -> bool:
     store = runtime.resources.store
     try:
-        with _Lease(runtime.db, run, runtime.resources.lease) as lease, _workplace() as folder:
+        with Lease(runtime.db, run, runtime.resources.lease) as lease, _workplace() as folder:
             file = _write(runtime, run, lease.progress, folder)
             lease.progress.check()
-            size = store.put(run.key, file)
+            size = store.put(export_jobs.key_of(run), file)
         rows = lease.progress.rows_done
         is_published = runtime.db.run(
             lambda session: export_jobs.finish(session, run, rows=rows, size=size, now=utcnow())
         )
         if not is_published:
-            store.delete([run.key])
+            store.delete([export_jobs.key_of(run)])
     except LeaseLost:
         log.info("a run of an export was called off", job=run.job_id, run=run.number)
         return True
@@ -84,112 +72,36 @@ def _fail(runtime: Runtime, run: Run, failure: str, *, for_good: bool) -> bool:
     return False
 
 
-# --- the lease --------------------------------------------------------------------------------------------------------
-
-
-class _Lease:
-    """Keeps the job while the block runs, on a thread of its own: a large file may take minutes to compress."""
-
-    def __init__(self, db: Database, run: Run, lease: timedelta) -> None:
-        self._db = db
-        self._run = run
-        self._lease = lease
-        self._over = threading.Event()
-        self._lost = False
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{run.job_id}", daemon=True)
-        self.progress = Progress(check=self._check)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _check(self) -> None:
-        if self._lost:
-            raise LeaseLost
-
-    def _keep(self) -> None:
-        seconds = self._lease.total_seconds()
-        kept_at = time.monotonic()
-        while not self._over.wait(min(seconds / 4, 2.0)):
-            try:
-                self._lost = not self._renew()
-                kept_at = time.monotonic()
-            except (DBAPIError, PoolTimeout) as error:
-                log.warning("a lease can't be renewed", job=self._run.job_id, error=type(error).__name__)
-                self._lost = time.monotonic() - kept_at > seconds
-            if self._lost:
-                return
-
-    def _renew(self) -> bool:
-        done, total = self.progress.rows_done, self.progress.rows_total
-        return self._db.run(
-            lambda session: export_jobs.renew(
-                session, self._run, rows_done=done, rows_total=total, lease=self._lease, now=utcnow()
-            )
-        )
-
-
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def _write(runtime: Runtime, run: Run, progress: Progress, folder: Path) -> Path:
-    token = _OwnersToken(runtime, run)
+    token = OwnersToken(runtime, run, unmasked=run.job.unmasked)
     urls: dict[str, str] = runtime.resources.sources
     with ExitStack() as stack:
 
         def source(name: str) -> Source:
-            opened = Source(name, urls[name], token=token, request_id=run.request_id, check=progress.check)
+            opened = Source(name, urls[name], token=token, request_id=run.job.request_id, check=progress.check)
             return stack.enter_context(closing(opened))
 
         book = stack.enter_context(Book(folder))
-        match run.kind:
+        match run.job.kind:
             case "joins":
-                export_sheets.joins(book, progress, source("booking"), run.wanted, unmasked=run.unmasked)
+                export_sheets.joins(book, progress, source("booking"), run.job.wanted, unmasked=run.job.unmasked)
             case "users":
-                export_sheets.users(book, progress, source("booking"), run.wanted, unmasked=run.unmasked)
+                export_sheets.users(book, progress, source("booking"), run.job.wanted, unmasked=run.job.unmasked)
             case "stats":
-                export_sheets.stats(book, progress, source("booking"), source("notify"), run.wanted)
+                export_sheets.stats(book, progress, source("booking"), source("notify"), run.job.wanted)
             case "audit":
                 _trail(runtime.db, run, progress, book)
             case _:
-                raise ValueError(f"{run.kind} is no kind of export")
+                raise ValueError(f"{run.job.kind} is no kind of export")
         return book.save()
 
 
-class _OwnersToken:
-    """A token for the run: its owner's, as they asked for the export, and never longer than they are still that."""
-
-    def __init__(self, runtime: Runtime, run: Run) -> None:
-        self._runtime = runtime
-        self._run = run
-        self._token = ""
-        self._good_until = utcnow()
-
-    def value(self) -> str:
-        if utcnow() >= self._good_until:
-            self._renew()
-        return self._token
-
-    def forget(self) -> None:
-        self._good_until = utcnow()
-
-    def _renew(self) -> None:
-        now = utcnow()
-        staff = self._runtime.db.run(lambda session: export_jobs.owner(session, self._run.job_id))
-        staff = replace(staff, unmasked=self._run.unmasked)
-        self._token = issue_staff_token(self._runtime.staff_keys, staff, now=now)
-        self._good_until = now + TOKEN_IS_FRESH
-
-
 def _trail(db: Database, run: Run, progress: Progress, book: Book) -> None:
-    asked = TrailFilter.model_validate(run.wanted["filter"]).wanted
-    staff = db.run(lambda session: export_jobs.owner(session, run.job_id))
+    asked = TrailFilter.model_validate(run.job.wanted["filter"]).wanted
+    staff = db.run(lambda session: jobs.owner(session, ExportJob, run.job_id))
     query = trail.matching(staff, asked)
     total = db.run(lambda session: session.scalar(select(func.count()).select_from(query.subquery())))
     export_sheets.trail(book, progress, total or 0, _trail_pages(db, staff, asked))

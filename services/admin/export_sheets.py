@@ -4,9 +4,8 @@ Headers and words are Chinese, beside the numbers that operators' old spreadshee
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import Any
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FieldType, ItemStatus
+from services.admin.job_runs import Progress
 from services.admin.models import AuditRecord
 from services.admin.sources import Source
 from services.admin.workbooks import COLUMNS_OF_EXCEL, Book, Column, Value
@@ -33,15 +33,6 @@ ITEM_STATUS: dict[str, tuple[str, int]] = {
 }
 USUAL_ZONE = ZoneInfo("Asia/Shanghai")  # of what belongs to no hall
 SLOTS_AT_ONCE = 200  # as many as booking takes in one request
-
-
-@dataclass
-class Progress:
-    """How far a run is; it is told to `check`, which raises where the run is over."""
-
-    check: Callable[[], None]
-    rows_done: int = 0
-    rows_total: int | None = None
 
 
 # --- joins ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key
 from libs.contracts import audit
 from libs.contracts.principals import Right, Staff
-from services.admin import accounts, export_jobs, policy, proofs, sessions
+from services.admin import accounts, export_jobs, jobs, policy, proofs, sessions
 from services.admin.errors import ExportNotDone, ExportOver, LinkExpired, TooManyExports
 from services.admin.models import ExportJob, StaffAccount
 from services.admin.policy import UNFINISHED, ExportState
@@ -117,7 +117,7 @@ def link(session: Session, staff: Staff, job_id: str, *, now: datetime) -> tuple
     job = _locked(session, staff, job_id)
     if job.state != ExportState.DONE or job.file_until is None or job.file_until <= now:
         raise ExportNotDone(state=job.state)
-    export_jobs.as_asked(session, job, session.get_one(StaffAccount, staff.id))
+    jobs.as_asked(session, job, session.get_one(StaffAccount, staff.id))
     key = secrets.token_urlsafe(32)
     job.link_hash, job.link_until = _hash(key), min(now + policy.LINK_LASTS, job.file_until)
     session.flush()
@@ -140,7 +140,7 @@ def fetched(session: Session, job_id: str, key: str, *, address: str, now: datet
     if found is None:
         raise LinkExpired
     job, account = found
-    staff = export_jobs.as_asked(session, job, account)
+    staff = jobs.as_asked(session, job, account)
     _note(session, staff, job, "export.fetched", after={"address": address})
     return job
 

@@ -1,6 +1,7 @@
 """The tables of admin."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, text
@@ -9,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
 from libs.contracts.principals import Right, Role
-from services.admin.policy import ExportState
+from services.admin.policy import ExportState, ImportState
 
 
 class Base(DeclarativeBase):
@@ -116,23 +117,18 @@ class FailedGuesses(Base):
     locked_until: Mapped[datetime | None]
 
 
-class ExportJob(Base):
-    """An export that somebody asked for, as who they were then (`role`, `halls`; null: all halls).
+class Job:
+    """Work that somebody asked for, as who they were then (`role`, `halls`; null: all halls), and that a worker carries out.
 
     `runs` counts how often it was begun, and is the fencing token of the run that has it: whoever writes to the job while
     it is `running` names the run, and the answer to one that lost its lease is that there is no such job.
     """
-
-    __tablename__ = "export_jobs"
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
     owner_id: Mapped[str] = mapped_column(Uuid, ForeignKey("staff.id"))
     role: Mapped[str]
     halls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     kind: Mapped[str]
-    wanted: Mapped[dict[str, Any]]
-    unmasked: Mapped[bool]
-    reason: Mapped[str]
     request_id: Mapped[str]
     state: Mapped[str]
     runs: Mapped[int] = mapped_column(server_default=text("0"))
@@ -146,17 +142,52 @@ class ExportJob(Base):
     file_key: Mapped[str | None]
     file_bytes: Mapped[int | None] = mapped_column(BigInteger)
     file_until: Mapped[datetime | None]
+
+
+def _job_rules(table: str, states: type[StrEnum]) -> tuple[CheckConstraint | Index, ...]:
+    return (
+        CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in states)})", name="state_is_known"),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_on_a_lease"),
+        CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_for_a_reason"),
+        Index(f"ix_{table}_owner", "owner_id", "id"),
+        Index(f"ix_{table}_unfinished", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    )
+
+
+class ExportJob(Job, Base):
+    """An export; its file is what came of it."""
+
+    __tablename__ = "export_jobs"
+
+    wanted: Mapped[dict[str, Any]]
+    unmasked: Mapped[bool]
+    reason: Mapped[str]
     link_hash: Mapped[bytes | None]
     link_until: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(f"state IN ({', '.join(repr(state.value) for state in ExportState)})", name="state_is_known"),
-        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_on_a_lease"),
+        *_job_rules("export_jobs", ExportState),
         CheckConstraint("(state = 'done') = (file_key IS NOT NULL)", name="done_with_a_file"),
-        CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_for_a_reason"),
         CheckConstraint("runs <= 3", name="few_runs"),
-        Index("ix_export_jobs_owner", "owner_id", "id"),
-        Index("ix_export_jobs_unfinished", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    )
+
+
+class ImportJob(Job, Base):
+    """An import; its file is what somebody sent. It is only looked at until they say that it `applies`."""
+
+    __tablename__ = "import_jobs"
+
+    file_name: Mapped[str]
+    language: Mapped[str]
+    applies: Mapped[bool] = mapped_column(server_default=text("false"))
+    faults: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+
+    __table_args__ = (
+        *_job_rules("import_jobs", ImportState),
+        CheckConstraint(
+            "(state IN ('queued', 'running', 'checked')) = (file_key IS NOT NULL)", name="unfinished_with_a_file"
+        ),
+        CheckConstraint("applies OR runs <= 3", name="few_runs"),
     )
 
 

@@ -27,7 +27,22 @@ class ExportState(StrEnum):
     EXPIRED = "expired"
 
 
+class ImportState(StrEnum):
+    """`checked`: the dry run found no fault; it waits for its owner's word to be applied."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CHECKED = "checked"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
 UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
+CANCELLABLE_IMPORT = (ImportState.QUEUED, ImportState.RUNNING, ImportState.CHECKED)
+MOST_IMPORTS = 3  # unfinished ones of one account
+IMPORT_LASTS = timedelta(days=1)
 MOST_EXPORTS = 3  # unfinished ones of one account
 MOST_RUNS = 3  # of one export: what kills its worker each time would kill it for ever
 EXPORT_LASTS = timedelta(days=1)

@@ -12,12 +12,13 @@ from libs.common.service import Runtime
 from libs.common.settings import SealingSettings
 from libs.common.store import Store, check_url
 from libs.contracts.principals import Role
-from services.admin import exports
+from services.admin import exports, imports
 
 if TYPE_CHECKING:
     from celery import Celery
 
 EXPORT_QUEUE = "exports"
+EXPORT_TASK, IMPORT_TASK = "admin.export", "admin.import"
 _PATIENCE_S = 1.0
 _ORIGIN = r"^https?://[^/\s]+$"
 
@@ -31,7 +32,14 @@ class AdminSettings(SealingSettings):
         default="file:///var/lib/hallpass/exports", description="where files of exports are kept until they expire"
     )
     booking_url: str = Field(
-        default="http://booking:8000", pattern=_ORIGIN, description="where a run of an export reads joins and users"
+        default="http://booking:8000",
+        pattern=_ORIGIN,
+        description="where a run of an export reads joins and users, and one of an import books",
+    )
+    catalog_url: str = Field(
+        default="http://catalog:8000",
+        pattern=_ORIGIN,
+        description="where a run of an import makes halls, items and slots",
     )
     notify_url: str = Field(
         default="http://notify:8000", pattern=_ORIGIN, description="where a run of an export reads stats"
@@ -81,30 +89,31 @@ def build(settings: AdminSettings) -> Resources:
         sealer=Sealer(settings.data_keys),
         second_factor_for=_ROLES[settings.second_factor_for],
         store=Store(settings.exports_url),
-        sources={"booking": settings.booking_url, "notify": settings.notify_url},
+        sources={"catalog": settings.catalog_url, "booking": settings.booking_url, "notify": settings.notify_url},
         lease=timedelta(seconds=settings.export_lease_s),
     )
 
 
 def attach(runtime: Runtime) -> None:
-    """Wake the workers of exports after each commit that asked for one; with none awake, their schedule does."""
+    """Wake the workers of exports and imports after each commit that asked for one; with none awake, their schedule does."""
     if runtime.settings.redis_url is not None:
-        waker = _Waker(runtime)
-        runtime.db.on_commit(exports.ASKED, waker.wake)
+        runtime.db.on_commit(exports.ASKED, _Waker(runtime, EXPORT_TASK).wake)
+        runtime.db.on_commit(imports.ASKED, _Waker(runtime, IMPORT_TASK).wake)
 
 
 class _Waker:
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, task: str) -> None:
         self._runtime = runtime
+        self._task = task
 
     def wake(self, _: object) -> None:
         from libs.common import tasks
 
-        tasks.send(self._celery, next(task for task in self._runtime.service.tasks if task.queue == EXPORT_QUEUE))
+        tasks.send(self._celery, next(task for task in self._runtime.service.tasks if task.name == self._task))
 
     @cached_property
     def _celery(self) -> "Celery":
-        from libs.common import tasks  # 7 MB, for the process alone that is asked for an export
+        from libs.common import tasks  # 7 MB, for the process alone that is asked for one
 
         app = tasks.celery_app(self._runtime.settings.redis_url.get_secret_value(), [])
         # Somebody waits for the answer: a Redis that hangs must not keep them.

@@ -3,7 +3,17 @@
 from pathlib import Path
 
 from libs.common.service import Service
-from services.admin import export_routes, handlers, resources, routes, second_factor_routes, staff, staff_routes, tasks
+from services.admin import (
+    export_routes,
+    handlers,
+    import_routes,
+    resources,
+    routes,
+    second_factor_routes,
+    staff,
+    staff_routes,
+    tasks,
+)
 
 service = Service(
     name="admin",
@@ -12,7 +22,13 @@ service = Service(
     settings=resources.AdminSettings,
     resources=resources.build,
     attach=resources.attach,
-    routers=(routes.router, second_factor_routes.router, staff_routes.router, export_routes.router),
+    routers=(
+        routes.router,
+        second_factor_routes.router,
+        staff_routes.router,
+        export_routes.router,
+        import_routes.router,
+    ),
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     republish=staff.facts,

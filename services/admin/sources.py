@@ -1,4 +1,4 @@
-"""The other services as a run of an export reads them: over their staff APIs, by a token that names its owner."""
+"""The other services as a run of a job asks them: over their staff APIs, by a token that names its owner."""
 
 import time
 from collections.abc import Callable, Generator
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import httpx2
 from pydantic_core import from_json
 
+from libs.contracts.imports import ImportFaulty
 from services.admin.errors import SourceAway, SourceRefused
 
 # Some 20 s in all: a process that is started again is back by then. Longer outages are for the next run.
@@ -68,23 +69,43 @@ class Source:
         row_bytes = len(content) // max(len(items), 1)
         return items, page["next_cursor"], max(1, min(LARGEST_PAGE, PAGE_BYTES // max(row_bytes, 1)))
 
+    def post(self, path: str, body: dict[str, Any], *, language: str) -> Any:
+        """Return the answer, also where it says which faults the body has; else as `get`. It may be sent more than once."""
+        answer = self._settled("POST", path, json=body, headers={"Accept-Language": language})
+        if answer.status_code not in (200, 422):
+            raise _refused(answer, path)
+        found = from_json(answer.content)
+        if answer.status_code == 422 and found["code"] != ImportFaulty.code:
+            raise _refused(answer, path)
+        return found
+
     def _ask(self, path: str, params: dict[str, Any]) -> bytes:
+        answer = self._settled("GET", path, params=params)
+        if answer.status_code != 200:
+            raise _refused(answer, path)
+        return answer.content
+
+    def _settled(self, method: str, path: str, **request: Any) -> httpx2.Response:
         for pause in (*PAUSES_S, None):
             self._check()
-            answer = self._answer(path, params)
-            if answer is not None and answer.status_code == 200:
-                return answer.content
+            answer = self._answer(method, path, **request)
+            if answer is not None and answer.status_code not in _AGAIN:
+                return answer
             if answer is not None and answer.status_code == 401:
                 self._token.forget()
-            if answer is not None and answer.status_code not in _AGAIN:
-                raise SourceRefused(status=answer.status_code, problem=answer.text[:500], path=path)
             if pause is not None:
                 time.sleep(pause)
         raise SourceAway(path=path)
 
-    def _answer(self, path: str, params: dict[str, Any]) -> httpx2.Response | None:
-        headers = {"Authorization": f"Bearer {self._token.value()}"}
+    def _answer(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **request: Any
+    ) -> httpx2.Response | None:
+        headers = {"Authorization": f"Bearer {self._token.value()}"} | (headers or {})
         try:
-            return self._http.get(f"{self._prefix}/{path}", params=params, headers=headers)
+            return self._http.request(method, f"{self._prefix}/{path}", headers=headers, **request)
         except httpx2.TransportError:
             return None
+
+
+def _refused(answer: httpx2.Response, path: str) -> SourceRefused:
+    return SourceRefused(status=answer.status_code, problem=answer.text[:500], path=path)

@@ -5,8 +5,11 @@ from datetime import timedelta
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.admin import export_jobs, lockouts, sessions
-from services.admin.resources import EXPORT_QUEUE, Resources
+from services.admin import export_jobs, import_jobs, lockouts, sessions
+from services.admin.resources import EXPORT_QUEUE, EXPORT_TASK, IMPORT_TASK, Resources
+
+# The transaction that asked for an import may not be committed yet when its file is there.
+IMPORT_FILES_ARE_YOUNG = timedelta(minutes=10)
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:
@@ -15,6 +18,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     return {
         "sessions": runtime.db.run(lambda session: sessions.sweep(session, now=now)),
         "exports": runtime.db.run(lambda session: export_jobs.forget(session, now=now)),
+        "imports": runtime.db.run(lambda session: import_jobs.forget(session, now=now)),
         "failed_sign_ins": runtime.db.run(lambda session: lockouts.sweep(session, now=now)),
         **runtime.db.run(lambda session: sweep_events(session, now=now)),
     }
@@ -30,6 +34,30 @@ def export(runtime: Runtime) -> int:
         if not came_to_its_end:
             break
     return runs
+
+
+def import_(runtime: Runtime) -> int:
+    """Run the imports that wait, one after another, until one fails: the next tick begins anew. Return how many runs."""
+    from services.admin import import_run  # openpyxl, as above
+
+    runs = 0
+    while (came_to_its_end := import_run.run_next(runtime)) is not None:
+        runs += 1
+        if not came_to_its_end:
+            break
+    return runs
+
+
+def sweep_imports(runtime: Runtime) -> dict[str, int]:
+    """Take imports from workers that are gone, and delete the files that nobody needs; return how many of each."""
+    resources: Resources = runtime.resources
+    now = utcnow()
+    found = runtime.db.run(lambda session: import_jobs.take_from_the_lost(session, now=now))
+    expired = runtime.db.run(lambda session: import_jobs.expire(session, now=now))
+    keys = resources.store.keys(import_jobs.FOLDER, before=now - IMPORT_FILES_ARE_YOUNG)
+    orphans = runtime.db.run(lambda session: import_jobs.orphans(session, keys))
+    resources.store.delete(orphans)
+    return found | {"expired": expired, "orphans": len(orphans)}
 
 
 def sweep_exports(runtime: Runtime) -> dict[str, int]:
@@ -49,7 +77,9 @@ def sweep_exports(runtime: Runtime) -> dict[str, int]:
 
 
 TASKS = (
-    Task("admin.export", export, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
+    Task(EXPORT_TASK, export, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
+    Task(IMPORT_TASK, import_, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
     Task("admin.sweep_exports", sweep_exports, every=timedelta(minutes=1)),
+    Task("admin.sweep_imports", sweep_imports, every=timedelta(minutes=1)),
     Task("admin.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China
 )

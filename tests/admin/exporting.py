@@ -27,7 +27,10 @@ def a_world_that_answers(cluster: Cluster, **settings: Any) -> Iterator[World]:
     """Yield a world whose services can be read by a run of an export, over HTTP."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with cluster.world(booking_url=address, notify_url=address, **settings) as world, world.serve(port):
+    with (
+        cluster.world(catalog_url=address, booking_url=address, notify_url=address, **settings) as world,
+        world.serve(port),
+    ):
         yield world
 
 

@@ -16,7 +16,7 @@ import time_machine
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
-from services.admin import export_jobs, sources
+from services.admin import export_jobs, jobs, sources
 from tests.admin.builders import PASSWORD, actions, an_account, change, signed_in, trail
 from tests.admin.exporting import (
     EXPORTS,
@@ -435,9 +435,7 @@ def test_a_run_that_was_thought_dead_publishes_nothing(world: World) -> None:
 
     do(world, "export")
     late = admin.db.run(lambda session: export_jobs.finish(session, dead, rows=7, size=7, now=utcnow()))
-    kept = admin.db.run(
-        lambda session: export_jobs.renew(session, dead, rows_done=7, rows_total=7, lease=LEASE, now=utcnow())
-    )
+    kept = admin.db.run(lambda session: jobs.renew(session, dead, rows_done=7, rows_total=7, lease=LEASE, now=utcnow()))
     failed = admin.db.run(lambda session: export_jobs.give_back(session, dead, "x", for_good=True, now=utcnow()))
 
     assert (late, kept, failed) == (False, False, False)

@@ -11,7 +11,7 @@ from secrets import randbelow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from tests.admin.builders import PASSWORD
-from tests.border.scene import PERIOD, Ask, Headers, Scene, announcement, unique
+from tests.border.scene import A_WORKBOOK, PERIOD, Ask, Headers, Scene, announcement, unique
 
 SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
 MANAGE_STAFF = Right.MANAGE_STAFF
@@ -336,6 +336,22 @@ STAFF: dict[str, StaffRoute] = {
     ),
     "POST /api/admin/exports/{export_id}/links": StaffRoute(
         HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"export_id": s.a_finished_export(who)})
+    ),
+    "GET /api/admin/imports/templates/{kind}": StaffRoute(HALL_ADMIN, ALLOWED, lambda s: Ask(path={"kind": "joins"})),
+    "POST /api/admin/imports": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(workbook=A_WORKBOOK, query={"kind": "items"}), spends=True
+    ),
+    "GET /api/admin/imports": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(shows=s.an_import_job(who))
+    ),
+    "GET /api/admin/imports/{import_id}": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"import_id": s.an_import_job(who)})
+    ),
+    "POST /api/admin/imports/{import_id}/apply": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"import_id": s.a_checked_import_job(who)})
+    ),
+    "POST /api/admin/imports/{import_id}/cancel": StaffRoute(
+        HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"import_id": s.an_import_job(who)})
     ),
 }
 

@@ -26,11 +26,13 @@ from libs.contracts.principals import (
 )
 from tests.admin.builders import PASSWORD, an_account, change, signed_in
 from tests.admin.exporting import EXPORTS, do, link
+from tests.admin.importing import XLSX, send, workbook
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
 from tests.world import World, bearer
 
 Headers = dict[str, str]
+A_WORKBOOK = workbook(预约项目=[["服务厅", "项目名称"], ["市民之窗", "换证"]])
 PERIOD = {"start": "08:00", "end": "20:00", "capacity": None}
 
 
@@ -54,9 +56,10 @@ class Caller(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """What makes a request succeed for who may make it. `shows`: what the answer then holds."""
+    """What makes a request succeed for who may make it: JSON or a workbook. `shows`: what the answer then holds."""
 
     body: Any = None
+    workbook: bytes | None = None
     query: dict[str, Any] = field(default_factory=dict)
     headers: Headers = field(default_factory=dict)
     path: dict[str, str] = field(default_factory=dict)
@@ -242,6 +245,21 @@ class Scene:
         code: str = answer.json()["recovery_codes"][0]
         return code
 
+    def an_import_job(self, who: Headers) -> str:
+        """Return the id of an import that they have sent; somebody else of the hall, where they may not."""
+        answer = send(self.world, who, "items", A_WORKBOOK)
+        if not answer.is_success:
+            answer = send(self.world, self.newcomer(Caller.HALL_ADMIN), "items", A_WORKBOOK)
+        import_id: str = answer.json()["id"]
+        return import_id
+
+    def a_checked_import_job(self, who: Headers) -> str:
+        """Return the id of an import without faults, which its owner may apply."""
+        import_id = self.an_import_job(who)
+        with self.world.runtimes["admin"].db.transaction() as session:
+            session.execute(text("UPDATE import_jobs SET state = 'checked' WHERE id = :id"), {"id": import_id})
+        return import_id
+
     def an_import(self, sheet: str, **values: str) -> Any:
         """Return the body of an import of one row."""
         return {"id": new_id(), "dry_run": False, "rows": [{"sheet": sheet, "row": 2, "values": values}]}
@@ -323,12 +341,12 @@ class Scene:
     def send(self, route: str, ask: Ask, who: Headers) -> httpx2.Response:
         """Make the request of a route, written as in the table: `GET /api/...`."""
         method, _, path = route.partition(" ")
+        body: dict[str, Any] = {"json": ask.body}
+        headers = who | ask.headers
+        if ask.workbook is not None:
+            body, headers = {"content": ask.workbook}, headers | {"Content-Type": XLSX}
         return self.world.client.request(
-            method,
-            path.format(**self.path | ask.path),
-            params=ask.query,
-            json=ask.body,
-            headers=who | ask.headers,
+            method, path.format(**self.path | ask.path), params=ask.query, headers=headers, **body
         )
 
     def data_of(self, route: str) -> dict[str, str]:

@@ -50,6 +50,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/admin/sessions": [{}],
     "GET /api/admin/audit": [{}],
     "GET /api/admin/exports": [{}],
+    "GET /api/admin/imports": [{}],
 }
 STRANGE: list[Any] = [
     *(sign * 2**power for sign in (1, -1) for power in (15, 31, 32, 62, 63, 200)),
@@ -84,6 +85,7 @@ def scene(shared_world: World) -> Scene:
         scene.an_export(chief)
         signed_in(shared_world, shared_world.client.get("/api/admin/me", headers=chief).json()["username"])
         signed_in(shared_world, scene.clerk["username"])
+        scene.an_import_job(chief)
     shared_world.settle()
     return scene
 

@@ -68,6 +68,7 @@ class ExportWorker:
         settings = world.runtimes["admin"].settings
         own = {
             "HALLPASS_EXPORTS_URL": settings.exports_url,
+            "HALLPASS_CATALOG_URL": settings.catalog_url,
             "HALLPASS_BOOKING_URL": settings.booking_url,
             "HALLPASS_NOTIFY_URL": settings.notify_url,
             "HALLPASS_EXPORT_LEASE_S": str(settings.export_lease_s),

@@ -1,0 +1,163 @@
+"""The states of imports. Once one is to be applied it ends by what its service says, and by nothing else.
+
+A run may die when the service has applied everything and nobody has heard of it. So an import that is to be applied is
+asked about again, under its id, until an answer came; after some runs, or when its owner may no longer, it is closed
+there, and the answer to that says whether it is done.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from libs.contracts import audit
+from libs.contracts.imports import ImportFaulty
+from services.admin import accounts, jobs, policy
+from services.admin.errors import WorkerLost
+from services.admin.models import ImportJob, StaffAccount
+from services.admin.policy import MOST_RUNS, ImportState
+
+FOLDER = "imports"
+Run = jobs.Run[ImportJob]
+
+
+def key_of(job_id: str) -> str:
+    """Return where the file of an import is stored."""
+    return f"{FOLDER}/{job_id}.xlsx"
+
+
+def claim(session: Session, *, lease: timedelta, now: datetime) -> Run | None:
+    """Begin the run of the import that waits longest, or whose worker was lost; None where there is none."""
+    may_run = or_(ImportJob.applies, ImportJob.runs < MOST_RUNS)
+    return jobs.claim(session, ImportJob, may_run=may_run, lease=lease, now=now)
+
+
+def checked(session: Session, run: Run, *, rows: int) -> bool:
+    """Note that the dry run found no fault; False where the run has lost the job."""
+    job = jobs.locked(session, run)
+    if job is None:
+        return False
+    job.state, job.lease_until = ImportState.CHECKED, None
+    job.rows_done = job.rows_total = rows
+    session.flush()
+    return True
+
+
+def done(session: Session, run: Run, *, rows: int, now: datetime) -> bool:
+    """Note that everything is applied; False where the run has lost the job."""
+    job = jobs.locked(session, run)
+    if job is None:
+        return False
+    job.rows_done = job.rows_total = rows
+    _end(session, job, ImportState.DONE, now=now)
+    _note(session, job, "import.done", after={"rows": rows, "runs": job.runs})
+    return True
+
+
+def fail(
+    session: Session,
+    run: Run,
+    failure: str,
+    *,
+    now: datetime,
+    faults: Iterable[dict[str, Any]] = (),
+    rows: int | None = None,
+) -> bool:
+    """Note that nothing was applied, and will be; False where the run has lost the job."""
+    job = jobs.locked(session, run)
+    if job is None:
+        return False
+    job.faults, job.rows_total = list(faults), rows
+    _fail(session, job, failure, now=now)
+    return True
+
+
+def refuse(session: Session, run: Run, faults: Iterable[dict[str, Any]], *, rows: int, now: datetime) -> bool:
+    """Note what is wrong with the file; False where the run has lost the job."""
+    return fail(session, run, ImportFaulty.code, faults=faults, rows=rows, now=now)
+
+
+def give_back(session: Session, run: Run, failure: str, *, now: datetime) -> bool:
+    """Let another run begin later, or the dry run fail; False where the run has lost the job."""
+    job = jobs.locked(session, run)
+    if job is None:
+        return False
+    _after_failure(session, job, failure, now=now)
+    return True
+
+
+def take_from_the_lost(session: Session, *, now: datetime) -> dict[str, int]:
+    """Put the jobs of workers that are gone back into the queue, or let their dry runs fail; return how many of each."""
+    lost = jobs.lost(session, ImportJob, now=now)
+    for job in lost:
+        _after_failure(session, job, WorkerLost.code, now=now)
+    failed = sum(job.state == ImportState.FAILED for job in lost)
+    return {"queued_again": len(lost) - failed, "failed": failed}
+
+
+def _after_failure(session: Session, job: ImportJob, failure: str, *, now: datetime) -> None:
+    if not job.applies and job.runs >= MOST_RUNS:
+        _fail(session, job, failure, now=now)
+        return
+    job.state, job.lease_until = ImportState.QUEUED, None
+    session.flush()
+
+
+def _fail(session: Session, job: ImportJob, failure: str, *, now: datetime) -> None:
+    job.failure = failure
+    _end(session, job, ImportState.FAILED, now=now)
+    _note(session, job, "import.failed", after={"failure": failure, "faults": len(job.faults), "runs": job.runs})
+
+
+def _end(session: Session, job: ImportJob, state: ImportState, *, now: datetime) -> None:
+    """End a job; its file is swept."""
+    job.state, job.lease_until, job.ended_at = state, None, now
+    job.file_key = job.file_until = None
+    session.flush()
+
+
+def cancel(session: Session, job: ImportJob, *, now: datetime) -> None:
+    _end(session, job, ImportState.CANCELLED, now=now)
+
+
+def expire(session: Session, *, now: datetime) -> int:
+    """End the imports that nobody has said anything about for a day; return how many."""
+    due = session.scalars(
+        select(ImportJob)
+        .where(ImportJob.state == ImportState.CHECKED)
+        .where(ImportJob.file_until <= now)
+        .order_by(ImportJob.id)
+        .limit(100)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in due:
+        _end(session, job, ImportState.EXPIRED, now=now)
+        audit.record(
+            session, jobs.SYSTEM, "import.expired", object_type="import", object_id=job.id, hall_id=hall_of(job)
+        )
+    return len(due)
+
+
+def orphans(session: Session, keys: Iterable[str]) -> list[str]:
+    """Return those of the keys whose files no import needs."""
+    wanted = set(session.scalars(select(ImportJob.file_key).where(ImportJob.file_key.in_(list(keys)))))
+    return [key for key in keys if key not in wanted]
+
+
+def forget(session: Session, *, now: datetime) -> int:
+    """Delete jobs that were over long ago; return how many."""
+    gone = session.execute(delete(ImportJob).where(ImportJob.ended_at <= now - policy.EXPORT_REMEMBERED))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def hall_of(job: ImportJob) -> str | None:
+    """Return the one hall that the owner of a job is for, if it is one."""
+    return job.halls[0] if job.halls and len(job.halls) == 1 else None
+
+
+def _note(session: Session, job: ImportJob, action: str, *, after: dict[str, Any]) -> None:
+    account = session.get_one(StaffAccount, job.owner_id)
+    staff = accounts.principal(session, account, session_id=job.id)
+    audit.record(session, staff, action, object_type="import", object_id=job.id, hall_id=hall_of(job), after=after)

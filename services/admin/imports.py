@@ -1,0 +1,119 @@
+"""Imports as people ask for them: a workbook is sent and looked at, then applied or cancelled."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, insert, select
+from sqlalchemy.orm import Session
+
+from libs.common import context
+from libs.common.errors import Language, NotFound
+from libs.common.pages import Key
+from libs.contracts import audit
+from libs.contracts.imports import Kind
+from libs.contracts.principals import Role, RoleForbids, Staff
+from services.admin import import_jobs, policy, sessions
+from services.admin.errors import ImportNotChecked, ImportOver, TooManyImports
+from services.admin.models import ImportJob
+from services.admin.policy import CANCELLABLE_IMPORT, UNFINISHED, ImportState
+
+ASKED = "asked_for_import"  # in a session's info: this transaction asked for a run of an import
+NEWEST_FIRST = (Key(ImportJob.id, "id", descending=True),)
+
+
+def ask(
+    session: Session,
+    staff: Staff,
+    job_id: str,
+    *,
+    kind: Kind,
+    file_name: str,
+    size: int,
+    language: Language,
+    now: datetime,
+) -> ImportJob:
+    """Put the dry run of an import into the queue and return it; its file is stored already. Halls are for super admins."""
+    if kind == "halls" and staff.role != Role.SUPER_ADMIN:
+        raise RoleForbids(role=staff.role)
+    sessions.owner(session, staff, now=now)
+    _check_not_too_many(session, staff)
+    job = session.scalars(
+        insert(ImportJob)
+        .values(
+            id=job_id,
+            owner_id=staff.id,
+            role=staff.role,
+            halls=None if staff.halls is None else sorted(staff.halls),
+            kind=kind,
+            request_id=context.request_id(),
+            state=ImportState.QUEUED,
+            asked_at=now,
+            file_key=import_jobs.key_of(job_id),
+            file_bytes=size,
+            file_until=now + policy.IMPORT_LASTS,
+            file_name=file_name,
+            language=language,
+        )
+        .returning(ImportJob)
+    ).one()
+    session.info[ASKED] = True
+    _note(session, staff, job, "import.asked", after={"kind": kind, "bytes": size})
+    return job
+
+
+def _check_not_too_many(session: Session, staff: Staff) -> None:
+    """Raise TooManyImports; the account is locked, so that two requests at once are counted one after the other."""
+    query = select(func.count()).where(ImportJob.owner_id == staff.id, ImportJob.state.in_(UNFINISHED))
+    if (session.scalar(query) or 0) >= policy.MOST_IMPORTS:
+        raise TooManyImports(most=policy.MOST_IMPORTS)
+
+
+def mine(staff: Staff) -> Select[Any]:
+    """Return the query for one's own imports: nobody sees another's."""
+    return select(ImportJob).where(ImportJob.owner_id == staff.id)
+
+
+def one(session: Session, staff: Staff, job_id: str) -> ImportJob:
+    """Return an import of one's own, or raise NotFound."""
+    job: ImportJob | None = session.scalars(mine(staff).where(ImportJob.id == job_id)).one_or_none()
+    if job is None:
+        raise NotFound
+    return job
+
+
+def apply(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ImportJob:
+    """Have an import applied whose dry run found no fault, or raise ImportNotChecked; said twice it is the same word."""
+    job = _locked(session, staff, job_id)
+    if job.applies:
+        return job
+    if job.state != ImportState.CHECKED or job.file_until is None or job.file_until <= now:
+        raise ImportNotChecked(state=job.state)
+    job.applies, job.state = True, ImportState.QUEUED
+    session.flush()
+    session.info[ASKED] = True
+    _note(session, staff, job, "import.confirmed", after={"rows": job.rows_total})
+    return job
+
+
+def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ImportJob:
+    """Cancel an import that nobody has said is to be applied, or raise ImportOver."""
+    job = _locked(session, staff, job_id)
+    if job.applies or job.state not in CANCELLABLE_IMPORT:
+        raise ImportOver(state=job.state)
+    import_jobs.cancel(session, job, now=now)
+    _note(session, staff, job, "import.cancelled")
+    return job
+
+
+def _locked(session: Session, staff: Staff, job_id: str) -> ImportJob:
+    query = mine(staff).where(ImportJob.id == job_id).with_for_update().execution_options(populate_existing=True)
+    job: ImportJob | None = session.scalars(query).one_or_none()
+    if job is None:
+        raise NotFound
+    return job
+
+
+def _note(session: Session, staff: Staff, job: ImportJob, action: str, *, after: dict[str, Any] | None = None) -> None:
+    audit.record(
+        session, staff, action, object_type="import", object_id=job.id, hall_id=import_jobs.hall_of(job), after=after
+    )

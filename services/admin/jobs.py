@@ -1,0 +1,150 @@
+"""Jobs of every kind: who runs which, for how long, and for whom. A run holds its job by a lease and a number.
+
+The number is a fencing token: every change that a run makes names it, so that one which was thought dead, and comes
+back when another has begun, changes nothing any more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from libs.contracts.principals import Right, Role, Staff
+from services.admin import accounts
+from services.admin.errors import RightsChanged
+from services.admin.models import ExportJob, ImportJob, Job, StaffAccount
+from services.admin.policy import UNFINISHED, ExportState
+
+J = TypeVar("J", ExportJob, ImportJob)
+SYSTEM = Staff(id="system", name="system", role=Role.SUPER_ADMIN, halls=None, session_id="")
+
+
+@dataclass(frozen=True)
+class Run(Generic[J]):
+    """One run of a job; `number` is its fencing token, `job` what was asked for."""
+
+    job: J
+    number: int
+
+    @property
+    def job_id(self) -> str:
+        return self.job.id
+
+    @property
+    def table(self) -> type[J]:
+        return type(self.job)
+
+
+def claim(
+    session: Session, table: type[J], *, may_run: ColumnElement[bool], lease: timedelta, now: datetime
+) -> Run[J] | None:
+    """Begin the run of the job that waits longest, or whose worker was lost, among those that may; None: there is none."""
+    waiting = (
+        select(table.id)
+        .where(table.state.in_(UNFINISHED))
+        .where(or_(table.state == ExportState.QUEUED, table.lease_until < now))
+        .where(may_run)
+        .order_by(table.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    job = session.scalars(
+        update(table)
+        .where(table.id == waiting.scalar_subquery())
+        .values(
+            state=ExportState.RUNNING,
+            runs=table.runs + 1,
+            lease_until=now + lease,
+            rows_done=0,
+            rows_total=None,
+            begun_at=func.coalesce(table.begun_at, now),
+        )
+        .returning(table),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    return None if job is None else Run(job, job.runs)
+
+
+def _held_by(run: Run[J]) -> ColumnElement[bool]:
+    table = run.table
+    return and_(table.id == run.job_id, table.state == ExportState.RUNNING, table.runs == run.number)
+
+
+def renew(
+    session: Session, run: Run[J], *, rows_done: int, rows_total: int | None, lease: timedelta, now: datetime
+) -> bool:
+    """Keep the job for another lease and tell how far it is; False where the run has lost it."""
+    kept = session.scalar(
+        update(run.table)
+        .where(_held_by(run))
+        .values(rows_done=rows_done, rows_total=rows_total, lease_until=now + lease)
+        .returning(run.table.id)
+    )
+    return kept is not None
+
+
+def locked(session: Session, run: Run[J]) -> J | None:
+    """Return the job, locked, as it is now; None where the run has lost it."""
+    query = select(run.table).where(_held_by(run)).with_for_update()
+    return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+
+
+def lost(session: Session, table: type[J], *, now: datetime) -> Sequence[J]:
+    """Return, locked, the jobs of workers that are gone."""
+    return session.scalars(
+        select(table)
+        .where(table.state == ExportState.RUNNING)
+        .where(table.lease_until < now)
+        .order_by(table.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def owner(session: Session, table: type[J], job_id: str) -> Staff:
+    """Return the owner of a job as they are now.
+
+    Raises RightsChanged where they are no longer who asked for it.
+    """
+    job, account = session.execute(
+        select(table, StaffAccount)
+        .join(StaffAccount, StaffAccount.id == table.owner_id)
+        .where(table.id == job_id)
+        .execution_options(populate_existing=True)
+    ).one()
+    return as_asked(session, job, account)
+
+
+def former_owner(session: Session, table: type[J], job_id: str) -> Staff:
+    """Return the owner of a job as they were when they asked for it: to learn what became of it, and no more."""
+    job, account = session.execute(
+        select(table, StaffAccount).join(StaffAccount, StaffAccount.id == table.owner_id).where(table.id == job_id)
+    ).one()
+    halls = None if job.halls is None else frozenset(job.halls)
+    return Staff(
+        id=account.id,
+        name=account.name,
+        role=Role(job.role),
+        halls=halls,
+        session_id=job.id,
+        version=account.token_version,
+    )
+
+
+def as_asked(session: Session, job: Job, account: StaffAccount) -> Staff:
+    """Return the owner of a job, who is still who asked for it, or raise RightsChanged.
+
+    They are not when they are disabled, of another role, for other halls, or without the right to what they asked for.
+    """
+    staff = accounts.principal(session, account, session_id=job.id)
+    halls = None if staff.halls is None else sorted(staff.halls)
+    if account.disabled_at is not None or staff.role != job.role or halls != job.halls or not _may(job, staff):
+        raise RightsChanged
+    return staff
+
+
+def _may(job: Job, staff: Staff) -> bool:
+    unmasked = isinstance(job, ExportJob) and job.unmasked
+    return not unmasked or staff.may(Right.EXPORT_UNMASKED)

@@ -1,0 +1,401 @@
+"""Imports: workbooks that nobody has checked are read, looked at, and applied wholly, once, or not at all."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from datetime import date, time, timedelta
+
+import pytest
+import time_machine
+from openpyxl import load_workbook
+from sqlalchemy import text
+
+from libs.common.clock import utcnow
+from libs.contracts.principals import Role
+from services.admin import import_jobs
+from services.admin.import_run import MOST_TO_APPLY
+from tests.admin.builders import actions, change, signed_in
+from tests.admin.exporting import a_world_that_answers, an_exporter, do
+from tests.admin.importing import (
+    IMPORTS,
+    applied,
+    checked,
+    confirm,
+    faults,
+    halls,
+    send,
+    sent,
+    shown,
+    workbook,
+)
+from tests.booking.builders import a_slot, code_of
+from tests.catalog.builders import STAFF, a_hall
+from tests.conftest import Cluster
+from tests.world import World
+
+LEASE = timedelta(seconds=60)
+
+
+@pytest.fixture
+def served(cluster: Cluster) -> Iterator[World]:
+    """A world whose services a run can ask."""
+    with a_world_that_answers(cluster) as world:
+        yield world
+
+
+def names(world: World) -> list[str]:
+    page = world.client.get(f"{STAFF}/halls?limit=100", headers=world.staff()).json()
+    return sorted(hall["name"] for hall in page["items"])
+
+
+# --- the way of an import ---------------------------------------------------------------------------------------------
+
+
+def test_an_import_is_looked_at_then_applied(served: World) -> None:
+    who = an_exporter(served)
+
+    looked_at = checked(served, who, "halls", halls("东厅", "西厅"))
+    before = names(served)
+    answer = confirm(served, who, looked_at["id"])
+    do(served, "import")
+
+    done = shown(served, who, looked_at["id"])
+    assert (looked_at["state"], looked_at["rows_total"], looked_at["faults"]) == ("checked", 2, [])
+    assert before == []
+    assert answer.json()["state"] == "queued"
+    assert (done["state"], done["applies"], done["rows_total"]) == ("done", True, 2)
+    assert names(served) == ["东厅", "西厅"]
+    assert code_of(confirm(served, an_exporter(served, "chen"), looked_at["id"])) == (404, "not_found")
+
+
+def test_a_file_with_faults_is_never_applied(served: World) -> None:
+    who = an_exporter(served)
+
+    found = checked(served, who, "halls", halls("东厅", "东厅"))
+
+    assert faults(found) == {("服务厅", 3, "名称", "name_taken")}
+    assert code_of(confirm(served, who, found["id"])) == (409, "import_not_checked")
+    assert names(served) == []
+
+
+def test_what_has_changed_since_the_dry_run_is_told(served: World) -> None:
+    who = an_exporter(served)
+    found = checked(served, who, "halls", halls("东厅", "西厅"))
+    a_hall(served, name="西厅")
+
+    confirm(served, who, found["id"])
+    do(served, "import")
+
+    assert faults(shown(served, who, found["id"])) == {("服务厅", 3, "名称", "name_taken")}
+    assert names(served) == ["西厅"]
+
+
+def test_items_come_with_slots_and_joins_into_them(served: World) -> None:
+    who = an_exporter(served)
+    a_hall(served, name="东厅")
+    items = workbook(
+        预约项目=[["服务厅", "项目名称", "状态"], ["东厅", "换证", "使用中"]],
+        时段=[
+            ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "人数上限"],
+            ["东厅", "换证", date(2031, 3, 1), time(9), time(12), 30],
+            ["东厅", "换证", "2031年3月2日", "9:00", "12:00", "5"],
+        ],
+    )
+    joins = workbook(
+        预约记录=[
+            ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "姓名", "手机号"],
+            ["东厅", "换证", date(2031, 3, 1), time(9), time(12), "林小满", 13800138000],
+            ["东厅", "换证", "2031/3/2", "09:00", time(12), "王大年", "13800138001"],
+        ]
+    )
+
+    items_done = applied(served, who, "items", items)
+    served.settle()
+    joins_done = applied(served, who, "joins", joins)
+
+    assert (items_done["state"], items_done["rows_total"]) == ("done", 3)
+    assert (joins_done["state"], joins_done["rows_total"]) == ("done", 2)
+    made = served.client.get("/api/booking/staff/joins", headers=served.staff()).json()["items"]
+    assert {(join["answers"]["name"], join["slot"]["date"]) for join in made} == {
+        ("林小满", "2031-03-01"),
+        ("王大年", "2031-03-02"),
+    }
+
+
+def test_every_step_is_on_record(served: World) -> None:
+    who = an_exporter(served)
+    applied(served, who, "halls", halls("东厅"))
+    cancelled = checked(served, who, "halls", halls("西厅"))["id"]
+    served.client.post(f"{IMPORTS}/{cancelled}/cancel", headers=who)
+    checked(served, who, "halls", halls("东厅"))
+    served.settle()
+
+    done = actions(served)
+
+    assert done.count("import.asked") == 3
+    assert {"import.confirmed", "import.done", "import.cancelled", "import.failed", "hall.created"} <= set(done)
+
+
+# --- who may ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_hall_admin_imports_no_halls_and_nothing_elsewhere(served: World) -> None:
+    own = a_hall(served, name="东厅")
+    a_hall(served, name="西厅")
+    who = an_exporter(served, "hai", role=Role.HALL_ADMIN, halls=[own["id"]])
+
+    refused = send(served, who, "halls", halls("南厅"))
+    elsewhere = checked(
+        served, who, "items", workbook(预约项目=[["服务厅", "项目名称"], ["东厅", "换证"], ["西厅", "换证"]])
+    )
+
+    assert code_of(refused) == (403, "role_forbids")
+    assert faults(elsewhere) == {("预约项目", 3, "服务厅", "hall_unknown")}
+
+
+def test_one_has_few_unfinished_imports(world: World) -> None:
+    who = an_exporter(world)
+    first, *_ = (sent(world, who, "halls", halls("东厅")) for _ in range(3))
+
+    refused = send(world, who, "halls", halls("东厅"))
+    world.client.post(f"{IMPORTS}/{first}/cancel", headers=who)
+    again = send(world, who, "halls", halls("东厅"))
+
+    assert code_of(refused) == (409, "too_many_imports")
+    assert again.status_code == 202
+
+
+def test_an_import_is_nobodys_but_its_owners(world: World) -> None:
+    import_id = sent(world, an_exporter(world), "halls", halls("东厅"))
+    other = an_exporter(world, "chen")
+
+    assert code_of(world.client.get(f"{IMPORTS}/{import_id}", headers=other)) == (404, "not_found")
+    assert code_of(world.client.post(f"{IMPORTS}/{import_id}/cancel", headers=other)) == (404, "not_found")
+    assert world.client.get(IMPORTS, headers=other).json()["items"] == []
+
+
+# --- what dies, and what is late --------------------------------------------------------------------------------------
+
+
+def test_an_import_that_was_applied_when_its_worker_died_is_done_and_not_applied_twice(served: World) -> None:
+    who = an_exporter(served)
+    found = checked(served, who, "halls", halls("东厅"))
+    confirm(served, who, found["id"])
+    do(served, "import")
+    _forget_that_it_is_done(served, found["id"])
+
+    with time_machine.travel(utcnow() + LEASE * 2):
+        do(served, "sweep_imports")
+    do(served, "import")
+
+    assert shown(served, who, found["id"])["state"] == "done"
+    assert names(served) == ["东厅"]
+
+
+@pytest.mark.parametrize("was_applied", [True, False])
+def test_whoever_may_no_longer_learns_what_became_of_it(served: World, was_applied: bool) -> None:
+    boss = an_exporter(served)
+    me = signed_in(served, "lin")["staff"]
+    found = checked(served, boss, "halls", halls("东厅"))
+    confirm(served, boss, found["id"])
+    if was_applied:
+        do(served, "import")
+        _forget_that_it_is_done(served, found["id"], runs_on=False)
+    an_exporter(served, "chen")
+    change(served, me, role=Role.VERIFIER, halls=[a_hall(served, name="别的厅")["id"]])
+
+    do(served, "import")
+
+    state, failure = _state(served, found["id"])
+    assert (state, failure) == (("done", None) if was_applied else ("failed", "rights_changed"))
+    assert names(served) == (["东厅", "别的厅"] if was_applied else ["别的厅"])
+
+
+def test_after_some_runs_without_an_answer_an_import_is_closed(served: World) -> None:
+    who = an_exporter(served)
+    found = checked(served, who, "halls", halls("东厅"))
+    confirm(served, who, found["id"])
+    with served.runtimes["admin"].db.transaction() as session:
+        session.execute(text("UPDATE import_jobs SET runs = :runs"), {"runs": MOST_TO_APPLY})
+
+    do(served, "import")
+
+    assert _state(served, found["id"]) == ("failed", "source_away")
+    assert names(served) == []
+
+
+def test_a_dry_run_that_loses_its_worker_three_times_fails(world: World) -> None:
+    who = an_exporter(world)
+    import_id = sent(world, who, "halls", halls("东厅"))
+    admin = world.runtimes["admin"]
+    states = []
+
+    for lost in range(1, 4):
+        claimed = utcnow() + LEASE * 2 * lost
+        with admin.db.transaction() as session:
+            assert import_jobs.claim(session, lease=LEASE, now=claimed) is not None
+        with time_machine.travel(claimed + LEASE * 1.5):
+            do(world, "sweep_imports")
+        states.append(_state(world, import_id))
+
+    assert states == [("queued", None), ("queued", None), ("failed", "worker_lost")]
+
+
+def test_a_run_that_was_thought_dead_changes_nothing(served: World) -> None:
+    who = an_exporter(served)
+    import_id = sent(served, who, "halls", halls("东厅"))
+    admin = served.runtimes["admin"]
+    dead = admin.db.run(lambda session: import_jobs.claim(session, lease=LEASE, now=utcnow() - 2 * LEASE))
+    assert dead is not None
+
+    do(served, "import")
+    late = admin.db.run(lambda session: import_jobs.fail(session, dead, "x", now=utcnow()))
+    back = admin.db.run(lambda session: import_jobs.give_back(session, dead, "x", now=utcnow()))
+
+    assert (late, back) == (False, False)
+    assert shown(served, who, import_id)["state"] == "checked"
+
+
+def test_what_nobody_confirms_expires_and_no_file_stays(served: World) -> None:
+    who = an_exporter(served)
+    found = checked(served, who, "halls", halls("东厅"))
+    store = served.runtimes["admin"].resources.store
+
+    with time_machine.travel(utcnow() + timedelta(days=1, minutes=1)):
+        do(served, "sweep_imports")
+
+    assert _state(served, found["id"]) == ("expired", None)
+    assert store.keys("imports") == []
+
+
+def _state(world: World, import_id: str) -> tuple[str, str | None]:
+    with world.runtimes["admin"].db.transaction() as session:
+        query = text("SELECT state, failure FROM import_jobs WHERE id = :id")
+        state, failure = session.execute(query, {"id": import_id}).one()
+        return state, failure
+
+
+def _forget_that_it_is_done(world: World, import_id: str, *, runs_on: bool = True) -> None:
+    """Bring a job back to where its worker had handed the rows over, and died before it heard the answer."""
+    lease = "now()" if runs_on else "NULL"
+    state = "running" if runs_on else "queued"
+    with world.runtimes["admin"].db.transaction() as session:
+        session.execute(
+            text(
+                f"UPDATE import_jobs SET state = '{state}', lease_until = {lease}, ended_at = NULL,"
+                " file_key = 'imports/' || id || '.xlsx' WHERE id = :id"
+            ),
+            {"id": import_id},
+        )
+
+
+# --- what people send -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["halls", "items", "joins"])
+def test_the_template_can_be_read_and_its_example_is_not_imported(served: World, kind: str) -> None:
+    who = an_exporter(served)
+
+    template = served.client.get(f"{IMPORTS}/templates/{kind}", headers=who)
+    found = checked(served, who, kind, template.content)
+
+    book = load_workbook(io.BytesIO(template.content))
+    assert book.sheetnames[-1] == "填写说明"
+    assert {reason for _, _, column, reason in faults(found) if column == ""} == {"example"}
+
+
+def test_cells_that_are_no_values_are_told(served: World) -> None:
+    who = an_exporter(served)
+    rows: list[list[object]] = [
+        ["名称", "电话", "排序", "", "没有的列"],
+        ["=1+1", "020-1", 1],
+        ["东厅", 440106198506152012, "x"],
+        ["西厅", "#REF!", 1.5, "没有表头"],
+        [None, None, None],
+        ["=cmd|' /C calc'!A0", "", ""],
+    ]
+
+    found = checked(served, who, "halls", workbook(服务厅=rows))
+
+    assert faults(found) == {
+        ("服务厅", 1, "没有的列", "unknown_column"),
+        ("服务厅", 2, "名称", "formula"),
+        ("服务厅", 3, "电话", "digits_lost"),
+        ("服务厅", 3, "排序", "int_type"),
+        ("服务厅", 4, "电话", "error_cell"),
+        ("服务厅", 4, "排序", "int_type"),
+        ("服务厅", 4, "D", "no_header"),
+        ("服务厅", 6, "名称", "formula"),
+    }
+
+
+def test_a_missing_column_or_sheet_is_told(served: World) -> None:
+    who = an_exporter(served)
+
+    no_column = checked(served, who, "halls", workbook(服务厅=[["地址"], ["天河路"]]))
+    no_sheet = checked(served, who, "halls", workbook(别的=[["名称"], ["东厅"]]))
+    no_rows = checked(served, who, "halls", workbook(服务厅=[["名称"]]))
+
+    assert ("服务厅", 1, "名称", "missing") in faults(no_column)
+    assert faults(no_sheet) == {("服务厅", 0, "", "sheet_missing")}
+    assert faults(no_rows) == {("服务厅", 0, "", "no_rows")}
+
+
+def _zipped(**parts: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name.replace("__", "/") + ".xml", content)
+    return file.getvalue()
+
+
+def _with_entities() -> bytes:
+    """Return a workbook whose sheet would grow a thousandfold, and read a file of the server."""
+    source, file = zipfile.ZipFile(io.BytesIO(halls("东厅"))), io.BytesIO()
+    declared = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b SYSTEM "file:///etc/passwd">]>'
+    with zipfile.ZipFile(file, "w") as archive:
+        for part in source.infolist():
+            content = source.read(part)
+            archive.writestr(part, declared + content if "sheet1" in part.filename else content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"name\n", "not_xlsx"),
+        (_zipped(a=b"<a/>"), "not_xlsx"),
+        (halls("东厅")[:-100], "not_xlsx"),
+        (_with_entities(), "not_xlsx"),
+        (_zipped(xl__sharedStrings=b"a" * 30_000_000), "too_large_unpacked"),
+        (_zipped(**{f"p{number}": b"" for number in range(300)}), "too_large_unpacked"),
+    ],
+    ids=["text", "no workbook", "cut off", "entities", "bomb", "many parts"],
+)
+def test_what_is_no_workbook_is_told_and_breaks_nothing(served: World, content: bytes, reason: str) -> None:
+    who = an_exporter(served)
+
+    found = checked(served, who, "halls", content)
+
+    assert faults(found) == {("", 0, "", reason)}
+    assert found["runs"] == 1
+
+
+def test_more_rows_than_one_may_send_are_told(served: World) -> None:
+    who = an_exporter(served)
+
+    found = checked(served, who, "halls", halls(*(f"厅{number}" for number in range(60))))
+
+    assert ("服务厅", 52, "", "too_many_rows") in faults(found)
+
+
+def test_a_hall_admin_books_by_a_file_and_never_oversells(served: World) -> None:
+    place = a_slot(served, capacity=1)
+    who = an_exporter(served, "hai", role=Role.HALL_ADMIN, halls=[place.hall_id])
+    start, end = place.slot.start, place.slot.end
+    row = [place.hall.name, place.item.title, place.slot.date, start, end]
+    headers = ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "姓名"]
+
+    found = checked(served, who, "joins", workbook(预约记录=[headers, [*row, "林小满"], [*row, "王大年"]]))
+
+    assert faults(found) == {("预约记录", 3, "开始时间", "slot_full")}
