@@ -163,6 +163,11 @@ class TooManyImports(Conflict):
     )
 
 
+class NotXlsx(Invalid):
+    code = "not_xlsx"
+    texts = Texts(en="This is no .xlsx workbook.", zh="不是 .xlsx 文件")
+
+
 class ImportNotChecked(Conflict):
     """Raised with `state`."""
 

@@ -15,7 +15,7 @@ from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Text, Tx
 from libs.contracts.imports import ImportFaulty, Kind, RowFault
 from libs.contracts.principals import HallStaff
 from services.admin import import_jobs, imports
-from services.admin.errors import FAILURES
+from services.admin.errors import FAILURES, NotXlsx
 from services.admin.export_routes import XLSX
 from services.admin.export_schemas import Failure
 from services.admin.import_schemas import ImportJobOut
@@ -25,6 +25,7 @@ from services.admin.policy import ImportState
 router = APIRouter(prefix="/imports", tags=["imports"])
 
 _NAMES: dict[Kind, str] = {"halls": "服务厅", "items": "预约项目", "joins": "预约记录"}
+_ARCHIVE = b"PK\x03\x04"  # what every .xlsx begins with
 _FAILURES = FAILURES | {ImportFaulty.code: ImportFaulty}
 FileName = Annotated[Text, StringConstraints(max_length=200), OneLine]
 
@@ -51,6 +52,8 @@ def ask_for_import(
     file_name: Annotated[FileName, Query()] = "",
 ) -> ImportJobOut:
     """Send a workbook. It is looked at in the background, under the `Location`; nothing is applied before one says so."""
+    if not content.startswith(_ARCHIVE):
+        raise NotXlsx
     job_id = new_id()
     job = imports.ask(
         session, me, job_id, kind=kind, file_name=file_name, size=len(content), language=language, now=now

@@ -363,14 +363,13 @@ def _with_entities() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"name\n", "not_xlsx"),
         (_zipped(a=b"<a/>"), "not_xlsx"),
         (halls("东厅")[:-100], "not_xlsx"),
         (_with_entities(), "not_xlsx"),
         (_zipped(xl__sharedStrings=b"a" * 30_000_000), "too_large_unpacked"),
         (_zipped(**{f"p{number}": b"" for number in range(300)}), "too_large_unpacked"),
     ],
-    ids=["text", "no workbook", "cut off", "entities", "bomb", "many parts"],
+    ids=["no workbook", "cut off", "entities", "bomb", "many parts"],
 )
 def test_what_is_no_workbook_is_told_and_breaks_nothing(served: World, content: bytes, reason: str) -> None:
     who = an_exporter(served)
@@ -379,6 +378,15 @@ def test_what_is_no_workbook_is_told_and_breaks_nothing(served: World, content: 
 
     assert faults(found) == {("", 0, "", reason)}
     assert found["runs"] == 1
+
+
+def test_what_does_not_even_begin_like_a_workbook_is_refused_at_once(world: World) -> None:
+    who = an_exporter(world)
+
+    refused = send(world, who, "halls", "名称\n东厅\n".encode())
+
+    assert code_of(refused) == (422, "not_xlsx")
+    assert world.client.get(IMPORTS, headers=who).json()["items"] == []
 
 
 def test_more_rows_than_one_may_send_are_told(served: World) -> None:

@@ -10,6 +10,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.schemas import BaseSchema
 
+from tests.admin.importing import XLSX
 from tests.border.routes import ASKED, STAFF, USERS, asked
 from tests.border.scene import Caller, Scene
 from tests.world import World
@@ -17,6 +18,8 @@ from tests.world import World
 # With all its routes and callers the whole takes half a minute of one core.
 EXAMPLES = 12
 EXAMPLES_FOR_WHO_IS_REFUSED = 2
+
+schemathesis.serializer.alias(XLSX, "application/octet-stream")  # a workbook is bytes to it
 
 
 @pytest.fixture(scope="module")

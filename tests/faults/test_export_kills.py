@@ -3,10 +3,9 @@
 import io
 import os
 import random
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, as
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
 from tests.faults.forks import ExportWorker, Forks
+from tests.faults.repeating import repeating
 from tests.world import World
 
 EXPORTS = int(os.environ.get("HALLPASS_TEST_EXPORTS", "9"))
@@ -145,28 +145,3 @@ class Watch:
 def watching(watch: Watch) -> Iterator[None]:
     with repeating(watch.look, 0.1):
         yield
-
-
-@contextmanager
-def repeating(work: Callable[[], object], every_s: float) -> Iterator[None]:
-    """Do the work again and again on a thread while the block runs; what it raises is raised at the end."""
-    over = threading.Event()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        while not over.wait(every_s):
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  # told on the test's thread
-                failures.append(error)
-                return
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(30)
-    if failures:
-        raise failures[0]
