@@ -375,7 +375,7 @@ def test_a_service_that_is_away_is_asked_again_and_in_the_end_named(
         "code": "source_away",
         "detail": "The service that has the data did not answer.",
     }
-    assert seen(world, who | IN_CHINESE, export_id)["failure"]["detail"] == "数据所在的服务没有响应，请稍后重新导出"
+    assert seen(world, who | IN_CHINESE, export_id)["failure"]["detail"] == "数据所在的服务没有响应，请稍后重试"
     assert do(world, "export") == 0
     assert actions(world, object_id=export_id) == ["export.asked", "export.failed"]
 
