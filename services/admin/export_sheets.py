@@ -4,7 +4,7 @@ Headers and words are Chinese, beside the numbers that operators' old spreadshee
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date, datetime, time
 from functools import lru_cache
@@ -67,25 +67,30 @@ _ITEMS = (
 
 
 class _Form:
-    """The answers' columns of a sheet: a field of an item has the column of its label, of all items of the sheet.
+    """The answers' columns of a sheet: a field of a form has the column of its label, of all forms of the sheet.
 
-    What has no column (a field that the form no longer has, or one too many for Excel) goes into one for others.
+    These are the items' forms of today, and those that their joins were made with. What has no column (a field of a form
+    that is not known any more, or one too many for Excel) goes into one for others.
     """
 
-    def __init__(self, items: Iterable[Json], *, with_others: bool) -> None:
+    def __init__(self, items: Iterable[Json], made_with: Mapping[str, Collection[int]]) -> None:
         most = COLUMNS_OF_EXCEL - len(_BEFORE) - len(_AFTER) - 1
         places: dict[tuple[str, int], int] = {}
-        self._fields: dict[str, list[tuple[str, str, int]]] = {}
+        self._fields: dict[tuple[str, int | None], list[tuple[str, str, int]]] = {}
+        self._others = False
         for item in items:
-            labels: list[str] = []
-            fields = self._fields[item["id"]] = []
-            for field in item["form"]:
-                labels.append(field["label"])
-                place = places.setdefault((field["label"], labels.count(field["label"])), len(places))
-                if place < most:
-                    fields.append((field["key"], field["type"], place))
+            older = {one["version"]: one["form"] for one in item["forms"] if one["version"] in made_with[item["id"]]}
+            self._others |= not older.keys() >= set(made_with[item["id"]])
+            for version, form in [(None, item["form"]), *older.items()]:
+                labels: list[str] = []
+                fields = self._fields[item["id"], version] = []
+                for field in form:
+                    labels.append(field["label"])
+                    place = places.setdefault((field["label"], labels.count(field["label"])), len(places))
+                    if place < most:
+                        fields.append((field["key"], field["type"], place))
         self._width = min(len(places), most)
-        self._others = with_others or len(places) > most
+        self._others |= len(places) > most
         self._labels = [label for label, _ in places][:most]
 
     @property
@@ -93,10 +98,11 @@ class _Form:
         others = (_OTHERS,) if self._others else ()
         return (*(Column(label, max(14, min(40, len(label) * 2 + 4))) for label in self._labels), *others)
 
-    def values(self, item_id: str, answers: Json) -> list[Value]:
-        """Return the answers in their columns."""
+    def values(self, join: Json) -> list[Value]:
+        """Return a join's answers in their columns."""
+        item_id, answers = join["item_id"], join["answers"]
         values: list[Value] = [None] * self._width
-        fields = self._fields[item_id]
+        fields = self._fields.get((item_id, join["form_version"]), self._fields[item_id, None])
         for key, kind, place in fields:
             answer = answers.get(key)
             values[place] = answer if type(answer) is str and kind != FieldType.DATE else _answer(answer, kind)
@@ -135,7 +141,7 @@ def joins(book: Book, progress: Progress, booking: Source, wanted: Json, *, unma
     rows_of = dict.fromkeys(items, 0)
 
     def write(name: str, chosen: Sequence[Json], more: Json) -> None:
-        form = _Form(chosen, with_others=any(counts[item["id"]]["older_forms"] for item in chosen))
+        form = _Form(chosen, {item["id"]: counts[item["id"]]["form_versions"] for item in chosen})
         book.begin(name, (*_BEFORE, *form.columns, *_AFTER))
         with closing(booking.pages("feed/joins", asked | more | {"unmasked": unmasked})) as pages:
             for page in pages:
@@ -172,7 +178,7 @@ def _join(join: Json, item: Json, form: _Form) -> list[Value]:
         word,
         number,
         join["user_name"],
-        *form.values(item["id"], join["answers"]),
+        *form.values(join),
         "已签到" if checked_in else "爽约" if join["missed"] else None,
         _instant(checked_in),
         _instant(join["created_at"]),

@@ -30,9 +30,12 @@ def opened(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:
 def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
     """Return all answers of a join with the sensitive ones masked, for staff; `form` is the item's, as stored.
 
-    Masked is what was sensitive when it was answered, and what is by the form of today. It stays stored as it was.
+    Masked is what was sensitive when it was answered, and what is by the form of today. It stays stored as it was. How
+    much of it is hidden goes by the form that the join was made with, which has to be loaded (Join.made_with).
     """
-    return masked_by(fields_of(form), join.answers, _sensitive(sealer, join))
+    today = fields_of(form)
+    made_with = today if join.made_with in (None, form) else fields_of(join.made_with or [])
+    return masked_by(made_with, today, join.answers, _sensitive(sealer, join))
 
 
 def fields_of(form: list[Any]) -> Fields:
@@ -40,11 +43,24 @@ def fields_of(form: list[Any]) -> Fields:
     return {field.key: field for field in map(FormField.model_validate, form)}
 
 
-def masked_by(fields: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
-    """Return all answers with the sensitive ones masked, by a form that is read already."""
-    hidden = sensitive | {key: value for key, value in plain.items() if key in fields and fields[key].is_sensitive}
+def masked_by(fields: Fields, today: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
+    """Return all answers with the sensitive ones masked, by forms that are read already: that of the join, and today's."""
+    hidden = sensitive | {key: value for key, value in plain.items() if key in today and today[key].is_sensitive}
     return plain | {
         key: forms.masked(value, fields[key].type if key in fields else None) for key, value in hidden.items()
+    }
+
+
+def prefill(form: list[FormField], sealer: Sealer, last: Join | None) -> dict[str, Any]:
+    """Return what a form shows before it is filled in: the user's last answers to the same questions."""
+    if last is None:
+        return {}
+    said = opened(sealer, last)
+    were = fields_of(form if last.made_with is None else last.made_with)
+    return {
+        field.key: said[field.key]
+        for field in form
+        if field.key in said and (field.key not in were or were[field.key].type == field.type)
     }
 
 

@@ -3,7 +3,7 @@
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from libs.common.crypto import Sealer
 from libs.common.pages import Key, fetch
@@ -32,11 +32,10 @@ def page(
     """Return a page of those who are booked, in the order of booking, sensitive answers masked."""
     booked = (Join.slot_id == offered.slot.id, Join.status == JoinStatus.BOOKED)
     expected, arrived = session.execute(select(func.count(), func.count(Join.checked_in_at)).where(*booked)).one()
-    query = select(Join).where(*booked)
+    query = select(Join).where(*booked).options(undefer(Join.made_with))
     if checked_in is not None:
         query = query.where(Join.checked_in_at.is_not(None) if checked_in else Join.checked_in_at.is_(None))
     found, next_cursor = fetch(session, query, keys=AS_BOOKED, limit=limit, cursor=cursor)
-    fields = {field.key: field for field in offered.form}
     zone = ZoneInfo(offered.hall.timezone)
     return DoorOut(
         slot=views.slot(offered),
@@ -49,7 +48,7 @@ def page(
                 id=join.id,
                 party_id=join.party_id,
                 code=join.code,
-                answers=answers.masked_by(fields, join.answers, answers.unsealed(sealer, join.id, join.sealed)),
+                answers=answers.masked(sealer, join, offered.item.form),
                 checked_in_at=join.checked_in_at.astimezone(zone) if join.checked_in_at else None,
             )
             for join in found

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from libs.common.pages import Key, fetch
 from libs.contracts.booking import JoinStatus
@@ -103,8 +103,12 @@ def of_staff(
     session: Session, scope: ColumnElement[bool], wanted: StaffQuery, *, limit: int, cursor: str | None
 ) -> tuple[Sequence[Any], str | None]:
     """Return a page of (join, slot, item, hall, user) within the scope, newest first."""
-    query = matching(_with_places(User).join(User, User.id == Join.user_id).where(scope), wanted)
+    query = matching(_to_staff().where(scope), wanted)
     return fetch(session, query, keys=NEWEST_FIRST, limit=limit, cursor=cursor)
+
+
+def _to_staff() -> Select[*tuple[Any, ...]]:
+    return _with_places(User).join(User, User.id == Join.user_id).options(undefer(Join.made_with))
 
 
 def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tuple[Any, ...]]:
@@ -151,13 +155,13 @@ def counts_of_user(session: Session, scope: ColumnElement[bool], user_id: str, *
 
 def one_of_mine(session: Session, user_id: str, join_id: str) -> Any:
     """Return the user's (join, slot, item, hall), or None."""
-    return session.execute(_with_places().where(Join.id == join_id).where(Join.user_id == user_id)).first()
+    query = _with_places().where(Join.id == join_id).where(Join.user_id == user_id)
+    return session.execute(query.options(undefer(Join.made_with))).first()
 
 
 def one_of_staff(session: Session, scope: ColumnElement[bool], condition: ColumnElement[bool]) -> Any:
     """Return the (join, slot, item, hall, user) that meets the condition within the scope, or None."""
-    query = _with_places(User).join(User, User.id == Join.user_id)
-    return session.execute(query.where(scope).where(condition)).first()
+    return session.execute(_to_staff().where(scope).where(condition)).first()
 
 
 def last_of_item(session: Session, user_id: str, item_id: str) -> Join | None:
@@ -165,6 +169,5 @@ def last_of_item(session: Session, user_id: str, item_id: str) -> Join | None:
     latest = (
         select(Join.party_id).where(Join.user_id == user_id, Join.item_id == item_id).order_by(Join.id.desc()).limit(1)
     )
-    return session.scalars(
-        select(Join).where(Join.party_id == latest.scalar_subquery()).order_by(Join.id).limit(1)
-    ).first()
+    query = select(Join).where(Join.party_id == latest.scalar_subquery()).order_by(Join.id).limit(1)
+    return session.scalars(query.options(undefer(Join.made_with))).first()

@@ -3,9 +3,9 @@
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
 from libs.contracts.imports import ImportRecord
@@ -43,6 +43,16 @@ class Item(Base):
     form_version: Mapped[int]
     rules: Mapped[dict[str, Any]]
     version: Mapped[int]
+
+
+class ItemForm(Base):
+    """A form that an item has or had, written by a trigger on items. Joins are shown by the one they were made with."""
+
+    __tablename__ = "item_forms"
+
+    item_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    form: Mapped[list[Any]]
 
 
 class Slot(Base):
@@ -116,12 +126,21 @@ class Join(Base):
     reason: Mapped[str] = mapped_column(server_default="")
     answers: Mapped[dict[str, Any]]
     sealed: Mapped[bytes | None]
-    form_version: Mapped[int]
+    form_version: Mapped[int] = mapped_column()  # named here, for `made_with` below
     checked_in_at: Mapped[datetime | None]
     missed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    # The form of that version, None where booking never heard of it. Queries that need it say `undefer`.
+    made_with: Mapped[list[Any] | None] = column_property(
+        select(ItemForm.form)
+        .where(ItemForm.item_id == item_id, ItemForm.version == form_version)
+        .correlate_except(ItemForm)
+        .scalar_subquery(),
+        deferred=True,
+        raiseload=True,
+    )
 
     __table_args__ = (
         CheckConstraint("status IN ('booked', 'cancelled', 'revoked')", name="known_status"),

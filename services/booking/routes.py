@@ -41,6 +41,7 @@ from services.booking.schemas import (
     FormOut,
     JoinOut,
     JoinsOut,
+    JoinWithFormOut,
     MeIn,
     MoveIn,
     PartyOut,
@@ -104,14 +105,12 @@ def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> Form
     offered = offers.find(session, slot_id)
     policy.may_see(offered.offer)
     last = lists.last_of_item(session, user.id, offered.item.id)
-    asked = {field.key for field in offered.form}
-    said = answers.opened(sealer, last) if last else {}
     return FormOut(
         slot=views.slot(offered),
         item=views.item(offered),
         hall=views.hall(offered),
         form=offered.form,
-        prefill={key: value for key, value in said.items() if key in asked},
+        prefill=answers.prefill(offered.form, sealer, last),
         party_max=offered.rules.party_max,
         remaining=offered.left,
     )
@@ -159,9 +158,11 @@ def my_calendar(join_id: Id, user: CurrentUser, session: Tx, now: Now) -> Respon
 
 
 @router.get("/joins/{join_id}")
-def my_join(join_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep, now: Now) -> JoinOut:
+def my_join(join_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep, now: Now) -> JoinWithFormOut:
+    """One of the user's own joins, with the form that it was made with."""
     join, offered = _mine(session, user, join_id)
-    return views.join(sealer, join, offered, now=now)
+    shown = views.join(sealer, join, offered, now=now)
+    return JoinWithFormOut(**dict(shown), form=views.form_of(join, offered))
 
 
 @router.get("/joins/{join_id}/qr.svg", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})

@@ -108,6 +108,12 @@ class JoinOut(BaseModel):
     created_at: datetime
 
 
+class JoinWithFormOut(JoinOut):
+    """A join with the form that it was made with, by which its answers are to be read."""
+
+    form: list[FormField]
+
+
 class PartyOut(BaseModel):
     party_id: str
     joins: list[JoinOut]
@@ -142,6 +148,10 @@ class StaffJoinOut(JoinOut):
 
     user_id: str
     user_name: str
+
+
+class StaffJoinWithFormOut(StaffJoinOut, JoinWithFormOut):
+    pass
 
 
 class RevokeIn(Schema):
@@ -322,6 +332,7 @@ class FeedJoin(BaseModel):
     """A join without what it shares with the others of its item. Instants carry the offset of the hall's zone."""
 
     item_id: str
+    form_version: int
     code: str
     status: JoinStatus
     reason: str
@@ -337,14 +348,21 @@ class FeedJoin(BaseModel):
 
 
 class FeedCount(BaseModel):
-    """`older_forms`: some were made with another form than the item has now."""
+    """`form_versions`: of the forms that they were made with."""
 
     item_id: str
     joins: int
-    older_forms: bool
+    form_versions: list[int]
+
+
+class FeedForm(BaseModel):
+    version: int
+    form: list[FormField]
 
 
 class FeedItem(BaseModel):
+    """`form` is that of today, `forms` are all that are known, the youngest first."""
+
     id: str
     title: str
     status: ItemStatus
@@ -352,6 +370,7 @@ class FeedItem(BaseModel):
     hall_name: str
     timezone: str
     form: list[FormField]
+    forms: list[FeedForm]
 
 
 class FeedSlot(BaseModel):

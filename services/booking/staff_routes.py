@@ -19,6 +19,7 @@ from services.booking.affected import Chosen
 from services.booking.joins import Revoked
 from services.booking.lists import StaffQuery
 from services.booking.models import Hall, Item, Join, Slot
+from services.booking.offers import Offered
 from services.booking.resources import SealerDep
 from services.booking.schemas import (
     AffectedOut,
@@ -28,6 +29,7 @@ from services.booking.schemas import (
     RevokeIn,
     RevokeSomeIn,
     StaffJoinOut,
+    StaffJoinWithFormOut,
     UnmaskIn,
 )
 
@@ -109,8 +111,12 @@ def list_joins(
 
 
 @router.get("/joins/{join_id}")
-def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinOut:
-    return scoped.shown(session, staff, sealer, join_id, now=now)
+def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinWithFormOut:
+    """A join of the staff's halls, with the form that it was made with."""
+    row = scoped.row(session, staff, Join.id == join_id)
+    join, slot, item, hall, _ = row
+    shown = views.staff_row(sealer, row, now=now)
+    return StaffJoinWithFormOut(**dict(shown), form=views.form_of(join, Offered(slot, item, hall)))
 
 
 @router.post("/joins/{join_id}/unmask")

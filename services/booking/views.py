@@ -8,7 +8,7 @@ from icalendar import Calendar, Event
 
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import FieldType
+from libs.contracts.catalog import FieldType, FormField
 from services.booking import answers, forms, users
 from services.booking.models import Join, User
 from services.booking.offers import Offered
@@ -93,6 +93,12 @@ def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str,
         "missed": is_missed(found.status, found.checked_in_at, offered.slot.ends_at, now),
         "created_at": found.created_at.astimezone(zone),
     }
+
+
+def form_of(found: Join, offered: Offered) -> list[FormField]:
+    """Return the form that a join was made with; that of today, where booking never heard of it."""
+    form = offered.item.form if found.made_with is None else found.made_with
+    return [FormField.model_validate(field) for field in form]
 
 
 def staff_user(sealer: Sealer, user: User, *, unmasked: bool = False) -> StaffUserOut:

@@ -214,16 +214,34 @@ def test_text_that_looks_like_something_else_stays_text(served: World, stored: s
     assert row["姓名"] == stored.replace("\x07", "").replace("_x0041_", "_x005F_x0041_")
 
 
-def test_an_answer_to_a_field_that_the_form_no_longer_has_is_not_lost(served: World) -> None:
+def test_joins_are_exported_by_the_forms_that_they_were_made_with(served: World) -> None:
+    asked = field("asked", FieldType.TEXT, "旧问题")
+    place = a_slot(served, form=[NAME, asked], max_per_slot=9)
+    booked(served, served.user("first"), place.slot_id, "张三", asked="旧答案")
+    place.change_item(form=[NAME, field("never", FieldType.TEXT, "没有人答过")], form_version=2)
+    place.change_item(form=[field("asked", FieldType.DATE, "新问题"), NAME], form_version=3)
+    booked(served, served.user("first"), place.slot_id, "李四", asked="2026-11-25")
+
+    newer, older = records(sheets(exported(served, an_exporter(served), "joins"))["护照办理"])
+
+    assert [newer["姓名"], newer["新问题"], newer["旧问题"]] == [
+        "李四",
+        datetime.combine(date(2026, 11, 25), time()),
+        None,
+    ]
+    assert [older["姓名"], older["新问题"], older["旧问题"]] == ["张三", None, "旧答案"]
+    assert not {"没有人答过", "其他回答"} & set(newer)
+
+
+def test_an_answer_to_a_form_that_nobody_knows_any_more_is_not_lost(served: World) -> None:
     place = a_slot(served, form=[NAME, field("old", FieldType.TEXT, "旧问题")])
     booked(served, served.user("first"), place.slot_id, "张三", old="旧答案")
-    who = an_exporter(served)
-    before = sheets(exported(served, who, "joins"))["护照办理"]
     place.change_item(form=[NAME], form_version=2)
+    with served.runtimes["booking"].db.transaction() as session:
+        session.execute(text("DELETE FROM item_forms WHERE version = 1"))  # as before forms were kept
 
-    [row] = records(sheets(exported(served, who, "joins"))["护照办理"])
+    [row] = records(sheets(exported(served, an_exporter(served), "joins"))["护照办理"])
 
-    assert "其他回答" not in before[0]
     assert row["其他回答"] == "old：旧答案"
 
 

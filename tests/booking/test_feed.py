@@ -89,7 +89,7 @@ def test_what_became_sensitive_later_is_masked_in_the_feed(world: World) -> None
     [counted] = world.client.get(f"{FEED}/joins/counts", headers=world.staff()).json()
 
     assert join["answers"]["name"] == "张**"
-    assert counted["older_forms"] is True
+    assert counted["form_versions"] == [1]
 
 
 def test_phone_numbers_of_users_are_clear_to_an_export_alone(world: World) -> None:
