@@ -241,6 +241,7 @@ class Supervisor:
         return {
             **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
             "HALLPASS_EXPORTS_URL": (self._folder.path / "exports").as_uri(),
+            "HALLPASS_UPLOADS_URL": (self._folder.path / "uploads").as_uri(),
             **theirs,
             **{f"HALLPASS_{field}": value for field, value in ours.items()},
             **urls,

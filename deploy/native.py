@@ -233,6 +233,7 @@ class Native:
             more = tuple(f"--upstream={name}=http://{HERE}:{ports[name]}" for name in SERVICE_NAMES)
         variables = {
             "HALLPASS_EXPORTS_URL": (self.folder / "exports").as_uri(),
+            "HALLPASS_UPLOADS_URL": (self.folder / "uploads").as_uri(),
             **self._operators_settings(),
             "HALLPASS_TRUSTED_PROXIES": HERE,
             "HALLPASS_CATALOG_URL": f"http://{HERE}:{ports['catalog']}",

@@ -11,6 +11,8 @@ from deploy.names import PREFIXES
 from deploy.table import BY_NAME
 
 FOLDER = Path(__file__).parent / "nginx"
+UPLOADS = {"/api/booking/uploads": "booking"}
+LARGEST_UPLOAD_MB = 64  # the services have limits of their own, which say so better
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 30
 
@@ -220,6 +222,10 @@ def _server(site: Site) -> str:
     services = "\n\n".join(
         f"location ~ ^{prefix}(/|$) {{\n{_indented(_proxy(name))}\n}}" for prefix, name in PREFIXES.items()
     )
+    uploads = "\n\n".join(
+        f"location = {path} {{\n    client_max_body_size {LARGEST_UPLOAD_MB}m;\n{_indented(_proxy(name))}\n}}"
+        for path, name in UPLOADS.items()
+    )
     errors = "\n".join(_error(problem) for problem in problems(site.limits))
     inside = f"""{listen}
 server_name _;
@@ -227,6 +233,8 @@ server_name _;
 limit_req zone=addresses burst={site.limits.burst} nodelay;
 
 {services}
+
+{uploads}
 
 # For operators alone, at the processes' own ports.
 location ~ ^/(livez|readyz|metrics)$ {{

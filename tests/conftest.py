@@ -52,7 +52,8 @@ class Cluster:
         database = f"test_{new_id().replace('-', '')}"
         self.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
-        files = {"exports_url": f"file://{self.folder / database}"} | settings
+        folder = f"file://{self.folder / database}"
+        files = {"exports_url": f"{folder}/exports", "uploads_url": f"{folder}/uploads"} | settings
         world = World(self.postgres.superuser_url(), database, redis_url or self.valkey.url, **files)
         try:
             yield world

@@ -1,6 +1,6 @@
 """What a service is, and what one process needs to run a part of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +40,8 @@ class Service:
 
     `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `attach` ties
     that to the other parts of a runtime (it may start no thread: a worker forks), `start` starts what runs beside a
-    process that serves, and `detach` ends it; `republish` yields its present state as facts.
+    process that serves, and `detach` ends it; `republish` yields its present state as facts,
+    `body_limits` tells which routes take larger bodies than the others, by their paths.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Service:
     start: "Callable[[Runtime], None]" = lambda runtime: None
     detach: "Callable[[Runtime], None]" = lambda runtime: None
     republish: Callable[[Session], Iterable[Fact]] | None = None
+    body_limits: Callable[[Any], Mapping[str, int]] = lambda settings: {}
 
     @property
     def prefix(self) -> str:

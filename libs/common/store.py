@@ -55,7 +55,7 @@ class Store:
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def put(self, key: str, content: Path | bytes) -> int:
-        """Store a file under a key and return its size. Nobody sees it before all of it is there."""
+        """Store a file or bytes under a key and return the size. Nobody sees it before all of it is there."""
         obstore.put(self._store, key, content, chunk_size=PART_BYTES, max_concurrency=2)
         return len(content) if isinstance(content, bytes) else content.stat().st_size
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from typing import Annotated, Any
@@ -284,7 +284,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     refuse = partial(_refuse, runtime)
     _handle_errors(app, refuse)
     lean = Lean(app.behind, runtime=runtime, refuse=refuse)
-    app.front = Edge(lean, service=service.name, max_body_bytes=runtime.settings.max_body_bytes)
+    larger = {service.prefix + path: most for path, most in service.body_limits(runtime.settings).items()}
+    app.front = Edge(lean, service=service.name, max_body_bytes=runtime.settings.max_body_bytes, larger=larger)
     return app
 
 
@@ -306,31 +307,31 @@ def _handle_errors(app: FastAPI, refuse: Refuse) -> None:
 
 def _refuse(runtime: Runtime, scope: Scope, error: Exception) -> Answer | None:
     """Render what was raised, or return None where it is nothing that a caller can be told."""
-    known = _known(error, scope, max_body_bytes=runtime.settings.max_body_bytes)
+    known = _known(error, scope)
     if known is None:
         return None
     language = next((value for name, value in scope["headers"] if name == b"accept-language"), b"").decode("latin-1")
     return problem(known, language, service=runtime.service.name)
 
 
-def _known(error: Exception, scope: Scope, *, max_body_bytes: int) -> HallpassError | None:
+def _known(error: Exception, scope: Scope) -> HallpassError | None:
     match error:
         case HallpassError():
             return error
         case RequestValidationError():
             return _from_validation(error, scope)
         case HTTPException():
-            return _from_http(error, max_body_bytes)
+            return _from_http(error)
         case PoolTimeout() | DBAPIError():
             return unavailable(error)
     return None
 
 
-def _from_http(error: HTTPException, max_body_bytes: int) -> HallpassError:
+def _from_http(error: HTTPException) -> HallpassError:
     if error.status_code == 405:
         return MethodNotAllowed()
-    if error.status_code == 413:
-        return TooLarge(max_bytes=max_body_bytes)
+    if isinstance(error, _BodyTooLarge):
+        return TooLarge(max_bytes=error.most)
     if error.status_code == 400:
         return BadJson()
     return NotFound()
@@ -349,8 +350,9 @@ def _from_validation(error: RequestValidationError, scope: Scope) -> HallpassErr
 class _BodyTooLarge(HTTPException):
     """An HTTPException, because FastAPI turns anything else raised while it reads a body into a 400."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__(413)
+        self.most = most
 
 
 _NOT_STORED = (b"cache-control", b"private, no-store")
@@ -376,10 +378,13 @@ class Edge:
     says otherwise.
     """
 
-    def __init__(self, app: ASGIApp, *, service: str, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, service: str, max_body_bytes: int, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._service = service
         self._max = max_body_bytes
+        self._larger = larger or {}  # by path
         # `labels()` takes a lock and builds a key of strings each time: a fifth of what the Edge cost.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._clocks: dict[tuple[str, str], Histogram] = {}
@@ -390,7 +395,8 @@ class Edge:
             return
         if scope["method"] == "HEAD":
             scope, send = _as_get(scope, send)
-        exchange = _Exchange(scope, receive, send, service=self._service, most=self._max)
+        most = self._larger.get(scope["path"], self._max)
+        exchange = _Exchange(scope, receive, send, service=self._service, most=most)
         tokens = context.begin(exchange.request_id, exchange.caller)
         try:
             await exchange.over(self._app)
@@ -460,7 +466,7 @@ class _Exchange:
         try:
             length = self._headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._most:
-                raise _BodyTooLarge
+                raise _BodyTooLarge(self._most)
             await app(self._scope, self._hear, self._say)
         except _BodyTooLarge:
             if self.status:
@@ -484,7 +490,7 @@ class _Exchange:
             self._heard_at = time.monotonic()
         self._read += len(message.get("body", b""))
         if self._read > self._most:
-            raise _BodyTooLarge
+            raise _BodyTooLarge(self._most)
         return message
 
     async def _say(self, message: Message) -> None:

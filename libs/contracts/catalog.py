@@ -64,6 +64,8 @@ class FieldType(StrEnum):
 
 ALWAYS_SENSITIVE = frozenset({FieldType.MOBILE, FieldType.ID_CARD})
 
+UPLOADS = frozenset({FieldType.IMAGE, FieldType.FILE})
+
 # What an answer can be at most, whatever the form says: catalog takes no form that asks for more, booking no answer.
 LONGEST_ANSWER = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50}
 NUMBERS_BELOW = 10**15  # and above its negative: float and int agree on all whole numbers of this size
@@ -80,7 +82,8 @@ Option = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(norma
 class FormField(BaseModel):
     """One question of an item's form.
 
-    `min` and `max` bound the length of text, the value of a number, or how many options a checkbox takes.
+    `min` and `max` bound the length of text, the value of a number, or how many options a checkbox takes; `max` is how
+    many megabytes an image or a file has at most.
     `unique` names the scope in which an answer may be booked once. `pattern` is an RE2 regular expression that the
     whole of a text answer must match. A text has 200 characters at most, a textarea 10,000, digits 50, whatever `max`
     says. Mobile numbers and ID cards are sensitive whatever `sensitive` says; made sensitive later, a field is masked for

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from libs.common.crypto import Sealer
-from libs.contracts.catalog import FormField
+from libs.contracts.catalog import UPLOADS, FormField
 from services.booking import forms
 from services.booking.forms import Answers
 from services.booking.models import Join
@@ -38,6 +38,12 @@ def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
     return masked_by(made_with, today, join.answers, _sensitive(sealer, join))
 
 
+def is_sensitive(sealer: Sealer, join: Join, form: list[Any], key: str) -> bool:
+    """Whether staff see the answer to a field masked; `form` is the item's, as stored."""
+    today = fields_of(form)
+    return key in _sensitive(sealer, join) or (key in today and today[key].is_sensitive)
+
+
 def fields_of(form: list[Any]) -> Fields:
     """Return the fields of an item's form, as stored, by their keys."""
     return {field.key: field for field in map(FormField.model_validate, form)}
@@ -60,7 +66,9 @@ def prefill(form: list[FormField], sealer: Sealer, last: Join | None) -> dict[st
     return {
         field.key: said[field.key]
         for field in form
-        if field.key in said and (field.key not in were or were[field.key].type == field.type)
+        if field.key in said
+        and field.type not in UPLOADS  # each booking has files of its own
+        and (field.key not in were or were[field.key].type == field.type)
     }
 
 

@@ -15,18 +15,19 @@ from libs.common.crypto import Sealer
 from libs.common.ids import new_id
 from libs.common.moulds import Mould
 from services.booking import answers as kept
-from services.booking import claims, forms, moulds
+from services.booking import claims, forms, moulds, uploads
 from services.booking.asks import Booking
 from services.booking.offers import Offered
 
 
 @dataclass(frozen=True)
 class Draft:
-    """One booking, ready to be written. `joins` and `success` are rows as JSON."""
+    """One booking, ready to be written. `joins`, `files` and `success` are rows as JSON."""
 
     basis: tuple[Any, ...]
     wanted: list[claims.Wanted]
     joins: list[bytes]
+    files: list[bytes]
     success: bytes
     answer: bytes
     event: Mould
@@ -43,8 +44,9 @@ class Draft:
 
 def draft(sealer: Sealer, asked: Booking, offered: Offered) -> Draft:
     """Check the forms and make everything ready, or raise FormInvalid or PersonAlreadyJoined (twice in one party)."""
-    filled = forms.check_all(offered.form, asked.attendees)
     mould = moulds.of(offered)
+    said = uploads.opened(sealer, asked, offered.item.id, mould.uploads) if mould.uploads else asked.attendees
+    filled = forms.check_all(offered.form, said)
     people = [claims.Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
     now = to_json(asked.now)
     party = {"party_id": _id(new_id()), "user_id": _id(asked.user_id), "now": now}
@@ -63,6 +65,12 @@ def draft(sealer: Sealer, asked: Booking, offered: Offered) -> Draft:
         basis=offered.basis,
         wanted=claims.wanted(sealer, offered.slot, offered.form, people),
         joins=rows,
+        files=[
+            to_json({"join_id": person.join_id, "field": key, "upload_id": person.answers[key]["upload_id"]})
+            for key in mould.uploads
+            for person in people
+            if key in person.answers
+        ],
         success=moulds.SUCCESS.filled(
             **party, key=to_json(asked.key), digest=_bytea(asked.digest), sealed=_bytea(success)
         ),

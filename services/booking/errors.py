@@ -1,5 +1,7 @@
 """Every refusal of booking, by the situation it names."""
 
+from typing import ClassVar
+
 from libs.common.errors import (
     Conflict,
     Forbidden,
@@ -89,7 +91,8 @@ FAULTS: dict[str, Texts] = {
     "bad_format": Texts(en="does not have the right form", zh="格式不正确"),
     "bad_checksum": Texts(en="has a wrong digit", zh="号码校验不通过，请核对"),
     "bad_characters": Texts(en="holds characters that can't be used", zh="含有无法使用的字符"),
-    "unsupported": Texts(en="can't be answered yet", zh="暂不支持填写"),
+    "not_an_upload": Texts(en="is no file that you have sent for it", zh="不是您为此项上传的文件"),
+    "upload_expired": Texts(en="was sent more than a day ago; send it again", zh="上传已超过一天，请重新上传"),
 }
 
 
@@ -129,6 +132,41 @@ class KeyReused(Conflict):
     texts = Texts(
         en="This Idempotency-Key was used for another booking. Send a new one.",
         zh="该 Idempotency-Key 已用于另一次预约，请使用新的值",
+    )
+
+
+# --- files ---
+
+
+class UploadTooLarge(Invalid):
+    code = "upload_too_large"
+    texts = Texts(en="The file is larger than {max_bytes} bytes.", zh="文件过大，最多 {max_bytes} 字节")
+
+
+class UploadUnfit(Invalid):
+    """`reason`: no_image, kind_not_taken, broken, too_much_inside, or too_many_pixels (with `most`)."""
+
+    code = "upload_unfit"
+    _reasons: ClassVar[dict[str, Texts]] = {
+        "no_image": Texts(en="This is no JPEG or PNG image.", zh="请上传 JPEG 或 PNG 图片"),
+        "kind_not_taken": Texts(
+            en="Send a PDF, JPEG, PNG, Word (.docx) or Excel (.xlsx) file without macros.",
+            zh="请上传 PDF、JPEG、PNG、Word（.docx）或 Excel（.xlsx）文件，不含宏",
+        ),
+        "broken": Texts(en="The file is damaged or locked.", zh="文件已损坏或已加密"),
+        "too_much_inside": Texts(en="The file holds too much.", zh="文件内容过多"),
+        "too_many_pixels": Texts(en="The image has more than {most} pixels.", zh="图片像素过多，最多 {most} 像素"),
+    }
+
+    def sentence(self, language: Language) -> str:
+        return self._reasons[self.params["reason"]].render(language, self.params)
+
+
+class FileMasked(Forbidden):
+    code = "file_masked"
+    texts = Texts(
+        en="This file is sensitive. Ask for it with a reason, which is recorded.",
+        zh="该文件为敏感内容，请填写原因后查看",
     )
 
 

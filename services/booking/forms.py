@@ -42,6 +42,17 @@ class _Fault(Exception):
 
 
 @dataclass(frozen=True)
+class Attached:
+    """A file that the user has sent, as their answer names it: no text that they write makes one."""
+
+    upload_id: str
+    name: str
+    media_type: str
+    bytes: int
+    is_current: bool
+
+
+@dataclass(frozen=True)
 class Answers:
     """The checked answers of one attendee, normalised and split by how they are kept."""
 
@@ -295,8 +306,14 @@ def _switch(_: FormField, value: Any) -> bool:
     return value
 
 
-def _unsupported(_: FormField, value: Any) -> Any:
-    raise _Fault("unsupported")  # catalog lets no such field be defined while there are no uploads
+def _file(field: FormField, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Attached):
+        raise _Fault("not_an_upload")
+    if not value.is_current:
+        raise _Fault("upload_expired")
+    if field.type == FieldType.IMAGE and not value.media_type.startswith("image/"):
+        raise _Fault("wrong_type")  # it was sent when the field took any file
+    return {"upload_id": value.upload_id, "name": value.name, "type": value.media_type, "bytes": value.bytes}
 
 
 _CHECKS: dict[FieldType, Callable[[FormField, Any], Any]] = {
@@ -315,6 +332,6 @@ _CHECKS: dict[FieldType, Callable[[FormField, Any], Any]] = {
     FieldType.RADIO: _one_of,
     FieldType.CHECKBOX: _some_of,
     FieldType.SWITCH: _switch,
-    FieldType.IMAGE: _unsupported,
-    FieldType.FILE: _unsupported,
+    FieldType.IMAGE: _file,
+    FieldType.FILE: _file,
 }

@@ -76,6 +76,7 @@ class Changes:
 
     counts: dict[str, Count] = field(default_factory=dict)
     booked: list[bytes] = field(default_factory=list)
+    files: list[bytes] = field(default_factory=list)
     cancelled: dict[str, JoinRow] = field(default_factory=dict)
     moved: dict[str, JoinRow] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
@@ -103,6 +104,7 @@ class Ledger:
         self._count(offered, len(asked.attendees), asked)
         self._claim(ready.wanted)
         self.changes.booked.extend(ready.joins)
+        self.changes.files.extend(ready.files)
         self.changes.successes.append(ready.success)
         self.changes.facts.extend(ready.facts(moulds.inventory(offered.slot)))
         self._hold(asked.user_id, offered.slot, len(asked.attendees))

@@ -180,6 +180,32 @@ class Findable(Base):
     )
 
 
+class Upload(Base):
+    """A file that a user has sent to answer a field of an item with. It goes at `expires_at`, unless a join has it."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Uuid, ForeignKey("users.id"), index=True)
+    item_id: Mapped[str] = mapped_column(Uuid)
+    field: Mapped[str]
+    name: Mapped[str]
+    media_type: Mapped[str]
+    bytes: Mapped[int]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class JoinFile(Base):
+    """The upload that a join has as its answer to a field; the joins of a party may share one."""
+
+    __tablename__ = "join_files"
+
+    join_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    upload_id: Mapped[str] = mapped_column(Uuid, ForeignKey("uploads.id"), index=True)
+
+
 class MovedAway(Base):
     """A user whose join was once for this slot and was moved to another. A trigger on joins writes it.
 

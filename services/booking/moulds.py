@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from libs.common import outbox
 from libs.common.moulds import Hole, Mould
 from libs.contracts.booking import JoinBooked, JoinStatus, SlotTaken
+from libs.contracts.catalog import UPLOADS
 from services.booking import events, views
 from services.booking.models import Slot
 from services.booking.offers import Offered
@@ -32,11 +33,15 @@ _INVENTORY = Mould({name: Hole(name) for name in SlotTaken.model_fields})
 
 @dataclass(frozen=True)
 class Moulds:
-    """`row` is a row of joins, `answer` one of them as its user sees it, `event` a row of the outbox."""
+    """`row` is a row of joins, `answer` one of them as its user sees it, `event` a row of the outbox.
+
+    `uploads` are the keys of the fields that are answered with files.
+    """
 
     row: Mould
     answer: Mould
     event: Mould
+    uploads: tuple[str, ...]
 
 
 def of(offered: Offered) -> Moulds:
@@ -70,7 +75,12 @@ def _made(offered: Offered) -> Moulds:
         form_version=offered.item.form_version,
         created_at=offered.slot.starts_at,  # it is open below, as every instant of the booking itself
     )
-    return Moulds(row=_row(booked), answer=_answer(booked, offered), event=_event(booked, offered))
+    return Moulds(
+        row=_row(booked),
+        answer=_answer(booked, offered),
+        event=_event(booked, offered),
+        uploads=tuple(field.key for field in offered.form if field.type in UPLOADS),
+    )
 
 
 def _row(booked: JoinRow) -> Mould:

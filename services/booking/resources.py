@@ -10,14 +10,17 @@ from pydantic import Field, SecretStr, model_validator
 from libs.common.crypto import Sealer
 from libs.common.service import Runtime
 from libs.common.settings import SealingSettings, require_secret
+from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
 from libs.contracts.principals import CurrentUser
 from services.booking import sign_in
 from services.booking.counters import Counters
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
+from services.booking.files import Files
 from services.booking.wechat import WeChat
 
+AROUND_A_FILE = 64 * 1024  # what stands around it in the body of an upload
 _KEY = re.compile(r"[!-~]{1,200}")
 
 
@@ -32,9 +35,27 @@ class BookingSettings(SealingSettings):
         description="so many bookings at once in a process, and the atomic counters are asked about them",
     )
     person_rate: str = Field(default="60/minute", description="searches for a person by one member of staff")
+    uploads_url: str = Field(
+        default="file:///var/lib/hallpass/uploads", description="where files are kept that users answer forms with"
+    )
+    upload_max_bytes: int = Field(default=5 * 1024 * 1024, ge=1024, le=50 * 1024 * 1024)
+    upload_max_pixels: int = Field(
+        default=25_000_000,
+        ge=10_000,
+        le=80_000_000,
+        description="of an image; each takes up to eight bytes while it is checked",
+    )
     wechat_appid: str = ""
     wechat_secret: SecretStr = SecretStr("")
     wechat_base_url: str = "https://api.weixin.qq.com"
+
+    @model_validator(mode="after")
+    def _has_a_place_for_files(self) -> Self:
+        try:
+            check_url(self.uploads_url)
+        except ValueError as error:
+            raise ValueError(f"HALLPASS_UPLOADS_URL: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _keys_are_fit(self) -> Self:
@@ -57,9 +78,10 @@ class BookingSettings(SealingSettings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to personal data, the ways to sign in, the atomic counters, and the desk where places are given out."""
+    """The key to personal data, files, the ways to sign in, the atomic counters, and the desk where places are given out."""
 
     sealer: Sealer
+    files: Files
     counters: Counters
     providers: sign_in.Providers
     desk: Desk
@@ -76,10 +98,21 @@ def build(settings: BookingSettings) -> Resources:
     counters = Counters(redis_url, database_url)
     return Resources(
         sealer=sealer,
+        files=Files(
+            Store(settings.uploads_url),
+            sealer,
+            most_bytes=settings.upload_max_bytes,
+            most_pixels=settings.upload_max_pixels,
+        ),
         counters=counters,
         providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
         desk=Desk(database_url, sealer, counters, crowd=settings.crowd),
     )
+
+
+def body_limits(settings: BookingSettings) -> dict[str, int]:
+    """Return how large the bodies of routes may be that take more than others."""
+    return {"/uploads": settings.upload_max_bytes + AROUND_A_FILE}
 
 
 def attach(runtime: Runtime) -> None:
@@ -103,6 +136,11 @@ def detach(runtime: Runtime) -> None:
 def _sealer(runtime: RuntimeDep) -> Sealer:
     resources: Resources = runtime.resources
     return resources.sealer
+
+
+def _files(runtime: RuntimeDep) -> Files:
+    resources: Resources = runtime.resources
+    return resources.files
 
 
 def _providers(runtime: RuntimeDep) -> sign_in.Providers:
@@ -132,6 +170,7 @@ def is_key(text: str) -> bool:
 
 
 DeskDep = Annotated[Desk, Depends(_desk)]
+FilesDep = Annotated[Files, Depends(_files)]
 SealerDep = Annotated[Sealer, Depends(_sealer)]
 ProvidersDep = Annotated[sign_in.Providers, Depends(_providers)]
 IdempotencyKey = Annotated[str, Depends(_key)]

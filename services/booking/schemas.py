@@ -119,6 +119,16 @@ class PartyOut(BaseModel):
     joins: list[JoinOut]
 
 
+class UploadOut(BaseModel):
+    """`reference` is the answer to the field, until then. Images are written anew, so that `bytes` differ."""
+
+    reference: str
+    name: str
+    type: str
+    bytes: int
+    until: datetime
+
+
 class MoveIn(Schema):
     slot_id: str = Field(max_length=100)
 
@@ -175,6 +185,10 @@ class RevokeDayIn(Schema):
         if (self.item_id is None) == (self.hall_id is None):
             raise ValueError("send either item_id or hall_id")
         return self
+
+
+class FileReasonIn(Schema):
+    reason: Reason
 
 
 class RevokedOut(BaseModel):

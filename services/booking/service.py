@@ -10,6 +10,7 @@ from pathlib import Path
 from libs.common.service import Service
 from services.booking import (
     feed_routes,
+    file_routes,
     handlers,
     import_routes,
     resources,
@@ -31,6 +32,7 @@ service = Service(
     detach=resources.detach,
     routers=(
         routes.router,
+        file_routes.router,
         staff_routes.router,  # joins
         staff_door_routes.router,
         staff_user_routes.router,
@@ -40,4 +42,5 @@ service = Service(
     consumers=(handlers.consumer,),
     tasks=tasks.TASKS,
     republish=tasks.republish,
+    body_limits=resources.body_limits,
 )

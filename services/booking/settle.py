@@ -411,6 +411,7 @@ def _writes(changes: Changes) -> Iterator[tuple[str, bytes | str, int | None]]:
         (statements.CANCEL, cancelled),
         (statements.MOVE, moved),
         (statements.BOOK, changes.booked),
+        (statements.ATTACH, changes.files),
         (statements.CLAIM, claims),
         (statements.REMEMBER, changes.successes),
         (statements.RECORD, changes.facts),

@@ -109,6 +109,7 @@ BOOK = _insert(
     "version",
     "created_at",
 )
+ATTACH = _insert("join_files", "join_id", "field", "upload_id")
 CLAIM = _insert("claims", "item_id", "scope", "field", "digest", "join_id") + " ON CONFLICT DO NOTHING"
 REMEMBER = _insert("successes", "user_id", "key", "request_digest", "answer_sealed", "created_at")
 RECORD = _insert("outbox", "id", "type", "subject", "version", "data", "request_id", "replayed", "time")

@@ -22,7 +22,8 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import erasure, events, findables, inventory, misses, users
+from services.booking import erasure, events, findables, inventory, misses, uploads, users
+from services.booking.files import Files
 from services.booking.models import Hall, Import, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
@@ -76,6 +77,18 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
         }
 
 
+def sweep_uploads(runtime: Runtime) -> dict[str, int]:
+    """Delete files that were sent and answer nothing; return how many."""
+    files: Files = runtime.resources.files
+    total = 0
+    while True:
+        with runtime.db.transaction() as session:
+            swept = uploads.sweep(session, files, now=utcnow())
+        total += swept
+        if swept < uploads.AT_ONCE:
+            return {"uploads": total, "unfinished_files": files.sweep()}
+
+
 def republish(session: Session) -> Iterator[Fact]:
     """Yield every join as it is now, each as the event that brought it there, and who was erased."""
     yield from erasure.erased(session)
@@ -106,5 +119,6 @@ TASKS = (
     Task("booking.mark_missed", mark_missed, every=timedelta(minutes=1)),
     Task("booking.find", find, every=timedelta(seconds=10)),
     Task("booking.reconcile", reconcile, every=timedelta(minutes=1)),
+    Task("booking.sweep_uploads", sweep_uploads, every=timedelta(hours=1)),
     Task("booking.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China
 )

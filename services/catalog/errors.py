@@ -48,13 +48,6 @@ class NameTaken(Conflict):
 # --- forms and rules ---
 
 
-class FieldTypeUnavailable(Invalid):
-    """The fields `keys` have types that need uploads, which do not exist yet."""
-
-    code = "field_type_unavailable"
-    texts = Texts(en="Fields that take images or files are not available yet.", zh="暂不支持图片和文件类型的字段")
-
-
 class FormUnfit(Invalid):
     """`faults` lists {field, reason}; a reason is a word that stays."""
 

@@ -14,6 +14,7 @@ import re2
 from libs.contracts.catalog import (
     LONGEST_ANSWER,
     NUMBERS_BELOW,
+    UPLOADS,
     FieldType,
     FormField,
     HallStatus,
@@ -205,7 +206,7 @@ def is_into_the_past(was: tuple[datetime, datetime], becomes: tuple[datetime, da
 
 _CHOICES = {FieldType.SELECT, FieldType.RADIO, FieldType.CHECKBOX}
 _LENGTHS = set(LONGEST_ANSWER)
-_BOUNDED = _LENGTHS | {FieldType.NUMBER, FieldType.CHECKBOX}
+_BOUNDED = _LENGTHS | UPLOADS | {FieldType.NUMBER, FieldType.CHECKBOX}
 _PATTERNS = {FieldType.TEXT, FieldType.TEXTAREA, FieldType.DIGITS}
 _UNIQUE = {
     FieldType.TEXT,
@@ -215,14 +216,10 @@ _UNIQUE = {
     FieldType.ID_CARD,
     FieldType.PLATE,
 }
-_UPLOADS = {FieldType.IMAGE, FieldType.FILE}
 
 
 def check_form(form: Sequence[FormField]) -> None:
-    """Raise FieldTypeUnavailable or FormUnfit unless every field of the form can be asked and answered."""
-    uploads = [field.key for field in form if field.type in _UPLOADS]
-    if uploads:
-        raise errors.FieldTypeUnavailable(keys=uploads)
+    """Raise FormUnfit unless every field of the form can be asked and answered."""
     faults: list[dict[str, object]] = []
     if len(form) > MOST_FIELDS:
         faults.append({"field": "form", "reason": "too_many", "most": MOST_FIELDS})
@@ -269,7 +266,7 @@ def _holds_controls(text: str) -> bool:
 def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:
     bounds = {name: value for name, value in (("min", field.min), ("max", field.max)) if value is not None}
     for name, value in bounds.items():
-        if field.type not in _BOUNDED:
+        if field.type not in _BOUNDED or (name == "min" and field.type in UPLOADS):
             yield name, "bound_not_for_type"
         elif not math.isfinite(value) or abs(value) >= NUMBERS_BELOW:
             yield name, "bound_out_of_range"

@@ -13,6 +13,7 @@ from tests.admin.builders import PASSWORD, trail
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, exported, records, sheets
 from tests.booking import builders as booking
 from tests.booking.builders import NAME, Place, a_slot, booked, cancel, checked_in, revoke
+from tests.booking.uploading import A_PDF, an_image, sent
 from tests.conftest import Cluster
 from tests.world import World
 
@@ -243,6 +244,18 @@ def test_an_answer_to_a_form_that_nobody_knows_any_more_is_not_lost(served: Worl
     [row] = records(sheets(exported(served, an_exporter(served), "joins"))["护照办理"])
 
     assert row["其他回答"] == "old：旧答案"
+
+
+def test_files_are_exported_by_their_names(served: World) -> None:
+    papers = [field("paper", FieldType.FILE, "材料"), field("card", FieldType.IMAGE, "证件照", sensitive=True)]
+    place = a_slot(served, form=[NAME, *papers])
+    user = served.user("first")
+    paper = sent(served, user, place, "paper", A_PDF, "=户口本.pdf")["reference"]
+    booked(served, user, place.slot_id, paper=paper, card=sent(served, user, place, "card", an_image())["reference"])
+
+    [row] = records(sheets(exported(served, an_exporter(served), "joins"))["护照办理"])
+
+    assert (row["材料"], row["证件照"]) == ("=户口本.pdf", "***")
 
 
 def test_an_export_of_nothing_has_its_header(served: World) -> None:

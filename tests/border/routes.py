@@ -209,6 +209,14 @@ STAFF: dict[str, StaffRoute] = {
             {"attendees": [{"answers": {"name": "林小满"}}], "check_in": True}, headers={"Idempotency-Key": unique()}
         ),
     ),
+    "GET /api/booking/staff/joins/{join_id}/files/{field}": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(path={"join_id": s.a_join_with_a_photo()}, shows="PNG")
+    ),
+    "POST /api/booking/staff/joins/{join_id}/files/{field}": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"reason": "核对照片"}, path={"join_id": s.a_join_with_a_photo()}, shows="PNG"),
+    ),
     "GET /api/booking/staff/slots/{slot_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
     "POST /api/booking/staff/slots/{slot_id}/revoke": StaffRoute(
         HALL_ADMIN,
@@ -362,6 +370,10 @@ USERS: dict[str, UserRoute] = {
     "DELETE /api/booking/me": UserRoute(ALLOWED, spends=True),
     "GET /api/booking/slots/{slot_id}/form": UserRoute(FILTERED, lambda s: Ask(shows="林小满")),
     "POST /api/booking/slots/{slot_id}/check": UserRoute(ALLOWED, lambda s: Ask({"people": 1})),
+    "POST /api/booking/uploads": UserRoute(ALLOWED, lambda s: s.sending_a_photo()),
+    "GET /api/booking/joins/{join_id}/files/{field}": UserRoute(
+        NOT_FOUND, lambda s: Ask(path={"join_id": s.a_join_with_a_photo()}, shows="PNG")
+    ),
     "POST /api/booking/joins": UserRoute(ALLOWED, booking_one),
     "GET /api/booking/joins": UserRoute(FILTERED, lambda s: Ask(shows=s.a_join()["id"])),
     "GET /api/booking/joins/{join_id}": UserRoute(NOT_FOUND, lambda s: Ask(shows=s.join["code"])),

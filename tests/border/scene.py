@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from io import BytesIO
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import httpx2
 import pyotp
+from PIL import Image
 from sqlalchemy import text
 
 from libs.common.clock import utcnow
@@ -64,6 +66,8 @@ class Ask:
     headers: Headers = field(default_factory=dict)
     path: dict[str, str] = field(default_factory=dict)
     shows: str = ""
+    form: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
 
 
 class Scene:
@@ -78,6 +82,7 @@ class Scene:
         form = [
             {"key": "name", "type": "text", "label": "姓名"},
             {"key": "mobile", "type": "mobile", "label": "手机", "required": False},
+            {"key": "photo", "type": "image", "label": "照片", "required": False},
         ]
         rules = {"party_max": 3, "max_per_slot": 1000, "cancel": "anytime"}
         self.item = an_item(world, self.hall, category_id=self.category["id"], form=form, rules=rules)
@@ -128,6 +133,7 @@ class Scene:
             "announcement_id": self.announcement["id"],
             "join_id": self.join["id"],
             "user_id": self.user_id,
+            "field": "photo",
             "staff_id": self.clerk["id"],
         }
 
@@ -174,6 +180,20 @@ class Scene:
     def a_join(self, slot: Any = None) -> Any:
         """Return a join that the first user has just made, for now or in another slot."""
         return booked(self.world, self.user, (slot or self.slot)["id"], "林小满")[0]
+
+    def sending_a_photo(self) -> Ask:
+        """Return what sends an image for the item's form."""
+        image = BytesIO()
+        Image.new("RGB", (20, 20), "teal").save(image, "PNG")
+        form = {"item_id": self.item["id"], "field": "photo"}
+        return Ask(form=form, files={"file": ("me.png", image.getvalue(), "image/png")})
+
+    def a_join_with_a_photo(self) -> str:
+        """Return the id of another join of the first user, answered with an image."""
+        sent = made(self.send("POST /api/booking/uploads", self.sending_a_photo(), self.user))
+        [join] = booked(self.world, self.user, self.slot["id"], "林小满", photo=sent["reference"])
+        join_id: str = join["id"]
+        return join_id
 
     def a_revoked_join(self) -> str:
         join_id: str = self.a_join()["id"]
@@ -346,7 +366,13 @@ class Scene:
         if ask.workbook is not None:
             body, headers = {"content": ask.workbook}, headers | {"Content-Type": XLSX}
         return self.world.client.request(
-            method, path.format(**self.path | ask.path), params=ask.query, headers=headers, **body
+            method,
+            path.format(**self.path | ask.path),
+            params=ask.query,
+            data=ask.form or None,
+            files=ask.files or None,
+            headers=headers,
+            **body,
         )
 
     def data_of(self, route: str) -> dict[str, str]:

@@ -169,6 +169,7 @@ FIT_FORMS: list[Any] = [
     [field(type="checkbox", options=["a", "b"], min=1, max=2)],
     [field(type="id_card", unique="item")],
     [field(type=type) for type in ("switch",)],
+    [field(key=type, type=type, max=2, sensitive=True) for type in ("image", "file")],
     [
         field(key=type, type=type)
         for type in ("textarea", "digits", "mobile", "plate", "date", "month", "time", "region")
@@ -181,14 +182,6 @@ def test_a_form_that_can_be_answered_is_taken(world: World) -> None:
 
     for form in FIT_FORMS:
         assert len(shown(patch(world, item, form=form))["form"]) == len(form)
-
-
-def test_fields_with_uploads_are_not_available_yet(world: World) -> None:
-    item = an_item(world, a_hall(world))
-
-    for type in ("image", "file"):
-        params = refused(patch(world, item, form=[field(type=type)]), 422, "field_type_unavailable")
-        assert params == {"keys": ["field"]}
 
 
 SENSELESS: list[Any] = [

@@ -16,6 +16,8 @@ from deploy.registry import SERVICES
 from deploy.secret_files import Addresses, Secrets, files
 from libs.common.settings import Settings
 from services.admin.resources import AdminSettings
+from services.booking import resources as booking
+from services.booking.resources import BookingSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -178,17 +180,18 @@ def test_what_has_to_survive_lies_on_a_volume(name: str) -> None:
     assert any(mounted.startswith(f"{name}:") for mounted in CONTAINERS[name]["volumes"])
 
 
-def test_files_of_exports_lie_where_those_who_write_serve_and_sweep_them_find_them() -> None:
+def test_files_lie_where_those_who_write_serve_and_sweep_them_find_them() -> None:
     folder = AdminSettings.model_fields["exports_url"].default.removeprefix("file://")
+    uploads = BookingSettings.model_fields["uploads_url"].default.removeprefix("file://")
     mounted = {
         name for name, container in CONTAINERS.items() if "files:/var/lib/hallpass" in container.get("volumes", [])
     }
 
     assert "files" in COMPOSE["volumes"]
-    assert mounted == {"admin", "worker", "export-worker"}
+    assert mounted == {"admin", "booking", "worker", "export-worker"}
     assert folder.startswith("/var/lib/hallpass/")
     made = next(line for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines() if "/var/lib" in line)
-    assert {folder, CONTAINERS["export-worker"]["environment"]["TMPDIR"]} <= set(made.split())
+    assert {folder, uploads, CONTAINERS["export-worker"]["environment"]["TMPDIR"]} <= set(made.split())
 
 
 def test_a_run_of_an_export_finds_the_services_by_the_names_of_their_containers() -> None:
@@ -266,6 +269,16 @@ def test_gateway_and_services_have_the_same_idea_of_a_large_body() -> None:
     assert nginx_conf.Limits().max_body_bytes == usual
     for name in ("gateway", *PROCESSES):
         assert CONTAINERS[name]["environment"]["HALLPASS_MAX_BODY_BYTES"] == f"${{HALLPASS_MAX_BODY_BYTES:-{usual}}}"
+
+
+def test_the_gateway_lets_through_whatever_a_service_takes() -> None:
+    config = " ".join((nginx_conf.FOLDER / "nginx.conf.template").read_text().split())
+    largest = BookingSettings.model_construct(upload_max_bytes=50 * 1024 * 1024)
+
+    assert {f"/api/booking{path}" for path in booking.body_limits(largest)} == nginx_conf.UPLOADS.keys()
+    for path in nginx_conf.UPLOADS:
+        assert f"location = {path} {{ client_max_body_size {nginx_conf.LARGEST_UPLOAD_MB}m;" in config
+    assert max(booking.body_limits(largest).values()) < nginx_conf.LARGEST_UPLOAD_MB * 1024 * 1024
 
 
 def test_every_variable_in_the_gateways_template_is_given() -> None:
