@@ -86,7 +86,7 @@ class FormField(BaseModel):
     many megabytes an image or a file has at most.
     `unique` names the scope in which an answer may be booked once. `pattern` is an RE2 regular expression that the
     whole of a text answer must match. A text has 200 characters at most, a textarea 10,000, digits 50, whatever `max`
-    says. Mobile numbers and ID cards are sensitive whatever `sensitive` says; made sensitive later, a field is masked for
+    says. `default` stands in the form before it is filled in, and is no answer before it is sent as one. Mobile numbers and ID cards are sensitive whatever `sensitive` says; made sensitive later, a field is masked for
     staff in all its answers, and encrypted in those that come from then on.
     """
 
@@ -103,6 +103,8 @@ class FormField(BaseModel):
     pattern: str | None = Field(default=None, max_length=200)
     unique: Literal["slot", "day", "item"] | None = None
     sensitive: bool = False
+    # Left out where there is none: readers of an earlier release know no such field.
+    default: str | bool | int | float | list[str] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def is_sensitive(self) -> bool:

@@ -58,18 +58,16 @@ def masked_by(fields: Fields, today: Fields, plain: dict[str, Any], sensitive: d
 
 
 def prefill(form: list[FormField], sealer: Sealer, last: Join | None) -> dict[str, Any]:
-    """Return what a form shows before it is filled in: the user's last answers to the same questions."""
-    if last is None:
-        return {}
-    said = opened(sealer, last)
-    were = fields_of(form if last.made_with is None else last.made_with)
-    return {
-        field.key: said[field.key]
-        for field in form
-        if field.key in said
-        and field.type not in UPLOADS  # each booking has files of its own
-        and (field.key not in were or were[field.key].type == field.type)
-    }
+    """Return what a form shows before it is filled in: the user's last answers to the same questions, else the defaults."""
+    said = {} if last is None else opened(sealer, last)
+    were = {} if last is None else fields_of(last.made_with or [])
+    found = {}
+    for field in form:
+        asked_before = field.key in were and were[field.key].type == field.type
+        value = said.get(field.key) if asked_before else field.default
+        if value is not None and field.type not in UPLOADS:  # each booking has files of its own
+            found[field.key] = value
+    return found
 
 
 def _sensitive(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:

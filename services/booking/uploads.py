@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 from libs.common.crypto import Sealer, SealError
 from libs.common.errors import NotFound, TooMany
 from libs.common.ids import new_id
+from libs.contracts.answers import Attached
 from libs.contracts.catalog import UPLOADS, FormField, ItemStatus
 from services.booking import contents, users
 from services.booking.asks import Booking
 from services.booking.contents import Content
 from services.booking.errors import UploadTooLarge, UserDisabled
 from services.booking.files import Files
-from services.booking.forms import Attached
 from services.booking.models import Item, JoinFile, Upload
 
 CAN_BE_USED = timedelta(hours=24)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import re2
 
+from libs.contracts import answers
 from libs.contracts.catalog import (
     LONGEST_ANSWER,
     NUMBERS_BELOW,
@@ -225,7 +226,7 @@ def check_form(form: Sequence[FormField]) -> None:
         faults.append({"field": "form", "reason": "too_many", "most": MOST_FIELDS})
     seen: set[str] = set()
     for index, field in enumerate(form):
-        reasons = list(_faults_of(field))
+        reasons = list(_faults_of(field)) or list(_faults_of_default(field))
         if field.key in seen:
             reasons.append(("key", "key_repeated"))
         seen.add(field.key)
@@ -283,6 +284,18 @@ def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:
 def _can_be_reached(type: FieldType, name: str, count: float) -> bool:
     """Whether an answer can be as long, or hold as many choices, as the bound asks; an empty one is no answer."""
     return count <= LONGEST_ANSWER.get(type, count) and (name != "max" or count >= 1)
+
+
+def _faults_of_default(field: FormField) -> Iterable[tuple[str, str]]:
+    """Yield why a field that has no other fault can't have its default."""
+    if field.default is None:
+        return
+    if field.unique is not None:
+        yield "default", "default_of_unique"  # the second who leaves it as it is would be refused
+    try:
+        answers.checked(field.model_copy(update={"required": True}), field.default)
+    except answers.Fault:
+        yield "default", "default_unfit"
 
 
 def _faults_of_pattern(field: FormField) -> Iterable[tuple[str, str]]:
