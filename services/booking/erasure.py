@@ -7,15 +7,15 @@ from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.contracts.booking import JoinStatus, UserErased
-from services.booking import claims, findables, joins, users
+from services.booking import claims, findables, joins, uploads, users
 from services.booking.models import Findable, Join, MovedAway, Slot, Success, User
 
 
 def erase(session: Session, user_id: str, *, now: datetime) -> None:
     """Give back the user's places ahead, and erase them; raise Unauthenticated where there is nobody to erase.
 
-    Answers, phone number, name, the id at the provider, and the memory of what they asked for are gone with the commit; the
-    other services hear of it. Who signs in again is somebody new.
+    Answers, phone number, name, the id at the provider, and the memory of what they asked for are gone with the commit, their
+    files with the next sweep of uploads; the other services hear of it. Who signs in again is somebody new.
     """
     # No findable is made of an answer that is being erased, and no booking is under way: both locks are held to the end.
     findables.lock(session)
@@ -24,6 +24,7 @@ def erase(session: Session, user_id: str, *, now: datetime) -> None:
     joins.give_up(session, _ahead(session, theirs, now=now), now=now)
     join_ids = [join.id for join in theirs]
     claims.release(session, join_ids)
+    uploads.let_go(session, user_id, join_ids, now=now)
     session.execute(delete(Findable).where(Findable.join_id.in_(join_ids)))
     session.execute(
         update(Join)

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer, SealError
@@ -155,6 +155,12 @@ def sweep(session: Session, files: Files, *, now: datetime) -> int:
     files.delete(due)
     session.execute(delete(Upload).where(Upload.id.in_(due)))
     return len(due)
+
+
+def let_go(session: Session, user_id: str, join_ids: list[str], *, now: datetime) -> None:
+    """Take the user's files from these joins, and let the next sweep delete all that they have sent."""
+    session.execute(delete(JoinFile).where(JoinFile.join_id.in_(join_ids)))
+    session.execute(update(Upload).where(Upload.user_id == user_id).values(name="", expires_at=now))
 
 
 def _is_used() -> ColumnElement[bool]:

@@ -359,6 +359,18 @@ def test_what_answers_nothing_is_swept_and_the_rest_stays(world: World) -> None:
     assert world.client.get(f"/api/booking/joins/{join['id']}/files/photo", headers=user).status_code == 200
 
 
+def test_the_files_of_who_was_erased_are_swept(world: World) -> None:
+    place, user, other = a_place(world), world.user("wang"), world.user("li")
+    booked(world, user, place.slot_id, photo=sent(world, user, place, "photo", an_image())["reference"])
+    sent(world, user, place, "photo", an_image())
+    [kept] = booked(world, other, place.slot_id, photo=sent(world, other, place, "photo", an_image())["reference"])
+
+    assert world.client.delete("/api/booking/me", headers=user).is_success
+
+    assert (swept(world)["uploads"], len(stored(world))) == (2, 1)
+    assert world.client.get(f"/api/booking/joins/{kept['id']}/files/photo", headers=other).status_code == 200
+
+
 def test_a_party_may_share_a_file(world: World) -> None:
     place, user = a_place(world), world.user("wang")
     reference = sent(world, user, place, "photo", an_image())["reference"]
