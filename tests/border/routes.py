@@ -109,7 +109,9 @@ STAFF: dict[str, StaffRoute] = {
         lambda s: Ask({"item_ids": [s.item["id"]], "from": (day := s.a_day()), "to": day, "capacity": 7}),
     ),
     "GET /api/catalog/staff/items/{item_id}": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.item["id"])),
-    "PATCH /api/catalog/staff/items/{item_id}": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask({"content": unique()})),
+    "PATCH /api/catalog/staff/items/{item_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"content": unique()}, path={"item_id": s.an_item()})
+    ),
     "GET /api/catalog/staff/items/{item_id}/days": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])),
     "GET /api/catalog/staff/items/{item_id}/days/{date}": StaffRoute(
         VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.slot["id"])
