@@ -208,6 +208,23 @@ def test_staff_erase_a_user_who_asks_for_it_on_record(world: World) -> None:
     assert [(record["action"], record["reason"]) for record in trail] == [("user.erased", "本人书面申请")]
 
 
+def test_staff_erase_a_party_that_walked_in(world: World) -> None:
+    place = a_slot(world)
+    body = {"attendees": [{"answers": {"name": "王小明"}}]}
+    path = f"/api/booking/staff/slots/{place.slot_id}/joins"
+    answer = world.client.post(path, json=body, headers=world.staff() | {"Idempotency-Key": new_id()})
+    [join] = answer.json()["joins"]
+
+    erased = world.client.post(
+        f"/api/booking/staff/users/{join['user_id']}/erase", json={"reason": "本人当面申请"}, headers=world.staff()
+    )
+
+    assert erased.status_code == 204
+    shown = world.client.get(f"/api/booking/staff/joins/{join['id']}", headers=world.staff()).json()
+    assert (shown["status"], shown["answers"]) == ("cancelled", {})
+    assert stock(world, place.slot_id)["taken"] == 0
+
+
 def test_the_door_is_told_that_somebody_was_erased(world: World) -> None:
     place = a_slot(world, starts_in=timedelta(minutes=-5))
     user = a_visitor(world)
