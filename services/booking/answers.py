@@ -1,18 +1,22 @@
 """How the answers of a join are kept: what is sensitive is encrypted, bound to its join."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from pydantic_core import to_json
+from sqlalchemy import null, select
+from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.contracts.catalog import UPLOADS, FormField
 from services.booking import forms
 from services.booking.forms import Answers
-from services.booking.models import Join
+from services.booking.models import Item, ItemForm, Join
 from services.booking.rows import JoinRow
 
 Fields = dict[str, FormField]
+Forms = dict[tuple[str, int | None], Fields]
 
 
 def seal(sealer: Sealer, join_id: str, answers: Answers) -> bytes | None:
@@ -47,6 +51,16 @@ def is_sensitive(sealer: Sealer, join: Join, form: list[Any], key: str) -> bool:
 def fields_of(form: list[Any]) -> Fields:
     """Return the fields of an item's form, as stored, by their keys."""
     return {field.key: field for field in map(FormField.model_validate, form)}
+
+
+def forms_of(session: Session, item_ids: Collection[str]) -> Forms:
+    """Return the forms of these items, by version; None is the version of today."""
+    rows = session.execute(
+        select(ItemForm.item_id, ItemForm.version, ItemForm.form)
+        .where(ItemForm.item_id.in_(item_ids))
+        .union_all(select(Item.id, null(), Item.form).where(Item.id.in_(item_ids)))
+    )
+    return {(item_id, version): fields_of(form) for item_id, version, form in rows}
 
 
 def masked_by(fields: Fields, today: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, null, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
@@ -16,7 +16,7 @@ from libs.common.pages import Key, fetch
 from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import Staff
 from services.booking import answers, lists, users, views
-from services.booking.answers import Fields
+from services.booking.answers import Forms
 from services.booking.findables import Sought
 from services.booking.lists import StaffQuery
 from services.booking.models import Hall, Item, ItemForm, Join, Slot, User
@@ -47,7 +47,7 @@ def joins(
     found, next_cursor = fetch(
         session, lists.matching(query, wanted), keys=lists.NEWEST_FIRST, limit=limit, cursor=cursor
     )
-    fields = _fields(session, {row[1] for row in found})
+    fields = answers.forms_of(session, {row[1] for row in found})
     return [_join(sealer, row, fields, unmasked=unmasked, now=now) for row in found], next_cursor
 
 
@@ -59,20 +59,10 @@ def _placed(query: Any) -> Any:
     )
 
 
-def _fields(session: Session, item_ids: Collection[str]) -> dict[tuple[str, int | None], Fields]:
-    """Return the forms of these items, by version; None is the version of today."""
-    rows = session.execute(
-        select(ItemForm.item_id, ItemForm.version, ItemForm.form)
-        .where(ItemForm.item_id.in_(item_ids))
-        .union_all(select(Item.id, null(), Item.form).where(Item.id.in_(item_ids)))
-    )
-    return {(item_id, version): answers.fields_of(form) for item_id, version, form in rows}
-
-
 def _join(
     sealer: Sealer,
     row: Sequence[Any],
-    forms: dict[tuple[str, int | None], Fields],
+    forms: Forms,
     *,
     unmasked: bool,
     now: datetime,

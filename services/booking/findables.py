@@ -103,7 +103,7 @@ def _missing(*, since: str | None) -> Select[*tuple[Any, ...]]:
 
 
 def _joins() -> Select[*tuple[Any, ...]]:
-    return select(Join.id, Join.item_id, Join.answers, Join.sealed).limit(BATCH)
+    return select(Join.id, Join.item_id, Join.form_version, Join.answers, Join.sealed).limit(BATCH)
 
 
 def _shortly_before(join_id: str) -> str:
@@ -126,34 +126,35 @@ def _add(session: Session, sealer: Sealer, query: Select[*tuple[Any, ...]]) -> i
     joins = session.execute(query).all()
     if not joins:
         return 0
-    forms_of = session.execute(
-        select(Item.id, Item.form, Item.form_version).where(Item.id.in_({row.item_id for row in joins}))
-    )
-    known = {item_id: (answers.fields_of(form), version) for item_id, form, version in forms_of}
-    rows = [
-        {"join_id": row.id, "item_id": row.item_id, "form_version": known[row.item_id][1]}
-        | _found_by(sealer, known[row.item_id][0], row.answers, answers.unsealed(sealer, row.id, row.sealed))
-        for row in joins
-    ]
+    item_ids = {row.item_id for row in joins}
+    of_items = answers.forms_of(session, item_ids)
+    now_at = dict(session.execute(select(Item.id, Item.form_version).where(Item.id.in_(item_ids))).all())
+    rows = []
+    for row in joins:
+        today = of_items[row.item_id, None]
+        made_with = of_items.get((row.item_id, row.form_version), today)
+        sensitive = answers.unsealed(sealer, row.id, row.sealed)
+        found_by = _found_by(sealer, made_with, today, row.answers, sensitive)
+        rows.append({"join_id": row.id, "item_id": row.item_id, "form_version": now_at[row.item_id]} | found_by)
     statement = insert(Findable)
     renewed = {name: statement.excluded[name] for name in ("form_version", "words", "digests")}
     session.execute(statement.on_conflict_do_update(index_elements=["join_id"], set_=renewed), rows)
     return len(rows)
 
 
-def _found_by(sealer: Sealer, fields: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
-    words = [text for key, text in _identifying(fields, plain) if _is_word(fields, key)]
-    digests = {digest(sealer, text) for _, text in _identifying(fields, plain | sensitive)}
+def _found_by(
+    sealer: Sealer, made_with: Fields, today: Fields, plain: dict[str, Any], sensitive: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a join is found by: its form says what its answers are, today's which of them are masked."""
+    shown = {key: value for key, value in plain.items() if not (key in today and today[key].is_sensitive)}
+    words = [text for kind, text in _identifying(made_with, shown) if kind == FieldType.TEXT]
+    digests = {digest(sealer, text) for _, text in _identifying(made_with, plain | sensitive)}
     return {"words": "\n".join(words), "digests": sorted(digests)}
 
 
-def _identifying(fields: Fields, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _identifying(fields: Fields, given: dict[str, Any]) -> Iterator[tuple[FieldType, str]]:
     for key, value in given.items():
         if key in fields and fields[key].type in IDENTIFYING:
             text = forms.unique_text(value)
             if len(text) > 1:  # one character is a yes or no
-                yield key, text
-
-
-def _is_word(fields: Fields, key: str) -> bool:
-    return fields[key].type == FieldType.TEXT and not fields[key].is_sensitive
+                yield fields[key].type, text

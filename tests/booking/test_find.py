@@ -138,6 +138,19 @@ def test_a_name_made_sensitive_later_is_found_by_the_whole_of_it_alone(world: Wo
     assert (found(world, "小明"), found(world, "王小明")) == ([], [join["id"]])
 
 
+def test_an_answer_is_what_the_form_was_when_it_was_given(world: World) -> None:
+    place = a_slot(world, form=[NAME, ILLNESS, ID_CARD])
+    answers = {"illness": "阳性患者", "id_card": "11010519491231002X"}
+    [join] = booked(world, world.user("wang"), place.slot_id, **answers)
+
+    asked_in_words = FormField(key="illness", type=FieldType.TEXT, label="病情", required=False)
+    place.change_item(form=[NAME, asked_in_words], form_version=2)  # and no question for the ID card any more
+    do(world, "find")
+
+    assert found(world, "阳性患者") == []
+    assert found(world, "11010519491231002X") == [join["id"]]
+
+
 def test_what_is_booked_while_others_are_added_is_added_next(world: World) -> None:
     place = a_slot(world, max_per_slot=9)
     user = world.user("wang")

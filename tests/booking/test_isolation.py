@@ -56,6 +56,7 @@ def everything(world: World, staff: Headers, mine: Place, foreign: Place, *, per
     asked += [(path, query) for path in ("users", "feed/users", "feed/users/count") for query in users]
     asked += [("feed/items", {}), ("feed/slots", {"id": foreign.slot_id}), (f"users/{person}", {})]
     asked += [(f"slots/{place.slot_id}{end}", {}) for place in (mine, foreign) for end in ("", "/door")]
+    asked += [("affected", {"hall_id": place.hall_id}) for place in (mine, foreign)]
     answers = {}
     for path, query in asked:
         answer = world.client.get(f"/api/booking/staff/{path}", params=query, headers=staff)
