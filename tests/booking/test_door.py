@@ -69,7 +69,7 @@ def test_the_door_sees_who_is_expected_and_who_has_come(world: World) -> None:
 
 
 def test_the_door_is_told_of_every_change_and_of_nothing_else(world: World) -> None:
-    place = a_slot(world, max_per_slot=9, cancel="anytime", starts_in=timedelta(minutes=5))
+    place = a_slot(world, max_per_slot=9, cancel="anytime", **NOW)
     target, elsewhere = place.another_slot(starts_in=timedelta(hours=2)), a_slot(world)
     user, boss = world.user("wang"), world.staff()
     first, second, third, fourth = (booked(world, user, place.slot_id)[0] for _ in range(4))
