@@ -48,10 +48,11 @@ def test_published_events_go_after_a_day_and_the_memory_of_consumed_ones_after_a
     an_account(world)
     records = trail(world)
 
-    assert upkeep(world) == {"sessions": 0, "exports": 0, "failed_sign_ins": 0, "outbox": 0, "inbox": 0}
+    assert upkeep(world) == {"sessions": 0, "exports": 0, "imports": 0, "failed_sign_ins": 0, "outbox": 0, "inbox": 0}
     assert upkeep(world, after=timedelta(days=2)) == {
         "sessions": 0,
         "exports": 0,
+        "imports": 0,
         "failed_sign_ins": 0,
         "outbox": 1,
         "inbox": 0,

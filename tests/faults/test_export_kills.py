@@ -11,15 +11,18 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import exists, select
 
 from libs.common import tasks
 from libs.common.service import Task
+from services.admin.models import ExportJob
+from services.admin.policy import ExportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
 from tests.faults.forks import ExportWorker, Forks
 from tests.faults.repeating import repeating
-from tests.world import World
+from tests.world import World, eventually
 
 EXPORTS = int(os.environ.get("HALLPASS_TEST_EXPORTS", "9"))
 SEED = int(os.environ.get("HALLPASS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
@@ -56,11 +59,14 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
     with repeating(lambda: tick(world), 0.2), repeating(lambda: do(world, "sweep_exports"), 0.5), watching(watch):
         workers = [ExportWorker(forks, world, **scratch) for _ in range(WORKERS)]
         while not watch.all_over():
-            time.sleep(chance.uniform(0.1, 3.0))  # the moment of the kill
             if kills < EXPORTS * 2:
+                eventually(lambda: is_at_work(world) or watch.all_over(), timeout_s=60)
+                time.sleep(chance.uniform(0.0, 0.7))  # the moment of the kill
                 workers.pop(chance.randrange(WORKERS)).kill()
                 workers.append(ExportWorker(forks, world, **scratch))
                 kills += 1
+            else:
+                time.sleep(0.1)
         for worker in workers:
             worker.kill()
     do(world, "sweep_exports")
@@ -85,6 +91,12 @@ def exporters(world: World) -> Iterator[Headers]:
     for number in range(0, EXPORTS, AT_A_TIME):
         who = an_exporter(world, f"lin{number}")
         yield from [who] * min(AT_A_TIME, EXPORTS - number)
+
+
+def is_at_work(world: World) -> bool:
+    """Tell whether an export is being made at this moment."""
+    with world.runtimes["admin"].db.transaction() as session:
+        return bool(session.scalar(select(exists().where(ExportJob.state == ExportState.RUNNING))))
 
 
 def export_task(world: World) -> Task:
