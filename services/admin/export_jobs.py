@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from libs.contracts import audit
@@ -54,11 +54,9 @@ def give_back(session: Session, run: Run, failure: str, *, for_good: bool, now: 
 
 def take_from_the_lost(session: Session, *, now: datetime) -> dict[str, int]:
     """Put the jobs of workers that are gone back into the queue, or let them fail; return how many of each."""
-    lost = jobs.lost(session, ExportJob, now=now)
-    for job in lost:
-        _after_failure(session, job, WorkerLost.code, for_good=False, now=now)
-    failed = sum(job.state == ExportState.FAILED for job in lost)
-    return {"queued_again": len(lost) - failed, "failed": failed}
+    return jobs.take_from_the_lost(
+        session, ExportJob, lambda job: _after_failure(session, job, WorkerLost.code, for_good=False, now=now), now=now
+    )
 
 
 def _after_failure(session: Session, job: ExportJob, failure: str, *, for_good: bool, now: datetime) -> None:
@@ -108,12 +106,6 @@ def orphans(session: Session, keys: Iterable[str]) -> list[str]:
         if policy.is_orphan(int(number), state=state, runs=runs):
             useless.append(key)
     return useless
-
-
-def forget(session: Session, *, now: datetime) -> int:
-    """Delete jobs that were over long ago; return how many."""
-    gone = session.execute(delete(ExportJob).where(ExportJob.ended_at <= now - policy.EXPORT_REMEMBERED))
-    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
 def hall_of(job: ExportJob) -> str | None:

@@ -12,7 +12,7 @@ from libs.common.errors import HallpassError, Language
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Tx, client_address
 from libs.contracts.principals import HallStaff
-from services.admin import exports
+from services.admin import exports, jobs
 from services.admin.errors import FAILURES, LinkExpired
 from services.admin.export_schemas import ExportIn, ExportOut, Failure, FileOut, LinkOut
 from services.admin.models import ExportJob
@@ -64,14 +64,16 @@ def list_exports(
     me: HallStaff, session: Tx, language: ReadersLanguage, limit: Limit = 20, cursor: CursorText = None
 ) -> Page[ExportOut]:
     """List one's own exports, newest first."""
-    found, next_cursor = pages.fetch(session, exports.mine(me), keys=exports.NEWEST_FIRST, limit=limit, cursor=cursor)
+    found, next_cursor = pages.fetch(
+        session, jobs.mine(ExportJob, me), keys=exports.NEWEST_FIRST, limit=limit, cursor=cursor
+    )
     return Page(items=[_shown(job, language) for job in found], next_cursor=next_cursor)
 
 
 @router.get("/{export_id}")
 def get_export(export_id: Id, me: HallStaff, session: Tx, language: ReadersLanguage) -> ExportOut:
     """Show how far an export of one's own is."""
-    return _shown(exports.one(session, me, export_id), language)
+    return _shown(jobs.one(session, ExportJob, me, export_id), language)
 
 
 @router.post("/{export_id}/cancel")

@@ -5,11 +5,11 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from libs.common import context
-from libs.common.errors import HallpassError, NotFound
+from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from libs.common.pages import Key
 from libs.contracts import audit
@@ -73,8 +73,7 @@ def ask(
 
 def _check_not_too_many(session: Session, staff: Staff) -> None:
     """Raise TooManyExports; the account is locked, so that two requests at once are counted one after the other."""
-    query = select(func.count()).where(ExportJob.owner_id == staff.id, ExportJob.state.in_(UNFINISHED))
-    if (session.scalar(query) or 0) >= policy.MOST_EXPORTS:
+    if jobs.unfinished(session, ExportJob, staff) >= policy.MOST_EXPORTS:
         raise TooManyExports(most=policy.MOST_EXPORTS)
 
 
@@ -84,22 +83,9 @@ def _without_people(wanted: dict[str, Any]) -> dict[str, Any]:
     return shown | {"searched": True} if export_jobs.SEARCHES & wanted["filter"].keys() else shown
 
 
-def mine(staff: Staff) -> Select[Any]:
-    """Return the query for one's own exports: nobody sees another's."""
-    return select(ExportJob).where(ExportJob.owner_id == staff.id)
-
-
-def one(session: Session, staff: Staff, job_id: str) -> ExportJob:
-    """Return an export of one's own, or raise NotFound."""
-    job: ExportJob | None = session.scalars(mine(staff).where(ExportJob.id == job_id)).one_or_none()
-    if job is None:
-        raise NotFound
-    return job
-
-
 def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ExportJob:
     """Cancel an export that waits or runs, or raise ExportOver. A run finds out within its next look at its lease."""
-    job = _locked(session, staff, job_id)
+    job = jobs.one(session, ExportJob, staff, job_id, locking=True)
     if job.state not in UNFINISHED:
         raise ExportOver(state=job.state)
     job.state, job.lease_until, job.ended_at = ExportState.CANCELLED, None, now
@@ -114,7 +100,7 @@ def link(session: Session, staff: Staff, job_id: str, *, now: datetime) -> tuple
 
     Raises ExportNotDone where there is no file, and RightsChanged where its owner may no longer have it.
     """
-    job = _locked(session, staff, job_id)
+    job = jobs.one(session, ExportJob, staff, job_id, locking=True)
     if job.state != ExportState.DONE or job.file_until is None or job.file_until <= now:
         raise ExportNotDone(state=job.state)
     jobs.as_asked(session, job, session.get_one(StaffAccount, staff.id))
@@ -142,14 +128,6 @@ def fetched(session: Session, job_id: str, key: str, *, address: str, now: datet
     job, account = found
     staff = jobs.as_asked(session, job, account)
     _note(session, staff, job, "export.fetched", after={"address": address})
-    return job
-
-
-def _locked(session: Session, staff: Staff, job_id: str) -> ExportJob:
-    query = mine(staff).where(ExportJob.id == job_id).with_for_update().execution_options(populate_existing=True)
-    job: ExportJob | None = session.scalars(query).one_or_none()
-    if job is None:
-        raise NotFound
     return job
 
 

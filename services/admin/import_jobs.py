@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from libs.contracts import audit
 from libs.contracts.imports import ImportFaulty
-from services.admin import accounts, jobs, policy
+from services.admin import accounts, jobs
 from services.admin.errors import WorkerLost
 from services.admin.models import ImportJob, StaffAccount
 from services.admin.policy import MOST_RUNS, ImportState
@@ -90,11 +90,9 @@ def give_back(session: Session, run: Run, failure: str, *, now: datetime) -> boo
 
 def take_from_the_lost(session: Session, *, now: datetime) -> dict[str, int]:
     """Put the jobs of workers that are gone back into the queue, or let their dry runs fail; return how many of each."""
-    lost = jobs.lost(session, ImportJob, now=now)
-    for job in lost:
-        _after_failure(session, job, WorkerLost.code, now=now)
-    failed = sum(job.state == ImportState.FAILED for job in lost)
-    return {"queued_again": len(lost) - failed, "failed": failed}
+    return jobs.take_from_the_lost(
+        session, ImportJob, lambda job: _after_failure(session, job, WorkerLost.code, now=now), now=now
+    )
 
 
 def _after_failure(session: Session, job: ImportJob, failure: str, *, now: datetime) -> None:
@@ -144,12 +142,6 @@ def orphans(session: Session, keys: Iterable[str]) -> list[str]:
     """Return those of the keys whose files no import needs."""
     wanted = set(session.scalars(select(ImportJob.file_key).where(ImportJob.file_key.in_(list(keys)))))
     return [key for key in keys if key not in wanted]
-
-
-def forget(session: Session, *, now: datetime) -> int:
-    """Delete jobs that were over long ago; return how many."""
-    gone = session.execute(delete(ImportJob).where(ImportJob.ended_at <= now - policy.EXPORT_REMEMBERED))
-    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
 def hall_of(job: ImportJob) -> str | None:

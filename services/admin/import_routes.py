@@ -14,7 +14,7 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Text, Tx
 from libs.contracts.imports import ImportFaulty, Kind, RowFault
 from libs.contracts.principals import HallStaff
-from services.admin import import_jobs, imports
+from services.admin import import_jobs, imports, jobs
 from services.admin.errors import FAILURES, NotXlsx
 from services.admin.export_routes import XLSX
 from services.admin.export_schemas import Failure
@@ -68,14 +68,16 @@ def list_imports(
     me: HallStaff, session: Tx, language: ReadersLanguage, limit: Limit = 20, cursor: CursorText = None
 ) -> Page[ImportJobOut]:
     """List one's own imports, newest first."""
-    found, next_cursor = pages.fetch(session, imports.mine(me), keys=imports.NEWEST_FIRST, limit=limit, cursor=cursor)
+    found, next_cursor = pages.fetch(
+        session, jobs.mine(ImportJob, me), keys=imports.NEWEST_FIRST, limit=limit, cursor=cursor
+    )
     return Page(items=[_shown(job, language) for job in found], next_cursor=next_cursor)
 
 
 @router.get("/{import_id}")
 def get_import(import_id: Id, me: HallStaff, session: Tx, language: ReadersLanguage) -> ImportJobOut:
     """Show what came of an import of one's own, so far."""
-    return _shown(imports.one(session, me, import_id), language)
+    return _shown(jobs.one(session, ImportJob, me, import_id), language)
 
 
 @router.post("/{import_id}/apply", status_code=202)

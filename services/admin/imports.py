@@ -3,19 +3,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from libs.common import context
-from libs.common.errors import Language, NotFound
+from libs.common.errors import Language
 from libs.common.pages import Key
 from libs.contracts import audit
 from libs.contracts.imports import Kind
 from libs.contracts.principals import Role, RoleForbids, Staff
-from services.admin import import_jobs, policy, sessions
+from services.admin import import_jobs, jobs, policy, sessions
 from services.admin.errors import ImportNotChecked, ImportOver, TooManyImports
 from services.admin.models import ImportJob
-from services.admin.policy import CANCELLABLE_IMPORT, UNFINISHED, ImportState
+from services.admin.policy import CANCELLABLE_IMPORT, ImportState
 
 ASKED = "asked_for_import"  # in a session's info: this transaction asked for a run of an import
 NEWEST_FIRST = (Key(ImportJob.id, "id", descending=True),)
@@ -63,27 +63,13 @@ def ask(
 
 def _check_not_too_many(session: Session, staff: Staff) -> None:
     """Raise TooManyImports; the account is locked, so that two requests at once are counted one after the other."""
-    query = select(func.count()).where(ImportJob.owner_id == staff.id, ImportJob.state.in_(UNFINISHED))
-    if (session.scalar(query) or 0) >= policy.MOST_IMPORTS:
+    if jobs.unfinished(session, ImportJob, staff) >= policy.MOST_IMPORTS:
         raise TooManyImports(most=policy.MOST_IMPORTS)
-
-
-def mine(staff: Staff) -> Select[Any]:
-    """Return the query for one's own imports: nobody sees another's."""
-    return select(ImportJob).where(ImportJob.owner_id == staff.id)
-
-
-def one(session: Session, staff: Staff, job_id: str) -> ImportJob:
-    """Return an import of one's own, or raise NotFound."""
-    job: ImportJob | None = session.scalars(mine(staff).where(ImportJob.id == job_id)).one_or_none()
-    if job is None:
-        raise NotFound
-    return job
 
 
 def apply(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ImportJob:
     """Have an import applied whose dry run found no fault, or raise ImportNotChecked; said twice it is the same word."""
-    job = _locked(session, staff, job_id)
+    job = jobs.one(session, ImportJob, staff, job_id, locking=True)
     if job.applies:
         return job
     if job.state != ImportState.CHECKED or job.file_until is None or job.file_until <= now:
@@ -97,19 +83,11 @@ def apply(session: Session, staff: Staff, job_id: str, *, now: datetime) -> Impo
 
 def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ImportJob:
     """Cancel an import that nobody has said is to be applied, or raise ImportOver."""
-    job = _locked(session, staff, job_id)
+    job = jobs.one(session, ImportJob, staff, job_id, locking=True)
     if job.applies or job.state not in CANCELLABLE_IMPORT:
         raise ImportOver(state=job.state)
     import_jobs.cancel(session, job, now=now)
     _note(session, staff, job, "import.cancelled")
-    return job
-
-
-def _locked(session: Session, staff: Staff, job_id: str) -> ImportJob:
-    query = mine(staff).where(ImportJob.id == job_id).with_for_update().execution_options(populate_existing=True)
-    job: ImportJob | None = session.scalars(query).one_or_none()
-    if job is None:
-        raise NotFound
     return job
 
 

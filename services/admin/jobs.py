@@ -4,16 +4,17 @@ The number is a fencing token: every change that a run makes names it, so that o
 back when another has begun, changes nothing any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from libs.common.errors import NotFound
 from libs.contracts.principals import Right, Role, Staff
-from services.admin import accounts
+from services.admin import accounts, policy
 from services.admin.errors import RightsChanged
 from services.admin.models import ExportJob, ImportJob, Job, StaffAccount
 from services.admin.policy import UNFINISHED, ExportState
@@ -92,15 +93,49 @@ def locked(session: Session, run: Run[J]) -> J | None:
     return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
 
 
-def lost(session: Session, table: type[J], *, now: datetime) -> Sequence[J]:
-    """Return, locked, the jobs of workers that are gone."""
-    return session.scalars(
+def take_from_the_lost(
+    session: Session, table: type[J], after_failure: Callable[[J], None], *, now: datetime
+) -> dict[str, int]:
+    """Do what comes `after_failure` to the jobs of workers that are gone; return how many wait again, and how many failed."""
+    lost = session.scalars(
         select(table)
         .where(table.state == ExportState.RUNNING)
         .where(table.lease_until < now)
         .order_by(table.id)
         .with_for_update(skip_locked=True)
     ).all()
+    for job in lost:
+        after_failure(job)
+    failed = sum(job.state == ExportState.FAILED for job in lost)
+    return {"queued_again": len(lost) - failed, "failed": failed}
+
+
+def forget(session: Session, table: type[J], *, now: datetime) -> int:
+    """Delete jobs that were over long ago; return how many."""
+    gone = session.execute(delete(table).where(table.ended_at <= now - policy.EXPORT_REMEMBERED))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def unfinished(session: Session, table: type[J], staff: Staff) -> int:
+    """Count one's own jobs that are not over. Lock the account before, or two requests at once count the same."""
+    query = select(func.count()).where(table.owner_id == staff.id, table.state.in_(UNFINISHED))
+    return session.scalar(query) or 0
+
+
+def mine(table: type[J], staff: Staff) -> Select[J]:
+    """Return the query for one's own jobs: nobody sees another's."""
+    return select(table).where(table.owner_id == staff.id)
+
+
+def one(session: Session, table: type[J], staff: Staff, job_id: str, *, locking: bool = False) -> J:
+    """Return a job of one's own as it is now, locked where that is asked for, or raise NotFound."""
+    query = mine(table, staff).where(table.id == job_id)
+    if locking:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    job = session.scalars(query).one_or_none()
+    if job is None:
+        raise NotFound
+    return job
 
 
 def owner(session: Session, table: type[J], job_id: str) -> Staff:

@@ -5,7 +5,8 @@ from datetime import timedelta
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.admin import export_jobs, import_jobs, lockouts, sessions
+from services.admin import export_jobs, import_jobs, jobs, lockouts, sessions
+from services.admin.models import ExportJob, ImportJob
 from services.admin.resources import EXPORT_QUEUE, EXPORT_TASK, IMPORT_TASK, Resources
 
 # The transaction that asked for an import may not be committed yet when its file is there.
@@ -17,8 +18,8 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     now = utcnow()
     return {
         "sessions": runtime.db.run(lambda session: sessions.sweep(session, now=now)),
-        "exports": runtime.db.run(lambda session: export_jobs.forget(session, now=now)),
-        "imports": runtime.db.run(lambda session: import_jobs.forget(session, now=now)),
+        "exports": runtime.db.run(lambda session: jobs.forget(session, ExportJob, now=now)),
+        "imports": runtime.db.run(lambda session: jobs.forget(session, ImportJob, now=now)),
         "failed_sign_ins": runtime.db.run(lambda session: lockouts.sweep(session, now=now)),
         **runtime.db.run(lambda session: sweep_events(session, now=now)),
     }
