@@ -17,7 +17,6 @@ from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -310,8 +309,11 @@ def _refuse(runtime: Runtime, scope: Scope, error: Exception) -> Answer | None:
     known = _known(error, scope)
     if known is None:
         return None
-    language = next((value for name, value in scope["headers"] if name == b"accept-language"), b"").decode("latin-1")
-    return problem(known, language, service=runtime.service.name)
+    return problem(known, _accept_language(scope), service=runtime.service.name)
+
+
+def _accept_language(scope: Scope) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-language"), "")
 
 
 def _known(error: Exception, scope: Scope) -> HallpassError | None:
@@ -343,7 +345,7 @@ def _from_validation(error: RequestValidationError, scope: Scope) -> HallpassErr
         return BadJson()
     if any(fault["loc"][:1] == ("path",) for fault in found):
         return NotFound()
-    language = language_of(Headers(scope=scope).get("accept-language", ""))
+    language = language_of(_accept_language(scope))
     return Invalid(faults=[faults.of_validation(fault, language) for fault in found[: faults.MOST]])
 
 

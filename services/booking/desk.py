@@ -14,7 +14,7 @@ from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counters import Counters
 from services.booking.counts import Ask as Asked
 from services.booking.counts import Full
-from services.booking.drafts import Draft, draft
+from services.booking.drafts import Draft, draft_if_fit
 from services.booking.policy import Held
 from services.booking.schemas import JoinOut
 from services.booking.seen import Seen
@@ -88,7 +88,9 @@ class Counter:
         let_in = [request for request in requests if id(request[0]) not in turned_away]
         settled = await self._settler.settle(let_in)
         results = turned_away | {id(asked): result for (asked, _), result in zip(let_in, settled, strict=True)}
-        refused = [asked for asked in crowd if id(asked) not in turned_away and _is_refusal(results[id(asked)])]
+        refused = [
+            asked for asked in crowd if id(asked) not in turned_away and isinstance(results[id(asked)], HallpassError)
+        ]
         self._atomic.release(map(_at_the_counter, refused))
         return [results[id(asked)] for asked, _ in requests]
 
@@ -101,10 +103,7 @@ class Counter:
         if not isinstance(asked, Booking) or self._seen.looks_full(asked):
             return None
         offered = self._seen.get(asked.slot_id)
-        try:
-            return None if offered is None else draft(self._sealer, asked, offered)
-        except HallpassError:
-            return None  # said when its turn among the rules has come
+        return None if offered is None else draft_if_fit(self._sealer, asked, offered)
 
     def _crowd_of(self, asks: Sequence[Booking]) -> list[Booking]:
         """Return about whom the atomic counters are asked: these alone get leases.
@@ -142,10 +141,6 @@ class Counter:
         except HallpassError as refused:
             return refused.with_traceback(None)
         return None
-
-
-def _is_refusal(result: Any) -> bool:
-    return isinstance(result, HallpassError)
 
 
 def _at_the_counter(asked: Booking) -> Asked:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 
 from libs.common.crypto import Sealer
+from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from libs.common.moulds import Mould
 from services.booking import answers as kept
@@ -49,16 +50,20 @@ def draft(sealer: Sealer, asked: Booking, offered: Offered) -> Draft:
     filled = forms.check_all(offered.form, said)
     people = [claims.Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
     now = to_json(asked.now)
-    party = {"party_id": _id(new_id()), "user_id": _id(asked.user_id), "now": now}
+    party = {"party_id": _quoted(new_id()), "user_id": _quoted(asked.user_id), "now": now}
     here = to_json(asked.now.astimezone(ZoneInfo(offered.hall.timezone)))
-    action = {"action_id": _id(new_id()), "people": b"%d" % len(people), "request_id": to_json(asked.request_id)}
+    action = {
+        "action_id": _quoted(new_id()),
+        "people": b"%d" % len(people),
+        "request_id": to_json(asked.request_id),
+    }
     rows, shown, events = [], [], []
     for person, checked in zip(people, filled, strict=True):
-        join = party | {"id": _id(person.join_id), "code": b'"%d"' % _code()}
+        join = party | {"id": _quoted(person.join_id), "code": _quoted(new_code())}
         sealed = kept.seal(sealer, person.join_id, checked)
         rows.append(mould.row.filled(**join, answers=to_json(checked.plain), sealed=_bytea(sealed)))
         shown.append(mould.answer.filled(**join, answers=to_json(person.answers), here=here))
-        events.append({**join, **action, "event_id": _id(new_id())})
+        events.append({**join, **action, "event_id": _quoted(new_id())})
     answer = b'{"party_id":%b,"joins":[%b]}' % (party["party_id"], b",".join(shown))
     success = sealer.seal(answer, about=f"success:{asked.user_id}:{asked.key}")
     return Draft(
@@ -80,12 +85,21 @@ def draft(sealer: Sealer, asked: Booking, offered: Offered) -> Draft:
     )
 
 
-def _code() -> int:
+def draft_if_fit(sealer: Sealer, asked: Booking, offered: Offered) -> Draft | None:
+    """Draft, or return None where that is refused: it is said when its turn among the rules has come."""
+    try:
+        return draft(sealer, asked, offered)
+    except HallpassError:
+        return None
+
+
+def new_code() -> str:
     """Draw what an attendee shows at the door: 15 digits that nobody guesses."""
-    return 100_000_000_000_000 + secrets.randbelow(900_000_000_000_000)
+    return str(100_000_000_000_000 + secrets.randbelow(900_000_000_000_000))
 
 
-def _id(text: str) -> bytes:
+def _quoted(text: str) -> bytes:
+    """Return an id or a code as JSON: there is nothing in it to escape."""
     return b'"%b"' % text.encode()
 
 

@@ -5,7 +5,6 @@ found by the guards that stand behind every booking.
 """
 
 import re
-import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from libs.contracts.catalog import Clock, FieldType, FormField
 from libs.contracts.imports import JOINS, Cell, Faults, ImportIn, ImportOut, RowIn
 from libs.contracts.principals import Staff
 from services.booking import answers as kept
-from services.booking import claims, errors, events, forms, inventory, offers, policy, users
+from services.booking import claims, drafts, errors, events, forms, inventory, offers, policy, users
 from services.booking.claims import Person, Wanted
 from services.booking.forms import Answers
 from services.booking.models import Claim, Hall, Import, Item, Join, Slot
@@ -293,7 +292,7 @@ def _join(sealer: Sealer, user_id: str, attendee: Attendee, now: datetime) -> Jo
         slot_id=slot.id,
         item_id=item.id,
         hall_id=slot.hall_id,
-        code=str(100_000_000_000_000 + secrets.randbelow(900_000_000_000_000)),
+        code=drafts.new_code(),
         status=JoinStatus.BOOKED,
         reason="",
         answers=attendee.answers.plain,

@@ -26,7 +26,7 @@ from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
 from services.booking.counters import CHANGED
 from services.booking.counts import Count
-from services.booking.drafts import Draft, draft
+from services.booking.drafts import Draft, draft_if_fit
 from services.booking.ledger import Changes, Holding, Known, Ledger, Success
 from services.booking.offers import Offered
 from services.booking.rows import HallRow, ItemRow, JoinRow, SlotRow
@@ -299,7 +299,7 @@ class Settler:
         for asked, drafted in requests:
             offered = known.offered.get(getattr(asked, "slot_id", ""))
             if offered is not None and isinstance(asked, Booking) and (drafted is None or not drafted.fits(offered)):
-                drafted = _drafted_upon(self._sealer, asked, offered)
+                drafted = draft_if_fit(self._sealer, asked, offered)
                 late += drafted.wanted if drafted is not None else []
             join = known.joins.get(asked.join_id) if isinstance(asked, Moving) else None
             if offered is not None and join is not None:
@@ -358,13 +358,6 @@ def _counts(ledger: Ledger) -> dict[str, Count]:
             holders=frozenset(change.holders),
         )
     return counts
-
-
-def _drafted_upon(sealer: Sealer, asked: Booking, offered: Offered) -> Draft | None:
-    try:
-        return draft(sealer, asked, offered)
-    except HallpassError:
-        return None  # said when its turn among the rules has come
 
 
 def _refused(ledger: Ledger, asked: Booking) -> HallpassError | None:
