@@ -2,18 +2,27 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+
+from libs.common.errors import Unavailable
+from libs.common.logs import logger
+
+log = logger(__name__)
 
 PIECE_BYTES = 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024  # two of them are in memory while a file is written
 ABANDONED_S = 24 * 3600
+MOST_RETRIES = 3
+RETRIES_END_AFTER = timedelta(seconds=5)  # the library's own is three minutes, while somebody waits
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ def check_url(url: str) -> str:
 class Store:
     """Files by keys such as `exports/one.xlsx`. A folder is made when the first file comes.
 
+    Whatever is asked of a store that is away, or refuses us, raises Unavailable within seconds.
     How to reach S3 is said by the variables that its other clients read: AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT ...
     """
 
@@ -47,7 +57,9 @@ class Store:
     def _store(self) -> ObjectStore:
         if self._folder is not None:
             return LocalStore(self._folder, automatic_cleanup=True, mkdir=True)
-        return from_url(self._url)
+        return from_url(
+            self._url, retry_config={"max_retries": MOST_RETRIES, "retry_timeout": RETRIES_END_AFTER}
+        )
 
     @property
     def _folder(self) -> Path | None:
@@ -56,27 +68,31 @@ class Store:
 
     def put(self, key: str, content: Path | bytes) -> int:
         """Store a file or bytes under a key and return the size. Nobody sees it before all of it is there."""
-        obstore.put(self._store, key, content, chunk_size=PART_BYTES, max_concurrency=2)
+        with _answering():
+            obstore.put(self._store, key, content, chunk_size=PART_BYTES, max_concurrency=2)
         return len(content) if isinstance(content, bytes) else content.stat().st_size
 
     def get(self, key: str) -> Stored | None:
         """Return what lies under a key, or None."""
         try:
-            found = obstore.get(self._store, key)
+            with _answering():
+                found = obstore.get(self._store, key)
         except FileNotFoundError:
             return None
         return Stored(found.meta["size"], (bytes(piece) for piece in found.stream(min_chunk_size=PIECE_BYTES)))
 
     def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
         """Return the keys below a prefix; with `before`, of what was stored earlier."""
-        found = (one for page in obstore.list(self._store, prefix) for one in page)
+        with _answering():
+            found = [one for page in obstore.list(self._store, prefix) for one in page]
         return [one["path"] for one in found if before is None or one["last_modified"] < before]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete what lies under these keys; what is gone already is no fault."""
         for key in keys:
             try:
-                obstore.delete(self._store, key)
+                with _answering():
+                    obstore.delete(self._store, key)
             except FileNotFoundError:
                 continue
 
@@ -92,3 +108,12 @@ class Store:
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, PermissionError) as error:
+        log.warning("the store of files is away", error=repr(error))
+        raise Unavailable from error

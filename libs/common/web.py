@@ -86,6 +86,11 @@ class BadJson(Invalid):
     texts = Texts(en="The body is not valid JSON.", zh="请求内容不是有效的 JSON")
 
 
+class BadForm(Invalid):
+    code = "bad_form"
+    texts = Texts(en="The body is not valid multipart/form-data.", zh="请求内容不是有效的 multipart/form-data")
+
+
 class TooLarge(Invalid):
     code = "too_large"
     texts = Texts(en="The body is larger than {max_bytes} bytes.", zh="提交的内容过大，最多 {max_bytes} 字节")
@@ -101,7 +106,7 @@ class Broken(HallpassError):
     texts = Texts(en="Something broke on our side. Quote request {request_id}.", zh="系统出错，请提供编号 {request_id}")
 
 
-_STATUS_OF_CODE = {BadJson: 400, TooLarge: 413, MethodNotAllowed: 405, Broken: 500}
+_STATUS_OF_CODE = {BadJson: 400, BadForm: 400, TooLarge: 413, MethodNotAllowed: 405, Broken: 500}
 
 
 def status_of(error: HallpassError) -> int:
@@ -309,11 +314,11 @@ def _refuse(runtime: Runtime, scope: Scope, error: Exception) -> Answer | None:
     known = _known(error, scope)
     if known is None:
         return None
-    return problem(known, _accept_language(scope), service=runtime.service.name)
+    return problem(known, _header(scope, b"accept-language"), service=runtime.service.name)
 
 
-def _accept_language(scope: Scope) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-language"), "")
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 def _known(error: Exception, scope: Scope) -> HallpassError | None:
@@ -323,19 +328,20 @@ def _known(error: Exception, scope: Scope) -> HallpassError | None:
         case RequestValidationError():
             return _from_validation(error, scope)
         case HTTPException():
-            return _from_http(error)
+            return _from_http(error, scope)
         case PoolTimeout() | DBAPIError():
             return unavailable(error)
     return None
 
 
-def _from_http(error: HTTPException) -> HallpassError:
+def _from_http(error: HTTPException, scope: Scope) -> HallpassError:
     if error.status_code == 405:
         return MethodNotAllowed()
     if isinstance(error, _BodyTooLarge):
         return TooLarge(max_bytes=error.most)
     if error.status_code == 400:
-        return BadJson()
+        is_form = _header(scope, b"content-type").lower().startswith("multipart/")
+        return BadForm() if is_form else BadJson()
     return NotFound()
 
 
@@ -345,7 +351,7 @@ def _from_validation(error: RequestValidationError, scope: Scope) -> HallpassErr
         return BadJson()
     if any(fault["loc"][:1] == ("path",) for fault in found):
         return NotFound()
-    language = language_of(_accept_language(scope))
+    language = language_of(_header(scope, b"accept-language"))
     return Invalid(faults=[faults.of_validation(fault, language) for fault in found[: faults.MOST]])
 
 

@@ -1,6 +1,7 @@
 """Files in a folder and in S3: whole or not at all, found by their keys, and gone when they are deleted."""
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from libs.common import store as stores
+from libs.common.errors import Unavailable
 from libs.common.store import PART_BYTES, Store, check_url
 from tests.common.s3 import Bucket, a_bucket
 
@@ -85,3 +87,22 @@ def test_what_a_killed_writer_left_in_a_folder_goes_after_a_day(tmp_path: Path) 
 def test_what_is_no_place_for_files_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no place for files"):
         check_url(url)
+
+
+def test_a_store_that_is_away_says_so_soon(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT", nobody)
+    away = Store("s3://files/below")
+
+    asked_at = time.monotonic()
+    for ask in (
+        lambda: away.put("one", a_file(tmp_path, b"x")),
+        lambda: away.get("one"),
+        lambda: away.keys("one"),
+        lambda: away.delete(["one"]),
+    ):
+        with pytest.raises(Unavailable):
+            ask()
+
+    assert time.monotonic() - asked_at < 60  # left to itself it tries for three minutes, each
