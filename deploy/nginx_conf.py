@@ -11,7 +11,7 @@ from deploy.names import PREFIXES
 from deploy.table import BY_NAME
 
 FOLDER = Path(__file__).parent / "nginx"
-UPLOADS = {"/api/booking/uploads": "booking"}
+UPLOADS = {"/api/booking/uploads": "booking", "/api/booking/staff/uploads": "booking"}
 LARGEST_UPLOAD_MB = 64  # the services have limits of their own, which say so better
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 30

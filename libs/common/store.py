@@ -57,9 +57,7 @@ class Store:
     def _store(self) -> ObjectStore:
         if self._folder is not None:
             return LocalStore(self._folder, automatic_cleanup=True, mkdir=True)
-        return from_url(
-            self._url, retry_config={"max_retries": MOST_RETRIES, "retry_timeout": RETRIES_END_AFTER}
-        )
+        return from_url(self._url, retry_config={"max_retries": MOST_RETRIES, "retry_timeout": RETRIES_END_AFTER})
 
     @property
     def _folder(self) -> Path | None:

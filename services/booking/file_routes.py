@@ -1,32 +1,37 @@
 """Files that answer forms: sent by users, and shown to who may see the join."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Path, Response, UploadFile
 from sqlalchemy.orm import Session
 
+from libs.common.crypto import Sealer
+from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep
 from libs.contracts import audit
 from libs.contracts.principals import AnyStaff, CurrentUser, HallStaff, Staff
-from services.booking import answers, contents, lists, uploads
+from services.booking import answers, contents, lists, uploads, walk_ins
 from services.booking.errors import FileMasked, JoinNotFound
 from services.booking.files import Files
 from services.booking.models import Join, Upload
-from services.booking.resources import FilesDep, Limited, SealerDep
+from services.booking.resources import FilesDep, IdempotencyKey, Limited, SealerDep
 from services.booking.schemas import FileReasonIn, UploadOut
 
 router = APIRouter(tags=["files"])
 
 _ANY_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in contents.SUFFIXES}}}
 _KEY = r"^[a-z][a-z0-9_]{0,39}$"
+FieldIn = Annotated[str, Form(pattern=_KEY, description="the key of the image or file field")]
 Key = Annotated[str, Path(pattern=_KEY, description="of the image or file field")]
 
 
 @router.post("/uploads", status_code=201, dependencies=[Limited])
 def upload(
     item_id: Annotated[Id, Form()],
-    field: Annotated[str, Form(pattern=_KEY, description="the key of the image or file field")],
+    field: FieldIn,
     file: Annotated[UploadFile, File()],
     user: CurrentUser,
     runtime: RuntimeDep,
@@ -39,18 +44,54 @@ def upload(
     Images are JPEG or PNG, files also PDF, .docx or .xlsx. What a file is goes by its content. A reference is for this
     user and this field of the item, and for a day.
     """
+    sent = Sent(user.id, item_id, field, file)
+    return _kept(runtime, files, sealer, sent, now=now)
+
+
+@router.post("/staff/uploads", status_code=201)
+def upload_for_walk_in(
+    slot_id: Annotated[Id, Form()],
+    field: FieldIn,
+    file: Annotated[UploadFile, File()],
+    key: IdempotencyKey,
+    staff: HallStaff,
+    runtime: RuntimeDep,
+    files: FilesDep,
+    sealer: SealerDep,
+    now: Now,
+) -> UploadOut:
+    """Send a file for people at the desk, ahead of their booking and under the Idempotency-Key that it will have.
+
+    The `reference` is good in that booking alone.
+    """
     with runtime.db.transaction() as session:
-        asked = uploads.field_for(session, user.id, item_id, field, now=now)
+        party = walk_ins.of(session, staff, slot_id, key, now=now)
+    return _kept(runtime, files, sealer, Sent(party.user_id, party.item_id, field, file), now=now)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file for a field of an item, and who will answer with it."""
+
+    user_id: str
+    item_id: str
+    field: str
+    file: UploadFile
+
+
+def _kept(runtime: Runtime, files: Files, sealer: Sealer, sent: Sent, *, now: datetime) -> UploadOut:
+    with runtime.db.transaction() as session:
+        asked = uploads.field_for(session, sent.user_id, sent.item_id, sent.field, now=now)
     with files.room():
-        data = file.file.read(uploads.most_bytes(files, asked) + 1)
+        data = sent.file.file.read(uploads.most_bytes(files, asked) + 1)
         content = uploads.checked(files, asked, data)
         with runtime.db.transaction() as session:
             made = uploads.record(
                 session,
-                user_id=user.id,
-                item_id=item_id,
+                user_id=sent.user_id,
+                item_id=sent.item_id,
                 field=asked,
-                name=file.filename or "",
+                name=sent.file.filename or "",
                 content=content,
                 now=now,
             )

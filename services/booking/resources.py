@@ -112,7 +112,8 @@ def build(settings: BookingSettings) -> Resources:
 
 def body_limits(settings: BookingSettings) -> dict[str, int]:
     """Return how large the bodies of routes may be that take more than others."""
-    return {"/uploads": settings.upload_max_bytes + AROUND_A_FILE}
+    most = settings.upload_max_bytes + AROUND_A_FILE
+    return {"/uploads": most, "/staff/uploads": most}
 
 
 def attach(runtime: Runtime) -> None:

@@ -18,7 +18,7 @@ from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.principals import AnyStaff, HallStaff, Right, Staff
-from services.booking import check_ins, door, scoped, users
+from services.booking import check_ins, door, scoped, walk_ins
 from services.booking.asks import Booking
 from services.booking.errors import OverrideForbidden
 from services.booking.models import Hall, Join
@@ -99,10 +99,8 @@ def door_list(
 
 
 def _walk_in_user(slot_id: Id, staff: HallStaff, key: IdempotencyKey, runtime: RuntimeDep, now: Now) -> str:
-    """Return the id of the user who stands for a walk-in party: the same one when the request is repeated."""
     with runtime.db.transaction() as session:
-        scoped.slot(session, staff, slot_id)
-        return users.sign_in(session, users.WALK_IN, f"{staff.id}:{key}", now=now).id
+        return walk_ins.of(session, staff, slot_id, key, now=now).user_id
 
 
 @router.post("/slots/{slot_id}/joins", status_code=201)

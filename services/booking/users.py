@@ -15,7 +15,7 @@ from services.booking import findables
 from services.booking.errors import PhoneInvalid
 from services.booking.findables import Sought
 from services.booking.forms import mobile
-from services.booking.models import Join, User
+from services.booking.models import Join, Upload, User
 
 WALK_IN = "walk_in"  # the provider of users who stand for a party at the desk, and never sign in
 ERASED = "erased"  # the provider of users who are gone, and of whom only joins without answers are left
@@ -93,7 +93,10 @@ def rehash(session: Session, sealer: Sealer) -> int:
 def sweep_walk_ins(session: Session, *, before: datetime) -> int:
     """Forget walk-in parties of before then that were refused; return how many."""
     refused = delete(User).where(
-        User.provider == WALK_IN, User.created_at < before, ~exists().where(Join.user_id == User.id)
+        User.provider == WALK_IN,
+        User.created_at < before,
+        ~exists().where(Join.user_id == User.id),
+        ~exists().where(Upload.user_id == User.id),
     )
     gone = session.execute(refused.execution_options(synchronize_session=False))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount

@@ -16,11 +16,12 @@ from openpyxl import Workbook
 from PIL import Image
 
 from libs.common.clock import utcnow
+from libs.common.ids import new_id
 from libs.common.tasks import perform
 from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.principals import Role
 from services.booking import uploads
-from tests.booking.builders import NAME, Place, a_slot, book, booked, code_of, my_join, recorded, refused
+from tests.booking.builders import NAME, Headers, Place, a_slot, book, booked, code_of, my_join, recorded, refused
 from tests.booking.uploading import A_PDF, an_image, send, sent
 from tests.common.s3 import a_bucket
 from tests.world import World
@@ -385,6 +386,63 @@ def test_a_party_may_share_a_file(world: World) -> None:
     assert answer.status_code == 201, answer.text
     for join in answer.json()["joins"]:
         assert world.client.get(f"/api/booking/joins/{join['id']}/files/photo", headers=user).status_code == 200
+
+
+def test_staff_send_a_file_for_who_stands_at_the_desk(world: World) -> None:
+    place = a_place(world, PHOTO.model_copy(update={"required": True}))
+    admin = world.staff(Role.HALL_ADMIN, [place.hall_id])
+
+    def photo(key: str, staff: Headers = admin) -> httpx2.Response:
+        return world.client.post(
+            "/api/booking/staff/uploads",
+            data={"slot_id": place.slot_id, "field": "photo"},
+            files={"file": ("a.jpg", an_image(), "image/jpeg")},
+            headers=staff | {"Idempotency-Key": key},
+        )
+
+    def walk_in(key: str, reference: str) -> httpx2.Response:
+        body = {"attendees": [{"answers": {"name": "张三", "photo": reference}}]}
+        path = f"/api/booking/staff/slots/{place.slot_id}/joins"
+        return world.client.post(path, json=body, headers=admin | {"Idempotency-Key": key})
+
+    reference = photo("first").json()["reference"]
+
+    assert code_of(walk_in("second", reference)) == (422, "form_invalid")
+    answer = walk_in("first", reference)
+    assert answer.status_code == 201, answer.text
+    seen = world.client.get(f"/api/booking/staff/joins/{answer.json()['joins'][0]['id']}/files/photo", headers=admin)
+    assert seen.headers["content-type"] == "image/jpeg"
+    assert photo("third", world.staff(Role.HALL_ADMIN, [new_id()])).status_code == 404
+
+
+def test_a_form_that_cannot_be_read_is_called_that(world: World) -> None:
+    answer = world.client.post(
+        "/api/booking/uploads",
+        content=b"--wrong",
+        headers=world.user("wang") | {"Content-Type": "multipart/form-data; boundary=right"},
+    )
+
+    assert code_of(answer) == (400, "bad_form")
+
+
+def test_a_store_that_is_away_is_said_and_nothing_is_lost(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        world = make_world(uploads_url="s3://files/here")
+        place, user = a_place(world), world.user("wang")
+        [join] = booked(world, user, place.slot_id, paper=sent(world, user, place, "paper", A_PDF)["reference"])
+
+        bucket.is_away = True
+
+        assert code_of(send(world, user, place, "paper", A_PDF)) == (503, "unavailable")
+        path = f"/api/booking/joins/{join['id']}/files/paper"
+        assert code_of(world.client.get(path, headers=user)) == (503, "unavailable")
+
+        bucket.is_away = False
+        assert world.client.get(path, headers=user).content == A_PDF
 
 
 def test_files_can_lie_in_s3(make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:

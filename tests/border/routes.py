@@ -211,6 +211,7 @@ STAFF: dict[str, StaffRoute] = {
             {"attendees": [{"answers": {"name": "林小满"}}], "check_in": True}, headers={"Idempotency-Key": unique()}
         ),
     ),
+    "POST /api/booking/staff/uploads": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: s.sending_a_walk_ins_photo()),
     "GET /api/booking/staff/joins/{join_id}/files/{field}": StaffRoute(
         VERIFIER, NOT_FOUND, lambda s: Ask(path={"join_id": s.a_join_with_a_photo()}, shows="PNG")
     ),

@@ -1,7 +1,7 @@
 """A hall with everything in it, and people of every kind who ask about it."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from io import BytesIO
@@ -187,6 +187,12 @@ class Scene:
         Image.new("RGB", (20, 20), "teal").save(image, "PNG")
         form = {"item_id": self.item["id"], "field": "photo"}
         return Ask(form=form, files={"file": ("me.png", image.getvalue(), "image/png")})
+
+    def sending_a_walk_ins_photo(self) -> Ask:
+        """Return what sends an image for somebody at the desk."""
+        photo = self.sending_a_photo()
+        form = {"slot_id": self.slot["id"], "field": "photo"}
+        return replace(photo, form=form, headers={"Idempotency-Key": unique()})
 
     def a_join_with_a_photo(self) -> str:
         """Return the id of another join of the first user, answered with an image."""

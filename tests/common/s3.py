@@ -21,6 +21,7 @@ class Bucket:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.part_sizes: list[int] = []
+        self.is_away = False  # then it answers 503, as S3 does when it asks to be left alone
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,6 +42,14 @@ def a_bucket() -> Iterator[Bucket]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            if bucket.is_away:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self._answer(503, b"<Error><Code>SlowDown</Code><Message>please wait</Message></Error>")
+            return not bucket.is_away
 
         def _asked(self) -> tuple[str, dict[str, str], bytes]:
             url = urlsplit(self.path)
