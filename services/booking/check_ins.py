@@ -49,16 +49,17 @@ def ready_of(session: Session, join: Join, *, now: datetime, override: bool = Fa
     return [other.id for other in others if _is_ready(_place(other), offer, now=now, override=override)]
 
 
-def undo(session: Session, join_id: str) -> tuple[Offered, Join]:
-    """Take a check-in back, or raise NotCheckedIn."""
+def undo(session: Session, join_id: str) -> tuple[datetime, Join]:
+    """Take a check-in back, or raise NotCheckedIn; return when it was, and the join."""
     [join] = _locked(session, [join_id])
-    if join.checked_in_at is None:
+    checked_in_at = join.checked_in_at
+    if checked_in_at is None:
         raise errors.NotCheckedIn
     offered = offers.of_joins(session, {join.slot_id})[join.slot_id]
     _set(session, [join], None)
     changed = [(join, offered, inventory.current(offered.slot))]
     outbox.record(session, *events.of_action(JoinCheckInUndone, changed))
-    return offered, join
+    return checked_in_at, join
 
 
 def at_the_door(

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from libs.common.crypto import Sealer
 from libs.common.errors import NotFound
 from libs.contracts import audit
+from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import Staff
 from services.booking import lists, offers, views
 from services.booking.errors import JoinNotFound
@@ -51,12 +52,40 @@ def all_shown(session: Session, staff: Staff, sealer: Sealer, joins: Iterable[Jo
 
 
 def record(
-    session: Session, staff: Staff, action: str, join: Join, *, reason: str = "", after: dict[str, Any] | None = None
+    session: Session,
+    staff: Staff,
+    action: str,
+    join: Join,
+    *,
+    reason: str = "",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
 ) -> None:
     """Record what staff did to a join."""
     audit.record(
-        session, staff, action, object_type="join", object_id=join.id, hall_id=join.hall_id, reason=reason, after=after
+        session,
+        staff,
+        action,
+        object_type="join",
+        object_id=join.id,
+        hall_id=join.hall_id,
+        reason=reason,
+        before=before,
+        after=after,
     )
+
+
+def record_revoked(session: Session, staff: Staff, join: Join, *, reason: str) -> None:
+    """Record that staff took a booked join back."""
+    before, after = {"status": JoinStatus.BOOKED}, {"status": JoinStatus.REVOKED}
+    record(session, staff, "join.revoked", join, reason=reason, before=before, after=after)
+
+
+def record_arrival(session: Session, staff: Staff, join: Join, *, reason: str = "", override: bool = False) -> None:
+    """Record that staff checked somebody in; `override`: outside the time for it."""
+    before = {"checked_in_at": None}
+    after = {"checked_in_at": join.checked_in_at, **({"override": True} if override else {})}
+    record(session, staff, "join.checked_in", join, reason=reason, before=before, after=after)
 
 
 def record_slot(session: Session, staff: Staff, action: str, offered: Offered, *, reason: str, **after: int) -> None:

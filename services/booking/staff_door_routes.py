@@ -42,8 +42,7 @@ def check_in(body: StaffCheckIn, staff: AnyStaff, runtime: RuntimeDep, sealer: S
             ids = check_ins.party_of(session, join, now=now, override=body.override)
         done = check_ins.check_in(session, ids, now=now, override=body.override)
         for _, arrived in done:
-            after = {"override": True} if body.override else None
-            scoped.record(session, staff, "join.checked_in", arrived, reason=body.reason, after=after)
+            scoped.record_arrival(session, staff, arrived, reason=body.reason, override=body.override)
         return scoped.all_shown(session, staff, sealer, [one for _, one in done], now=now)
 
     return runtime.db.run(work)
@@ -55,8 +54,9 @@ def undo_check_in(body: UndoIn, staff: AnyStaff, runtime: RuntimeDep, sealer: Se
 
     def work(session: Session) -> StaffJoinOut:
         scoped.join(session, staff, body.join_id)
-        _, join = check_ins.undo(session, body.join_id)
-        scoped.record(session, staff, "join.check_in_undone", join, reason=body.reason)
+        checked_in_at, join = check_ins.undo(session, body.join_id)
+        before, after = {"checked_in_at": checked_in_at.isoformat()}, {"checked_in_at": None}
+        scoped.record(session, staff, "join.check_in_undone", join, reason=body.reason, before=before, after=after)
         return scoped.shown(session, staff, sealer, body.join_id, now=now)
 
     return runtime.db.run(work)
@@ -147,5 +147,5 @@ def _welcomed(
     )
     ready = check_ins.ready_of(session, first, now=now) if check_in else []
     for _, arrived in check_ins.check_in(session, ready, now=now) if ready else []:
-        scoped.record(session, staff, "join.checked_in", arrived)
+        scoped.record_arrival(session, staff, arrived)
     return scoped.all_shown(session, staff, runtime.resources.sealer, joins, now=now)

@@ -142,9 +142,7 @@ def revoke_some(body: RevokeSomeIn, staff: HallStaff, runtime: RuntimeDep, now: 
             scoped.join(session, staff, join_id)
         done = joins.revoke_some(session, join_ids=body.join_ids, reason=body.reason, now=now)
         for join in done.joins:
-            scoped.record(
-                session, staff, "join.revoked", join, reason=body.reason, after={"status": JoinStatus.REVOKED}
-            )
+            scoped.record_revoked(session, staff, join, reason=body.reason)
         return _revoked(done)
 
     return runtime.db.run(work)
@@ -175,7 +173,7 @@ def revoke(
     def work(session: Session) -> StaffJoinOut:
         scoped.join(session, staff, join_id)
         _, join = joins.revoke(session, join_id=join_id, reason=body.reason, now=now)
-        scoped.record(session, staff, "join.revoked", join, reason=body.reason, after={"status": join.status})
+        scoped.record_revoked(session, staff, join, reason=body.reason)
         return scoped.shown(session, staff, sealer, join_id, now=now)
 
     return runtime.db.run(work)
@@ -192,7 +190,8 @@ def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDe
     def work(session: Session) -> StaffJoinOut:
         scoped.join(session, staff, join_id)
         _, join = joins.restore(session, sealer, join_id=join_id, now=now)
-        scoped.record(session, staff, "join.restored", join, after={"status": join.status})
+        before, after = {"status": JoinStatus.REVOKED}, {"status": JoinStatus.BOOKED}
+        scoped.record(session, staff, "join.restored", join, before=before, after=after)
         return scoped.shown(session, staff, sealer, join_id, now=now)
 
     return runtime.db.run(work)

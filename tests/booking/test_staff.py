@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import httpx2
 import pytest
@@ -631,6 +632,26 @@ def test_only_a_super_admin_disables_users(world: World) -> None:
         assert code_of(answer) == (403, "role_forbids")
     assert code_of(_set_user(world, new_id(), disabled=True, reason="多次爽约")) == (404, "not_found")
     assert code_of(_set_user(world, found, disabled=True)) == (422, "invalid")
+
+
+def test_what_staff_do_to_a_join_is_on_record_with_what_it_was_before(world: World) -> None:
+    place = a_slot(world, starts_in=timedelta(minutes=10), max_per_slot=9)
+    [join] = booked(world, world.user("wang"), place.slot_id)
+    boss = world.staff()
+
+    revoke(world, join["id"])
+    assert _restore(world, join["id"], boss).status_code == 200
+    assert check_in(world, boss, join_id=join["id"]).status_code == 200
+    undo = {"join_id": join["id"], "reason": "扫错了人"}
+    assert world.client.post("/api/booking/staff/check-ins/undo", json=undo, headers=boss).status_code == 200
+
+    audited = [row.data for row in recorded(world, "audit.recorded")]
+    assert [(row["action"], row["before"], row["after"]) for row in audited] == [
+        ("join.revoked", {"status": "booked"}, {"status": "revoked"}),
+        ("join.restored", {"status": "revoked"}, {"status": "booked"}),
+        ("join.checked_in", {"checked_in_at": None}, {"checked_in_at": ANY}),
+        ("join.check_in_undone", {"checked_in_at": ANY}, {"checked_in_at": None}),
+    ]
 
 
 # --- the inventory and the record ---
