@@ -112,7 +112,7 @@ def take_from_the_lost(
 
 def forget(session: Session, table: type[J], *, now: datetime) -> int:
     """Delete jobs that were over long ago; return how many."""
-    gone = session.execute(delete(table).where(table.ended_at <= now - policy.EXPORT_REMEMBERED))
+    gone = session.execute(delete(table).where(table.ended_at <= now - policy.JOB_REMEMBERED))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 

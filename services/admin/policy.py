@@ -47,7 +47,7 @@ MOST_EXPORTS = 3  # unfinished ones of one account
 MOST_RUNS = 3  # of one export: what kills its worker each time would kill it for ever
 EXPORT_LASTS = timedelta(days=1)
 LINK_LASTS = timedelta(minutes=5)
-EXPORT_REMEMBERED = timedelta(days=30)
+JOB_REMEMBERED = timedelta(days=30)
 
 
 @dataclass(frozen=True)
