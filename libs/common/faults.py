@@ -24,6 +24,7 @@ SENTENCES: dict[str, Texts] = {
     "string_too_short": Texts(en="has to have at least {min_length} characters", zh="至少需要{min_length}个字符"),
     "string_too_long": Texts(en="may have at most {max_length} characters", zh="最多{max_length}个字符"),
     "string_pattern_mismatch": _FORM,
+    "nothing_to_read": Texts(en="must hold something to read", zh="请填写可见的文字"),
     "control_characters": Texts(en="may not hold control characters", zh="不能包含控制字符"),
     "int_type": _WHOLE,
     "int_parsing": _WHOLE,

@@ -41,6 +41,21 @@ def _without_controls(text: str) -> str:
 OneLine = AfterValidator(_without_controls)
 
 
+def is_told(text: str) -> bool:
+    """Whether there is something to read in a text: two characters that are seen."""
+    return sum(unicodedata.category(character)[0] not in "CZ" for character in text) >= 2
+
+
+def _told(text: str) -> str:
+    if not is_told(text):
+        raise unfit("nothing_to_read")
+    return text
+
+
+# For a reason that somebody is to be able to read.
+Told = AfterValidator(_told)
+
+
 Date = Annotated[Spelled[date], _written_as(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", date, "not_a_date")]
 Instant = Annotated[
     Spelled[AwareDatetime],

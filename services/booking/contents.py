@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from libs.contracts.catalog import FieldType
 from services.booking.errors import UploadUnfit
@@ -21,7 +21,8 @@ SUFFIXES = {JPEG: ".jpg", PNG: ".png", PDF: ".pdf", DOCX: ".docx", XLSX: ".xlsx"
 MOST_INSIDE_BYTES = 100 * 1024 * 1024
 MOST_PARTS = 2000
 _PIECE = 64 * 1024
-_KEPT = ("icc_profile", "transparency")  # without them its colours would be others
+_KEPT = ("transparency",)  # without it its colours would be others
+_SRGB = ImageCms.createProfile("sRGB")
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,31 @@ def _image(data: bytes, most_pixels: int) -> Content:
             # Only its head has been read.
             if image.width * image.height > most_pixels:
                 raise UploadUnfit(reason="too_many_pixels", most=most_pixels)
-            media_type, kind = Image.MIME[str(image.format)], image.format
+            kind = "PNG" if image.format == "PNG" else "JPEG"  # phones write MPO: a JPEG with more of them behind it
             ImageOps.exif_transpose(image, in_place=True)
-            image.info = {name: image.info[name] for name in _KEPT if name in image.info}
+            plain = _in_usual_colours(image)
+            plain.info = {name: image.info[name] for name in _KEPT if name in image.info}
             written = BytesIO()
-            image.save(written, kind, quality=85, compress_level=3)
+            plain.save(written, kind, quality=85, compress_level=3)
     except UploadUnfit:
         raise
     except Image.DecompressionBombError:
         raise UploadUnfit(reason="too_many_pixels", most=most_pixels) from None
     except Exception as error:  # whatever a decoder stumbles over, the bytes are at fault
         raise UploadUnfit(reason="broken") from error
-    return Content(media_type, written.getvalue())
+    return Content(Image.MIME[kind], written.getvalue())
+
+
+def _in_usual_colours(image: Image.Image) -> Image.Image:
+    """Return the image in sRGB, so that it needs no profile of its own: in one anything can be hidden."""
+    profile = image.info.get("icc_profile")
+    if profile is None or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    mode = "RGB" if image.mode == "CMYK" else image.mode
+    try:
+        return ImageCms.profileToProfile(image, BytesIO(profile), _SRGB, outputMode=mode) or image
+    except ImageCms.PyCMSError:
+        return image  # that is no profile of these colours: without it they are as good
 
 
 def _document(data: bytes) -> Content:

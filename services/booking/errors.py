@@ -26,6 +26,13 @@ class UserDisabled(Forbidden):
     texts = Texts(en="Your account may not book. Ask the service desk.", zh="您的账号已被停用，如有疑问请联系服务厅")
 
 
+class UserErased(Conflict):
+    code = "user_erased"
+    texts = Texts(
+        en="The person has been erased: nothing can be done for them any more.", zh="该用户已注销，无法再为其操作"
+    )
+
+
 class ItemNotOpen(Conflict):
     code = "item_not_open"
     texts = Texts(en="This is not open for booking at present.", zh="该预约项目当前未开放预约")

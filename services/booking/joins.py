@@ -1,7 +1,7 @@
 """Joins: whether a user may book, and what staff do about joins. What users do is decided in `ledger`."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinBooked, JoinCancelled, JoinEvent, JoinRevoked, JoinStatus, SlotTaken
-from services.booking import claims, errors, events, inventory, offers, policy
+from services.booking import claims, errors, events, inventory, offers, policy, users
 from services.booking.models import Join, Slot, User
 from services.booking.offers import Offered
 from services.booking.policy import Held, Place
 from services.booking.rows import SlotRow
+
+AT_ONCE = 500  # joins of a slot that are revoked in one transaction, about half a second
 
 
 def may_book(session: Session, user: User, slot_id: str, *, people: int, now: datetime) -> Offered:
@@ -42,18 +44,29 @@ def revoke(session: Session, *, join_id: str, reason: str, now: datetime) -> tup
 
 @dataclass(frozen=True)
 class Revoked:
-    """What came of it: the joins that were revoked, and how many stay, because they are checked in or not booked."""
+    """What came of it: the joins that were revoked, and how many stay, because they are checked in or not booked.
+
+    `left` are those of a slot whose turn has not come.
+    """
 
     joins: list[Join]
     kept_checked_in: int
     not_booked: int
+    left: int = 0
 
 
 def revoke_slot(session: Session, *, slot_id: str, reason: str, now: datetime) -> Revoked:
-    """Take back every place of a slot but those of people who are checked in."""
+    """Take back places of a slot, but of people who are checked in: those of some hundred users, until none is left."""
     inventory.lock(session, {slot_id})
-    booked = _lock_joins(session, Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED)
-    return _revoke_booked(session, booked, reason=reason, now=now)
+    booked = (Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED)
+    absent = (*booked, Join.checked_in_at.is_(None))
+    last = session.scalar(select(Join.user_id).where(*absent).order_by(Join.user_id).offset(AT_ONCE - 1).limit(1))
+    some = absent if last is None else (*absent, Join.user_id <= last)  # a user is told once, of all their places
+    done = _revoke_booked(session, _lock_joins(session, *some), reason=reason, now=now)
+    left = session.execute(
+        select(func.count().filter(Join.checked_in_at.is_(None)), func.count(Join.checked_in_at)).where(*booked)
+    ).one()
+    return replace(done, left=left[0], kept_checked_in=left[1])
 
 
 def revoke_some(session: Session, *, join_ids: list[str], reason: str, now: datetime) -> Revoked:
@@ -67,7 +80,14 @@ def give_up(session: Session, joins: list[Join], *, now: datetime) -> None:
 
 
 def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) -> tuple[Offered, Join]:
-    """Give a revoked join a place again: a new claim on the capacity, which can be refused."""
+    """Give a revoked join a place again: a new claim on the capacity, which can be refused.
+
+    Nobody gets a place who is disabled, or was erased.
+    """
+    user_id = session.scalar(select(Join.user_id).where(Join.id == join_id))
+    if user_id is None:
+        raise errors.JoinNotFound
+    users.lock_for_staff(session, user_id)
     offered, join = _locked(session, join_id)
     policy.may_restore(_place(join), offered.offer, now=now)
     taken = inventory.take(session, join.slot_id, 1, holder=join.user_id, even_closed=True)

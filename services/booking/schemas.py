@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from libs.common.inputs import OneLine
+from libs.common.inputs import OneLine, Told, is_told
 from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FormField, HourMinute, ItemStatus
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Reason = Annotated[str, StringConstraints(min_length=2, max_length=200, pattern=r"^[^\x00]*$")]
+Reason = Annotated[str, StringConstraints(min_length=2, max_length=200, pattern=r"^[^\x00]*$"), Told]
 
 
 class SessionIn(Schema):
@@ -216,6 +216,12 @@ class StaffCheckIn(Schema):
     def _names_one_join(self) -> Self:
         if (self.code is None) == (self.join_id is None):
             raise ValueError("send either code or join_id")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_for_a_reason(self) -> Self:
+        if self.override and not is_told(self.reason):
+            raise ValueError("an override takes a reason")
         return self
 
 

@@ -210,14 +210,21 @@ def revoke_slot(slot_id: Id, body: RevokeIn, staff: HallStaff, runtime: RuntimeD
 
 
 def _revoke_slot(runtime: Runtime, staff: Staff, slot_id: str, *, reason: str, now: datetime) -> RevokedOut:
-    def work(session: Session) -> RevokedOut:
+    """Revoke in pieces of a slot, each on record: where it is interrupted, whoever asks again goes on."""
+
+    def some(session: Session) -> tuple[RevokedOut, int]:
         offered = scoped.slot(session, staff, slot_id)
-        done = _revoked(joins.revoke_slot(session, slot_id=slot_id, reason=reason, now=now))
+        found = joins.revoke_slot(session, slot_id=slot_id, reason=reason, now=now)
+        done = _revoked(found)
         numbers = {"revoked": done.revoked, "kept_checked_in": done.kept_checked_in}
         scoped.record_slot(session, staff, "slot.revoked", offered, reason=reason, **numbers)
-        return done
+        return done, found.left
 
-    return runtime.db.run(work)
+    done, left = runtime.db.run(some)
+    while left:
+        more, left = runtime.db.run(some)
+        done = more.model_copy(update={"revoked": done.revoked + more.revoked})
+    return done
 
 
 @router.get("/affected")

@@ -10,7 +10,7 @@ from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.booking import erasure, findables, forms, lists, users, views
+from services.booking import erasure, findables, lists, users, views
 from services.booking.models import Join
 from services.booking.resources import SealerDep
 from services.booking.schemas import EraseIn, StaffUserIn, StaffUserOut, StaffUserWithCounts, UnmaskIn
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/staff", tags=["staff"])
 
 
 class UserFilter:
-    """The query of the list of users. Who looks for a phone number is limited in how often, as in the list of joins."""
+    """The query of the list of users. Who looks for somebody is limited in how often, as in the list of joins."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class UserFilter:
         sealer: SealerDep,
         q: Annotated[Search, Query(description="part of the name, or a whole phone number")] = None,
     ) -> None:
-        if q is not None and forms.mobile(q) is not None:
+        if q:
             limit_searches(runtime, staff)
         self.person = findables.sought(sealer, q) if q else None
 

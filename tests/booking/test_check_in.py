@@ -132,7 +132,7 @@ def test_a_verifier_may_not_override_the_time_and_an_administrator_may(world: Wo
     [join] = booked(world, world.user("wang"), place.slot_id)
     verifier = world.staff(Role.VERIFIER, [place.hall_id])
 
-    refusal = refused(lambda who: check_in(world, who, code=join["code"], override=True), verifier)
+    refusal = refused(lambda who: check_in(world, who, code=join["code"], override=True, reason="提前到场"), verifier)
     allowed = check_in(
         world, world.staff(Role.HALL_ADMIN, [place.hall_id]), code=join["code"], override=True, reason="提前到场"
     )
@@ -152,7 +152,7 @@ def test_a_verifier_with_the_right_overrides_the_time(world: World) -> None:
     [join] = booked(world, world.user("wang"), place.slot_id)
     verifier = world.staff(Role.VERIFIER, [place.hall_id], rights=[Right.OVERRIDE_CHECK_IN])
 
-    assert check_in(world, verifier, code=join["code"], override=True).status_code == 200
+    assert check_in(world, verifier, code=join["code"], override=True, reason="提前到场").status_code == 200
 
 
 def test_the_second_time_is_refused_with_the_time_of_the_first(world: World) -> None:
@@ -179,7 +179,10 @@ def test_a_join_that_was_given_back_lets_nobody_in(world: World, status: str, pa
     gone, other = booked(world, user, place.slot_id, "一一", "二二")
     given_back = cancel(world, user, gone["id"]) if status == "cancelled" else revoke(world, gone["id"])
 
-    refusal = refused(lambda who: check_in(world, who, code=gone["code"], party=party, override=True), world.staff())
+    refusal = refused(
+        lambda who: check_in(world, who, code=gone["code"], party=party, override=True, reason="提前到场"),
+        world.staff(),
+    )
 
     assert given_back.status_code == 200
     assert (refusal.kind, refusal.params) == ((409, "join_not_booked"), {"status": status})

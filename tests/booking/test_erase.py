@@ -250,3 +250,15 @@ def test_a_booking_beside_the_erasing_leaves_nothing_behind(world: World) -> Non
     assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 0
     assert kept(world, "SELECT count(*) FROM joins WHERE answers <> '{}'") == 0
     assert kept(world, "SELECT count(*) FROM successes") == 0
+
+
+def test_nobody_gives_a_place_to_who_was_erased(world: World) -> None:
+    place, user = a_slot(world), a_visitor(world)
+    [join] = booked(world, user, place.slot_id)
+    revoke(world, join["id"])
+    assert erase(world, user).status_code == 204
+
+    answer = world.client.post(f"/api/booking/staff/joins/{join['id']}/restore", headers=world.staff())
+
+    assert code_of(answer) == (409, "user_erased")
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 0

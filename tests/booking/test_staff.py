@@ -12,6 +12,7 @@ import time_machine
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.principals import Role
+from services.booking import joins
 from tests.booking.builders import (
     NAME,
     Headers,
@@ -619,6 +620,40 @@ def test_a_user_is_disabled_and_enabled_again_on_record(world: World) -> None:
         ("user.disabled", "多次爽约", {"disabled": False}, {"disabled": True}),
         ("user.enabled", "已申诉", {"disabled": True}, {"disabled": False}),
     ]
+
+
+def test_a_disabled_user_is_given_no_place_back(world: World) -> None:
+    place, user = a_slot(world), world.user("wang")
+    [join] = booked(world, user, place.slot_id)
+    revoke(world, join["id"])
+    _set_user(world, user_id(world, user), disabled=True, reason="多次爽约")
+
+    assert code_of(_restore(world, join["id"])) == (403, "user_disabled")
+
+
+def test_an_override_and_whatever_takes_a_reason_takes_one_that_can_be_read(world: World) -> None:
+    place = a_slot(world, starts_in=timedelta(days=3))
+    [join] = booked(world, world.user("wang"), place.slot_id)
+
+    assert code_of(check_in(world, world.staff(), join_id=join["id"], override=True)) == (422, "invalid")
+    assert code_of(revoke(world, join["id"], reason="\u200b\u200b")) == (422, "invalid")
+
+
+def test_a_slot_of_many_people_is_revoked_in_pieces_and_everybody_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joins, "AT_ONCE", 3)
+    place = a_slot(world, capacity=20, party_max=2, max_per_slot=2, starts_in=timedelta(minutes=10))
+    people = [booked(world, world.user(f"user-{number}"), place.slot_id, "一一", "二二") for number in range(5)]
+    checked_in(world, people[0][0]["id"])
+
+    answer = _revoke_slot(world, place.slot_id)
+
+    assert answer.json() == {"revoked": 9, "kept_checked_in": 1, "not_booked": 0}
+    assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 1
+    told = [row.data for row in recorded(world, "join.revoked")]
+    assert len({fact["action_id"] for fact in told}) == 5
+    assert sorted(fact["people"] for fact in told) == [1, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
 def test_only_a_super_admin_disables_users(world: World) -> None:

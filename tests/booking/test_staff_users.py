@@ -119,4 +119,12 @@ def test_numbers_of_users_can_not_be_found_out_by_trying(make_world: Callable[..
     tries = [world.client.get(USERS, params={"q": f"1380013800{n}"}, headers=staff).status_code for n in range(3)]
 
     assert tries == [200, 200, 429]
-    assert found(world, "王", staff) == []
+
+
+def test_no_spelling_of_a_number_is_tried_more_often(make_world: Callable[..., World]) -> None:
+    world = make_world(person_rate="2/minute")
+    staff = world.staff()
+
+    tries = [world.client.get(USERS, params={"q": f"①③⑧0013800{n}"}, headers=staff).status_code for n in range(3)]
+
+    assert tries == [200, 200, 429]

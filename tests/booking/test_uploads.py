@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import time_machine
 from openpyxl import Workbook
-from PIL import Image
+from PIL import Image, ImageCms
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
@@ -386,6 +386,43 @@ def test_a_party_may_share_a_file(world: World) -> None:
     assert answer.status_code == 201, answer.text
     for join in answer.json()["joins"]:
         assert world.client.get(f"/api/booking/joins/{join['id']}/files/photo", headers=user).status_code == 200
+
+
+def test_a_photo_with_more_of_them_behind_it_is_taken_as_what_it_shows(world: World) -> None:
+    place, user = a_place(world), world.user("wang")
+    written = io.BytesIO()
+    Image.new("RGB", (60, 40), "teal").save(
+        written, "MPO", save_all=True, append_images=[Image.new("RGB", (60, 40), "red")]
+    )
+
+    kept = sent(world, user, place, "photo", written.getvalue())
+    [join] = booked(world, user, place.slot_id, photo=kept["reference"])
+
+    fetched = world.client.get(f"/api/booking/joins/{join['id']}/files/photo", headers=user)
+    with Image.open(io.BytesIO(fetched.content)) as image:
+        assert (kept["type"], image.format, image.size, getattr(image, "n_frames", 1)) == (
+            "image/jpeg",
+            "JPEG",
+            (60, 40),
+            1,
+        )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("is_one", [True, False])
+def test_nothing_is_hidden_in_the_profile_of_an_image(world: World, kind: str, is_one: bool) -> None:
+    place, user = a_place(world), world.user("wang")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if is_one else b""
+
+    kept = sent(world, user, place, "photo", an_image(kind, icc_profile=profile + b"GPS 23.1N"))
+    [join] = booked(world, user, place.slot_id, photo=kept["reference"])
+
+    fetched = world.client.get(f"/api/booking/joins/{join['id']}/files/photo", headers=user)
+    assert b"GPS 23.1N" not in fetched.content
+    with Image.open(io.BytesIO(fetched.content)) as image:
+        assert "icc_profile" not in image.info
+        red, green, blue = image.convert("RGB").tobytes()[:3]
+        assert (red, green, blue) == pytest.approx((0, 128, 128), abs=4)
 
 
 def test_staff_send_a_file_for_who_stands_at_the_desk(world: World) -> None:

@@ -252,7 +252,7 @@ class Booking(RuleBasedStateMachine):
     @rule(pick=picks)
     def check_in(self, pick: int) -> None:
         join = self._pick(pick)
-        answer = self.stage.staff_post("check-ins", {"code": self.codes[join], "override": True})
+        answer = self.stage.staff_post("check-ins", {"code": self.codes[join], "override": True, "reason": "提前到场"})
         self._check(answer, self.model.check_in(join))
 
     @precondition(lambda self: self.ids)

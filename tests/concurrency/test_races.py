@@ -140,7 +140,7 @@ def test_a_join_is_checked_in_once_however_many_scan_it(world: World, http: http
     place = a_slot(world, checkin_opens_minutes=60 * 24)
     [join] = booked(world, world.user("wang"), place.slot_id)
     staff = world.staff()
-    body = {"code": join["code"], "override": True}
+    body = {"code": join["code"], "override": True, "reason": "提前到场"}
 
     answers = simultaneously([lambda: http.post("/api/booking/staff/check-ins", json=body, headers=staff)] * 20)
 
@@ -232,7 +232,11 @@ def _do_something(
     actions: list[Callable[[], httpx2.Response]] = [
         lambda: http.post(f"/api/booking/joins/{join_id}/cancel", headers=owner),
         lambda: http.post(f"/api/booking/joins/{join_id}/move", json={"slot_id": chance.choice(slots)}, headers=owner),
-        lambda: http.post("/api/booking/staff/check-ins", json={"join_id": join_id, "override": True}, headers=staff),
+        lambda: http.post(
+            "/api/booking/staff/check-ins",
+            json={"join_id": join_id, "override": True, "reason": "提前到场"},
+            headers=staff,
+        ),
         lambda: http.post("/api/booking/staff/check-ins/undo", json={"join_id": join_id} | reason, headers=staff),
         lambda: http.post(f"/api/booking/staff/joins/{join_id}/revoke", json=reason, headers=staff),
         lambda: http.post(f"/api/booking/staff/joins/{join_id}/restore", headers=staff),
