@@ -125,12 +125,18 @@ class Staff:
             raise RightMissing(right=right)
 
 
-def hear_sign_outs(consumer: Consumer) -> None:
-    """Let a service's consumer void the tokens that admin says are ended."""
+def sign_outs(service: str) -> Consumer:
+    """Return the consumer by which a service voids the tokens that admin says are ended.
+
+    It has a queue of its own: whoever was disabled must not go on until thousands of other events are done.
+    """
+    consumer = Consumer(f"{service}.sign_outs")
 
     @consumer.on(StaffSignedOut)
     def _(session: Session, fact: StaffSignedOut, message: Message) -> None:
         sign_ins.end(session, fact.staff_id, below=fact.version)
+
+    return consumer
 
 
 def issue_user_token(keys: TokenKeys, user_id: str, *, now: datetime) -> str:

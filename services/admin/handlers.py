@@ -6,11 +6,9 @@ from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.contracts.admin import AuditRecorded
 from libs.contracts.booking import UserErased
-from libs.contracts.principals import hear_sign_outs
 from services.admin import trail
 
 consumer = Consumer("admin.events")
-hear_sign_outs(consumer)
 
 
 @consumer.on(AuditRecorded)

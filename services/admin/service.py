@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from libs.common.service import Service
+from libs.contracts.principals import sign_outs
 from services.admin import (
     export_routes,
     handlers,
@@ -29,7 +30,7 @@ service = Service(
         export_routes.router,
         import_routes.router,
     ),
-    consumers=(handlers.consumer,),
+    consumers=(handlers.consumer, sign_outs("admin")),
     tasks=tasks.TASKS,
     republish=staff.facts,
 )

@@ -1,4 +1,4 @@
-"""What booking does about facts of others: it keeps its own copy of halls, items and slots, and hears of ended sign-ins."""
+"""What booking does about facts of others: it keeps its own copy of halls, items and slots."""
 
 from typing import Any
 
@@ -9,12 +9,10 @@ from libs.common.clock import utcnow
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
-from libs.contracts.principals import hear_sign_outs
 from services.booking import inventory, misses
 from services.booking.models import Hall, Item
 
 consumer = Consumer("booking.events")
-hear_sign_outs(consumer)
 
 
 @consumer.on(HallChanged)

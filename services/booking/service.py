@@ -8,6 +8,7 @@ Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undon
 from pathlib import Path
 
 from libs.common.service import Service
+from libs.contracts.principals import sign_outs
 from services.booking import (
     feed_routes,
     file_routes,
@@ -39,7 +40,7 @@ service = Service(
         feed_routes.router,  # exports
         import_routes.router,
     ),
-    consumers=(handlers.consumer,),
+    consumers=(handlers.consumer, sign_outs("booking")),
     tasks=tasks.TASKS,
     republish=tasks.republish,
     body_limits=resources.body_limits,

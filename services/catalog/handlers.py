@@ -5,11 +5,9 @@ from sqlalchemy.orm import Session
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.contracts.notify import SlotStatChanged
-from libs.contracts.principals import hear_sign_outs
 from services.catalog import stats
 
 consumer = Consumer("catalog.events")
-hear_sign_outs(consumer)
 
 
 @consumer.on(SlotStatChanged)

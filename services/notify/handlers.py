@@ -1,4 +1,4 @@
-"""What notify hears: every event about joins, the capacity of slots, users erased, and staff signed out."""
+"""What notify hears: every event about joins, the capacity of slots, and users erased."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,10 @@ from libs.contracts.booking import (
     UserErased,
 )
 from libs.contracts.catalog import SlotChanged
-from libs.contracts.principals import hear_sign_outs
 from services.notify import joins, notices, stats
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
-hear_sign_outs(consumer)
 
 KINDS: dict[type[JoinEvent], NoticeKind] = {
     JoinBooked: NoticeKind.BOOKED,

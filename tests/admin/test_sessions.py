@@ -12,6 +12,7 @@ from libs.common import outbox
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.sign_ins import EndedSignIn
+from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Right, Role
 from services.admin import staff
 from tests.admin.builders import ELSEWHERE, actions, an_account, at, change, refresh, sign_in, signed_in, trail
@@ -376,3 +377,21 @@ def test_a_session_ended_while_it_refreshes_stays_ended(world: World) -> None:
     assert ended.status_code == 204
     assert {refresh(world, one["refresh_token"]).status_code for one in tokens} <= {401}
     assert {world.client.get("/api/admin/me", headers=bearer(one["token"])).status_code for one in tokens} <= {401}
+
+
+def test_a_sign_out_waits_behind_nothing_else(world: World) -> None:
+    an_account(world, role=Role.SUPER_ADMIN)
+    signed = signed_in(world)
+    world.settle()
+    routes = ("/api/catalog/staff/halls", "/api/booking/staff/joins", "/api/notify/staff/stats")
+    assert [world.client.get(path, headers=signed["headers"]).status_code for path in routes] == [200, 200, 200]
+
+    world.client.post("/api/admin/sessions/sign-out-everywhere", headers=signed["headers"])
+    while any(relay.relay_once() for relay in world.relays):
+        pass
+    of_sign_outs = [queue for queue in world.queues if StaffSignedOut.type in queue.consumer.types]
+    assert [queue.consumer.types for queue in of_sign_outs] == [[StaffSignedOut.type]] * len(world.runtimes)
+    for queue in of_sign_outs:
+        queue.consume_once()
+
+    assert [world.client.get(path, headers=signed["headers"]).status_code for path in routes] == [401, 401, 401]

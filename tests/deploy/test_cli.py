@@ -256,7 +256,7 @@ def test_dead_letters_are_listed_without_what_they_hold_and_sent_again(
 
 
 def test_a_wrong_consumer_is_told_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "admin.events, booking.events" in refusal(capsys, "dead-letters", "list", "nobody")
+    assert "admin.events, admin.sign_outs, booking.events" in refusal(capsys, "dead-letters", "list", "nobody")
 
 
 def test_a_missing_package_is_told_in_one_sentence() -> None:
