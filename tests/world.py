@@ -1,9 +1,12 @@
 """The whole product in one test process: four services over a real PostgreSQL and Valkey, and a bus that runs on demand."""
 
+import json
 import threading
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -95,6 +98,17 @@ class World:
         scope = None if role == Role.SUPER_ADMIN else frozenset(halls or [])
         staff = Staff(id=new_id(), name=name, role=role, halls=scope, session_id=new_id(), rights=frozenset(rights))
         return bearer(issue_staff_token(self.runtimes["admin"].staff_keys, staff, now=utcnow()))
+
+    def for_job(self, who: dict[str, str], job: str) -> dict[str, str]:
+        """Return headers with the token that admin would make for an import of whoever holds this token, if staff do."""
+        keys = self.runtimes["admin"].staff_keys
+        payload = who.get("Authorization", "..").split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)) or b"{}")
+        if claims.get("aud") != "staff":
+            return who
+        issued = datetime.fromtimestamp(claims["iat"], UTC)
+        lifetime = timedelta(seconds=claims["exp"] - claims["iat"])
+        return who | {"Authorization": f"Bearer {keys.sign(claims | {'job': job}, now=issued, lifetime=lifetime)}"}
 
     # --- a real server, for what needs real concurrency ---
 

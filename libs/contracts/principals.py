@@ -63,6 +63,14 @@ class RightMissing(Forbidden):
     texts = Texts(en="Your account lacks the right for this ({right}).", zh="您的账号没有此项权限")
 
 
+class JobsOnly(Forbidden):
+    code = "jobs_only"
+    texts = Texts(
+        en="This is asked by imports alone: send the workbook to admin.",
+        zh="此接口仅供导入任务使用，请通过导入功能提交",
+    )
+
+
 class PasswordChangeRequired(Forbidden):
     code = "password_change_required"
     texts = Texts(en="Change your password first.", zh="请先修改密码")
@@ -91,6 +99,7 @@ class Staff:
     Who `owes` something may do that, sign out, and nothing else.
     `unmasked` is said by a token alone that admin makes for one export, asked for with a reason and a fresh password:
     it may read sensitive values in clear. No token that a person holds says it.
+    `job` is said by a token alone that admin makes for one import, and is its id: what imports ask for is on record.
     """
 
     id: str
@@ -102,6 +111,7 @@ class Staff:
     version: int = 1
     owes: Duty | None = None
     unmasked: bool = False
+    job: str | None = None
 
     def sees(self, hall_id: Any) -> ColumnElement[bool]:
         """Return the SQL condition that a hall column lies within the scope of this account."""
@@ -114,6 +124,11 @@ class Staff:
         """Raise NotFound where the hall is foreign to this account: it is not to learn that it exists."""
         if self.halls is not None and hall_id not in self.halls:
             raise NotFound
+
+    def require_job(self, job: str) -> None:
+        """Raise JobsOnly where the token was not made for this job."""
+        if self.job != job:
+            raise JobsOnly
 
     def may(self, right: Right) -> bool:
         """Whether the account has a right, by its role or given to it."""
@@ -154,7 +169,9 @@ def issue_staff_token(keys: TokenKeys, staff: Staff, *, now: datetime) -> str:
         "sid": staff.session_id,
         "ver": staff.version,
         "owes": staff.owes,
-    } | ({"unmasked": True} if staff.unmasked else {})
+        **({"unmasked": True} if staff.unmasked else {}),
+        **({"job": staff.job} if staff.job else {}),
+    }
     return keys.sign(claims, now=now, lifetime=STAFF_TOKEN_LIFETIME)
 
 
@@ -192,6 +209,7 @@ def _current_staff(runtime: RuntimeDep, credentials: StaffCredentials, now: Now)
         version=claims["ver"],
         owes=Duty(claims["owes"]) if claims.get("owes") else None,
         unmasked=claims.get("unmasked", False),
+        job=claims.get("job"),
     )
 
 

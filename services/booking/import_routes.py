@@ -18,10 +18,12 @@ def import_joins(
     runtime: RuntimeDep, staff: HallStaff, sealer: SealerDep, data: ImportIn, language: ReadersLanguage, now: Now
 ) -> ImportOut:
     """Book a place for every row, or for none where one has a fault, by the same rules as for everybody."""
+    staff.require_job(data.id)
     return runtime.db.run(lambda session: imports.apply(session, sealer, staff, data, language=language, now=now))
 
 
 @router.post("/{import_id}/close")
 def close_import(runtime: RuntimeDep, staff: HallStaff, import_id: Id, now: Now) -> ImportOut:
     """Have an import of one's own never applied, unless it has been; say whether it has."""
+    staff.require_job(import_id)
     return runtime.db.run(lambda session: contract.close(session, Import, staff, import_id, now=now))

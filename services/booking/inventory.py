@@ -19,8 +19,10 @@ from services.booking.models import Join, Slot
 from services.booking.rows import SlotRow
 
 
-def take(session: Session, slot_id: str, people: int, *, holder: str, even_closed: bool = False) -> SlotTaken | None:
-    """Take places for `people` of the user `holder`, all or none.
+def take(
+    session: Session, slot_id: str, people: int, *, holder: str | None, even_closed: bool = False
+) -> SlotTaken | None:
+    """Take places for `people` of the user `holder` (None: of users who never sign in), all or none.
 
     None where they are not free or (unless `even_closed`) the slot is closed.
     """
@@ -32,7 +34,7 @@ def take(session: Session, slot_id: str, people: int, *, holder: str, even_close
         .where(Slot.capacity.is_(None) | (Slot.taken + people <= Slot.capacity))
         .values(taken=Slot.taken + people, version=Slot.version + 1)
     )
-    return _changed(session, statement, holders=[holder])
+    return _changed(session, statement, holders=[holder] if holder else [])
 
 
 def give_back(session: Session, slot_id: str, people: int) -> SlotTaken:

@@ -18,6 +18,7 @@ from services.booking.forms import mobile
 from services.booking.models import Join, Upload, User
 
 WALK_IN = "walk_in"  # the provider of users who stand for a party at the desk, and never sign in
+IMPORTED = "import"  # the provider of users who stand for one row of an import each, and never sign in either
 ERASED = "erased"  # the provider of users who are gone, and of whom only joins without answers are left
 
 NEWEST_FIRST = (Key(User.id, "id", descending=True),)
@@ -115,7 +116,7 @@ def sweep_walk_ins(session: Session, *, before: datetime) -> int:
 
 def matching(staff: Staff, person: Sought | None) -> Select[User]:
     """Return the query for users by part of the name or by phone; for a hall admin, those who have booked in their halls."""
-    query = select(User).where(User.provider.not_in([WALK_IN, ERASED]))
+    query = select(User).where(User.provider.not_in([WALK_IN, IMPORTED, ERASED]))
     if staff.halls is not None:
         query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
     if person is not None:

@@ -32,8 +32,10 @@ def row(place: Place, number: int, name: Any = "林小满", **values: Any) -> di
 def send(
     world: World, rows: list[dict[str, Any]], *, who: dict[str, str] | None = None, dry_run: bool = False, key: str = ""
 ) -> httpx2.Response:
-    body = {"id": key or new_id(), "dry_run": dry_run, "rows": rows}
-    answer: httpx2.Response = world.client.post(IMPORTS, json=body, headers=who or world.staff())
+    key = key or new_id()
+    body = {"id": key, "dry_run": dry_run, "rows": rows}
+    headers = world.for_job(who or world.staff(), key)
+    answer: httpx2.Response = world.client.post(IMPORTS, json=body, headers=headers)
     return answer
 
 
@@ -115,7 +117,6 @@ def test_every_fault_is_named_and_nothing_is_booked(world: World) -> None:
 
     assert faults(answer) == {
         (3, "证件号", "booked_already"),
-        (4, "证件号", "booked_already"),
         (5, "证件号", "bad_checksum"),
         (6, "姓名", "too_short"),
         (6, "证件号", "required"),
@@ -193,7 +194,7 @@ def test_asked_again_it_is_booked_once(world: World) -> None:
 def test_what_is_closed_is_never_booked(world: World) -> None:
     place = a_slot(world)
     key, who = new_id(), world.staff()
-    world.client.post(f"{IMPORTS}/{key}/close", headers=who)
+    world.client.post(f"{IMPORTS}/{key}/close", headers=world.for_job(who, key))
 
     late = send(world, [row(place, 2)], who=who, key=key)
 
@@ -211,3 +212,36 @@ def test_a_hall_admin_books_into_their_own_halls_alone(world: World) -> None:
 
     assert faults(elsewhere) == {(3, "服务厅", "hall_unknown")}
     assert came_to(at_home)["applied"]
+
+
+def test_who_is_booked_is_told_by_applying_alone_and_to_imports_alone(world: World) -> None:
+    place = a_slot(world, capacity=9)
+    place.change_item(form=[NAME, ID_CARD])
+    booked(world, world.user("first"), place.slot_id, "张三丰", id_card=ID_NUMBERS[0])
+    rows = [row(place, 2, 证件号=ID_NUMBERS[0]), row(place, 3, 证件号=ID_NUMBERS[1])]
+    body = {"id": new_id(), "dry_run": True, "rows": rows}
+
+    by_hand = world.client.post(IMPORTS, json=body, headers=world.staff())
+    tried = send(world, rows, dry_run=True)
+    applied = send(world, rows)
+
+    assert code_of(by_hand) == (403, "jobs_only")
+    assert faults(tried) == set()
+    assert faults(applied) == {(2, "证件号", "booked_already")}
+    assert taken(world, place) == 1
+
+
+def test_who_was_imported_is_a_person_alone(world: World) -> None:
+    place = a_slot(world, capacity=9)
+    assert came_to(send(world, [row(place, 2, "林小满"), row(place, 3, "王大年")]))["applied"]
+    first, second = joins(world)
+
+    erased = world.client.post(
+        f"/api/booking/staff/users/{first['user_id']}/erase", json={"reason": "本人申请"}, headers=world.staff()
+    )
+
+    assert erased.status_code == 204
+    left = {join["id"]: (join["status"], join["answers"]) for join in joins(world)}
+    assert left == {first["id"]: ("cancelled", {}), second["id"]: ("booked", {"name": "王大年"})}
+    people = world.client.get("/api/booking/staff/users", headers=world.staff()).json()["items"]
+    assert [user["provider"] for user in people] == []

@@ -174,10 +174,10 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"closure_id": s.a_closure()["id"]})
     ),
     "POST /api/catalog/staff/imports": StaffRoute(
-        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(s.an_import("服务厅", 名称=unique()))
+        SUPER_ADMIN, FORBIDDEN, own=lambda s, who: s.for_job(who, Ask(s.an_import("服务厅", 名称=unique())))
     ),
     "POST /api/catalog/staff/imports/{import_id}/close": StaffRoute(
-        HALL_ADMIN, ALLOWED, lambda s: Ask(path={"import_id": new_id()})
+        HALL_ADMIN, ALLOWED, own=lambda s, who: s.for_job(who, Ask(path={"import_id": new_id()}))
     ),
     # booking
     "GET /api/booking/staff/joins": StaffRoute(
@@ -262,10 +262,12 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, FILTERED, lambda s: Ask(query={"q": s.a_named_visitor()}, shows='"users":1')
     ),
     "POST /api/booking/staff/imports": StaffRoute(
-        HALL_ADMIN, NOT_BY_NAME, lambda s: Ask(s.an_import("预约记录", 姓名="林小满", **s.names_of_slot))
+        HALL_ADMIN,
+        NOT_BY_NAME,
+        own=lambda s, who: s.for_job(who, Ask(s.an_import("预约记录", 姓名="林小满", **s.names_of_slot))),
     ),
     "POST /api/booking/staff/imports/{import_id}/close": StaffRoute(
-        HALL_ADMIN, ALLOWED, lambda s: Ask(path={"import_id": new_id()})
+        HALL_ADMIN, ALLOWED, own=lambda s, who: s.for_job(who, Ask(path={"import_id": new_id()}))
     ),
     # notify
     "GET /api/notify/staff/announcements": StaffRoute(

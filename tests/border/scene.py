@@ -290,6 +290,10 @@ class Scene:
         """Return the body of an import of one row."""
         return {"id": new_id(), "dry_run": False, "rows": [{"sheet": sheet, "row": 2, "values": values}]}
 
+    def for_job(self, who: Headers, ask: Ask) -> Ask:
+        """Return the request as admin's worker makes it for somebody: with a token for this import alone."""
+        return replace(ask, headers=self.world.for_job(who, ask.path.get("import_id") or ask.body["id"]))
+
     @property
     def names_of_slot(self) -> dict[str, str]:
         """What a row of an import calls the slot."""

@@ -33,8 +33,10 @@ def slot_row(number: int, hall: str, title: str, on: str, start: str, end: str, 
 def send(
     world: World, rows: list[dict[str, Any]], *, who: dict[str, str] | None = None, dry_run: bool = False, key: str = ""
 ) -> httpx2.Response:
-    body = {"id": key or new_id(), "dry_run": dry_run, "rows": rows}
-    answer: httpx2.Response = world.client.post(IMPORTS, json=body, headers=who or world.staff())
+    key = key or new_id()
+    body = {"id": key, "dry_run": dry_run, "rows": rows}
+    headers = world.for_job(who or world.staff(), key)
+    answer: httpx2.Response = world.client.post(IMPORTS, json=body, headers=headers)
     return answer
 
 
@@ -210,7 +212,7 @@ def test_what_was_refused_may_be_asked_again(world: World) -> None:
 def test_what_is_closed_is_never_applied(world: World) -> None:
     key, who, rows = new_id(), world.staff(), [hall_row(2, "东厅")]
 
-    closed = world.client.post(f"{IMPORTS}/{key}/close", headers=who)
+    closed = world.client.post(f"{IMPORTS}/{key}/close", headers=world.for_job(who, key))
     late = send(world, rows, who=who, key=key)
 
     assert shown(closed) == {"applied": False, "rows": 0, "faults": []}
@@ -222,7 +224,7 @@ def test_what_is_applied_is_told_when_it_is_closed(world: World) -> None:
     key, who = new_id(), world.staff()
     send(world, [hall_row(2, "东厅")], who=who, key=key)
 
-    closed = world.client.post(f"{IMPORTS}/{key}/close", headers=who)
+    closed = world.client.post(f"{IMPORTS}/{key}/close", headers=world.for_job(who, key))
 
     assert shown(closed) == {"applied": True, "rows": 1, "faults": []}
 
