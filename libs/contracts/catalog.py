@@ -175,8 +175,18 @@ class Rules(BaseModel):
         return self.party_max if self.max_per_slot is None else self.max_per_slot
 
 
+class MissedPolicy(BaseModel):
+    """Who has missed so many visits to a hall within so many days can't book there for so many days. Days are the hall's."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    missed: int = Field(ge=1, le=100, description="so many visits missed")
+    within_days: int = Field(ge=1, le=366, description="within so many days, both ends counted")
+    pause_days: int = Field(ge=1, le=366, description="no booking for so many days after that of the last one missed")
+
+
 class HallChanged(Event):
-    """A hall was made or edited."""
+    """A hall was made or edited. `missed_policy`: null where missed visits have no consequence."""
 
     type: ClassVar[str] = "hall.changed"
 
@@ -185,6 +195,7 @@ class HallChanged(Event):
     address: str
     timezone: str
     status: HallStatus
+    missed_policy: MissedPolicy | None = None
 
     @property
     def subject(self) -> str:

@@ -21,6 +21,7 @@ def of_hall(hall: Hall) -> HallChanged:
         address=hall.address,
         timezone=hall.timezone,
         status=HallStatus(hall.status),
+        missed_policy=hall.missed_policy,  # Pydantic makes one of it
     )
 
 

@@ -4,6 +4,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, MetaData, and_, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -34,6 +35,7 @@ class Hall(Base):
     order: Mapped[int]
     timezone: Mapped[str]
     status: Mapped[str]
+    missed_policy: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     version: Mapped[int]
 
     __table_args__ = (

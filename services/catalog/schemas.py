@@ -18,7 +18,7 @@ from pydantic import (
 from libs.common import inputs
 from libs.common.inputs import Spelled, unfit
 from libs.common.web import Id, Schema
-from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, Rules, SlotStatus
+from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, MissedPolicy, Rules, SlotStatus
 from services.catalog.policy import SlotState
 from services.catalog.workdays import Source, SpecialKind
 
@@ -80,6 +80,15 @@ class Position(Schema):
 # --- halls ----------------------------------------------------------------------------------------------------------
 
 
+class MissedPolicyIn(MissedPolicy):
+    model_config = ConfigDict(extra="forbid")
+
+
+AMissedPolicy = Annotated[
+    MissedPolicyIn | None, Field(description="what missed visits lead to at this hall; null: to nothing")
+]
+
+
 class HallIn(Schema):
     name: Name
     address: Line = ""
@@ -91,6 +100,7 @@ class HallIn(Schema):
     order: Order = 9999
     timezone: Annotated[str, StringConstraints(max_length=64)] = "Asia/Shanghai"
     status: Spelled[HallStatus] = HallStatus.OPEN
+    missed_policy: AMissedPolicy = None
 
 
 class HallPatch(Schema):
@@ -104,6 +114,7 @@ class HallPatch(Schema):
     order: Order = Field(default_factory=unset)
     timezone: Annotated[str, StringConstraints(max_length=64)] = Field(default_factory=unset)
     status: Spelled[HallStatus] = Field(default_factory=unset)
+    missed_policy: AMissedPolicy = Field(default_factory=unset)
     accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
 
 
@@ -124,6 +135,7 @@ class HallOut(BaseModel):
     order: int
     timezone: str
     status: HallStatus
+    missed_policy: MissedPolicy | None
 
 
 class PublicHall(HallOut):

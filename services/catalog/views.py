@@ -59,6 +59,7 @@ def _hall(hall: Hall) -> dict[str, Any]:
         "order": hall.order,
         "timezone": hall.timezone,
         "status": hall.status,
+        "missed_policy": hall.missed_policy,
     }
 
 

@@ -143,7 +143,28 @@ def test_a_new_hall_is_told_to_the_others(world: World) -> None:
         "address": "天河路1号",
         "timezone": "Asia/Shanghai",
         "status": "open",
+        "missed_policy": None,
     }
+
+
+def test_what_missed_visits_lead_to_is_said_by_a_halls_own_admin(world: World) -> None:
+    hall = a_hall(world)
+    url, admin = f"{STAFF}/halls/{hall['id']}", world.staff(Role.HALL_ADMIN, [hall["id"]])
+    policy = {"missed": 3, "within_days": 30, "pause_days": 14}
+
+    set_once = world.client.patch(url, json={"missed_policy": policy}, headers=admin)
+    set_again = world.client.patch(url, json={"missed_policy": policy}, headers=admin)
+    ended = world.client.patch(url, json={"missed_policy": None}, headers=admin)
+
+    assert hall["missed_policy"] is None
+    assert [shown(answer)["version"] for answer in (set_once, set_again, ended)] == [2, 2, 3]
+    assert shown(set_once)["missed_policy"] == policy
+    assert [fact["missed_policy"] for fact in published(world, "hall.changed")] == [None, policy, None]
+    records = published(world, "audit.recorded")[-2:]
+    assert [(record["before"], record["after"]) for record in records] == [
+        ({"missed_policy": None}, {"missed_policy": policy}),
+        ({"missed_policy": policy}, {"missed_policy": None}),
+    ]
 
 
 def test_an_edit_of_a_hall_counts_its_version_up_and_is_audited_with_before_and_after(world: World) -> None:
@@ -258,6 +279,12 @@ SENSELESS: list[dict[str, object]] = [
     {"position": {"lat": 1}},
     {"cover": "javascript:alert(1)"},
     {"status": "gone"},
+    {"missed_policy": {"missed": 0, "within_days": 30, "pause_days": 14}},
+    {"missed_policy": {"missed": 3, "within_days": 367, "pause_days": 14}},
+    {"missed_policy": {"missed": 3, "within_days": 30, "pause_days": 367}},
+    {"missed_policy": {"missed": 3, "within_days": 30}},
+    {"missed_policy": {"missed": 3, "within_days": 30, "pause_days": 14, "people": 1}},
+    {"missed_policy": {"missed": "3", "within_days": 30, "pause_days": 14}},
     {"unknown": 1},
 ]
 
