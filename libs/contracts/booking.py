@@ -102,9 +102,13 @@ class JoinCheckInUndone(JoinEvent):
 
 
 class JoinMissed(JoinEvent):
-    """The slot ended and the attendee had not come; `missed_at` says when that was noted."""
+    """The slot ended and the attendee had not come; `missed_at` says when that was noted.
+
+    `cooling_off_until`: the instant from which the user may book in the hall again, where what they missed has led to that.
+    """
 
     type: ClassVar[str] = "join.missed"
+    cooling_off_until: datetime | None = None
 
 
 class JoinExpected(JoinEvent):

@@ -147,7 +147,7 @@ def _set(session: Session, joins: list[Join], instant: datetime | None) -> None:
     session.execute(
         update(Join)
         .where(Join.id.in_([join.id for join in joins]))
-        .values(checked_in_at=instant, missed_at=None, version=Join.version + 1)
+        .values(checked_in_at=instant, missed_at=None, forgiven_at=None, version=Join.version + 1)
         .execution_options(synchronize_session=False)
     )
     for join in joins:

@@ -33,6 +33,16 @@ class UserErased(Conflict):
     )
 
 
+class CoolingOff(Conflict):
+    """The user has missed too many visits to the hall. They may book there again at `until`, which is `date` at the hall."""
+
+    code = "cooling_off"
+    texts = Texts(
+        en="You have missed too many visits to this hall. You can book here again from {date}.",
+        zh="您在该服务厅多次预约未到场，已暂停预约，{date}起可再次预约",
+    )
+
+
 class ItemNotOpen(Conflict):
     code = "item_not_open"
     texts = Texts(en="This is not open for booking at present.", zh="该预约项目当前未开放预约")
@@ -255,6 +265,11 @@ class NothingToCheckIn(Conflict):
 
 
 # --- users ---
+
+
+class NothingToForgive(Conflict):
+    code = "nothing_to_forgive"
+    texts = Texts(en="There is no missed visit here that counts.", zh="没有可免除的失约记录")
 
 
 class PhoneInvalid(Invalid):

@@ -22,6 +22,7 @@ def keep_hall(session: Session, fact: HallChanged, message: Message) -> None:
         "address": fact.address,
         "timezone": fact.timezone,
         "status": fact.status,
+        "missed_policy": fact.missed_policy.model_dump() if fact.missed_policy else None,
         "version": fact.version,
     }
     _keep(session, Hall, fact.hall_id, values)

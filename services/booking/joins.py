@@ -11,22 +11,32 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinBooked, JoinCancelled, JoinEvent, JoinRevoked, JoinStatus, SlotTaken
-from services.booking import claims, errors, events, inventory, offers, policy, users
+from services.booking import claims, errors, events, inventory, offers, policy, standings, users
 from services.booking.models import Join, Slot, User
 from services.booking.offers import Offered
-from services.booking.policy import Held, Place
+from services.booking.policy import Held, Place, Standing
 from services.booking.rows import SlotRow
 
 AT_ONCE = 500  # joins of a slot that are revoked in one transaction, about half a second
 
 
-def may_book(session: Session, user: User, slot_id: str, *, people: int, now: datetime) -> Offered:
-    """Ask every rule that needs no form; return what is on offer, or raise the first rule broken."""
+def may_book(
+    session: Session, user: User, slot_id: str, *, people: int, now: datetime
+) -> tuple[Offered, Standing | None]:
+    """Ask every rule that needs no form; return what is on offer and the user's standing, or raise the first rule broken."""
     offered = offers.find(session, slot_id)
+    standing = standings.at(session, user.id, offered.hall, now=now)
     held = _held(session, user.id, offered.slot, now=now)
-    is_disabled = user.disabled_at is not None
-    policy.may_book(offered.offer, held, people=people, left=offered.left, user_is_disabled=is_disabled, now=now)
-    return offered
+    policy.may_book(
+        offered.offer,
+        held,
+        people=people,
+        left=offered.left,
+        user_is_disabled=user.disabled_at is not None,
+        standing=standing,
+        now=now,
+    )
+    return offered, standing
 
 
 # --- what staff do; the caller has looked at the hall's scope and records the audit ---

@@ -15,12 +15,12 @@ from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unauthenticated
 from libs.contracts.booking import JoinCancelled, JoinEvent, JoinMoved, JoinStatus
-from services.booking import claims, errors, events, inventory, moulds, policy, views
+from services.booking import claims, errors, events, inventory, moulds, policy, standings, views
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
 from services.booking.drafts import Draft, draft
 from services.booking.offers import Offered
-from services.booking.policy import Held, Place
+from services.booking.policy import Held, Place, Standing
 from services.booking.rows import JoinRow
 from services.booking.schemas import JoinOut
 
@@ -56,6 +56,7 @@ class Known:
     offered: dict[str, Offered] = field(default_factory=dict)
     joins: dict[str, JoinRow] = field(default_factory=dict)
     holdings: defaultdict[tuple[str, str], list[Holding]] = field(default_factory=lambda: defaultdict(list))
+    missed: defaultdict[tuple[str, str], list[date]] = field(default_factory=lambda: defaultdict(list))  # by user, hall
     successes: dict[tuple[str, str], Success] = field(default_factory=dict)
     claimed: dict[tuple[str, str, str, bytes], str] = field(default_factory=dict)  # by which join
 
@@ -137,6 +138,7 @@ class Ledger:
             people=len(asked.attendees),
             left=offered.left,
             user_is_disabled=self._is_disabled(asked),
+            standing=self._standing(asked, offered),
             now=asked.now,
         )
         ready = drafted if drafted is not None and drafted.fits(offered) else draft(self._sealer, asked, offered)
@@ -168,7 +170,15 @@ class Ledger:
             raise errors.MoveElsewhere
         policy.may_give_back(_place(join), here.offer, now=asked.now)
         held = self._held(asked, there.slot, leaving=here.slot)
-        policy.may_book(there.offer, held, people=1, left=there.left, user_is_disabled=disabled, now=asked.now)
+        policy.may_book(
+            there.offer,
+            held,
+            people=1,
+            left=there.left,
+            user_is_disabled=disabled,
+            standing=self._standing(asked, there),
+            now=asked.now,
+        )
         wishes = claims.of_join(self._sealer, there, join)
         self._free(wishes)
         self._count(here, -1, asked)
@@ -191,6 +201,10 @@ class Ledger:
         if disabled is None:
             raise Unauthenticated
         return disabled
+
+    def _standing(self, asked: Ask, offered: Offered) -> Standing | None:
+        missed = self.known.missed.get((asked.user_id, offered.hall.id))  # hardly anybody has missed anything
+        return None if missed is None else standings.weighed(offered.hall, missed, now=asked.now)
 
     def _offered(self, slot_id: str) -> Offered:
         offered = self.known.offered.get(slot_id)

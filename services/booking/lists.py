@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, true
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session, undefer
 
 from libs.common.pages import Key, fetch
 from libs.contracts.booking import JoinStatus
-from services.booking import findables
+from services.booking import findables, standings
 from services.booking.findables import Sought
 from services.booking.models import Hall, Item, Join, Slot, User
 
@@ -151,6 +152,18 @@ def counts_of_user(session: Session, scope: ColumnElement[bool], user_id: str, *
     query = select(*(func.count().filter(condition).label(name) for name, condition in counted.items()))
     row = session.execute(query.select_from(Join).join(Slot).where(Join.user_id == user_id).where(scope)).one()
     return dict(row._mapping)
+
+
+def missed_visits(session: Session, user_id: str, hall_id: str, *, at_most: int) -> list[list[Any]]:
+    """Return the (join, slot, item, hall) of the latest visits to the hall that the user missed, by visit, newest first."""
+    query = (
+        _with_places()
+        .where(Join.user_id == user_id, Join.hall_id == hall_id, standings.MISSED)
+        .order_by(Slot.starts_at.desc(), Join.party_id, Join.slot_id, Join.id)
+        .limit(at_most)
+    )
+    by_visit = groupby(session.execute(query), key=lambda row: (row[0].party_id, row[0].slot_id))
+    return [list(rows) for _, rows in by_visit]
 
 
 def one_of_mine(session: Session, user_id: str, join_id: str) -> Any:

@@ -4,7 +4,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
@@ -26,6 +26,7 @@ class Hall(Base):
     address: Mapped[str]
     timezone: Mapped[str]
     status: Mapped[str]
+    missed_policy: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     version: Mapped[int]
 
 
@@ -129,6 +130,7 @@ class Join(Base):
     form_version: Mapped[int] = mapped_column()  # named here, for `made_with` below
     checked_in_at: Mapped[datetime | None]
     missed_at: Mapped[datetime | None]
+    forgiven_at: Mapped[datetime | None]  # by staff, that it was missed; goes with `missed_at`
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -153,6 +155,12 @@ class Join(Base):
             "ix_joins_not_here",  # whom mark_missed looks for, every minute
             "slot_id",
             postgresql_where=text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL"),
+        ),
+        Index(
+            "ix_joins_missed",  # asked by every booking in a hall with a policy: what counts, of some users
+            "user_id",
+            "hall_id",
+            postgresql_where=text("status = 'booked' AND missed_at IS NOT NULL AND forgiven_at IS NULL"),
         ),
         Index("ix_joins_party", "party_id"),
         Index("ix_joins_hall", "hall_id", "id"),

@@ -1,12 +1,13 @@
 """The booking rules, as pure decisions: who may take, give back, or use a place, and when."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import HallStatus, ItemStatus, Rules, SlotStatus
+from libs.contracts.catalog import HallStatus, ItemStatus, MissedPolicy, Rules, SlotStatus
 from services.booking import errors
 
 
@@ -51,6 +52,18 @@ class Place:
     checked_in_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What the visits that a user missed at a hall come to: how many count now, and how many more begin a pause.
+
+    During a pause none are left, and `cooling_off_until` is the instant from which they may book there again.
+    """
+
+    missed: int
+    left: int
+    cooling_off_until: datetime | None
+
+
 def local(instant: datetime, timezone: str) -> str:
     """Return an instant as people at the hall read it."""
     return instant.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M")
@@ -62,14 +75,26 @@ def may_see(offer: Offer) -> None:
         raise errors.SlotNotFound
 
 
-def may_book(offer: Offer, held: Held, *, people: int, left: int | None, user_is_disabled: bool, now: datetime) -> None:
+def may_book(
+    offer: Offer,
+    held: Held,
+    *,
+    people: int,
+    left: int | None,
+    user_is_disabled: bool,
+    now: datetime,
+    standing: Standing | None = None,
+) -> None:
     """Raise the first broken rule of booking, in the order that users are promised (all but the form's).
 
-    `left` is how many places are free, None where there is no limit.
+    `left` is how many places are free, None where there is no limit. `standing` is the user's at the hall, None where
+    missed visits have no consequence.
     """
     may_see(offer)
     if user_is_disabled:
         raise errors.UserDisabled
+    if standing is not None:
+        _not_cooling_off(standing, offer.timezone)
     if offer.item_status != ItemStatus.OPEN or offer.hall_status != HallStatus.OPEN:
         raise errors.ItemNotOpen
     if offer.slot_status != SlotStatus.OPEN:
@@ -78,6 +103,40 @@ def may_book(offer: Offer, held: Held, *, people: int, left: int | None, user_is
     _within_limits(offer.rules, held, people)
     if left is not None and people > left:
         raise errors.SlotFull(left=left, people=people)
+
+
+def standing(missed: Iterable[date], policy: MissedPolicy, timezone: str, *, now: datetime) -> Standing:
+    """Weigh missed visits, given by their dates at the hall, as the hall's policy has it.
+
+    Who missed `policy.missed` visits within `policy.within_days` dates books again on the date after `policy.pause_days`
+    whole dates from that of the last one: what is missed during a pause can prolong it.
+    """
+    zone = ZoneInfo(timezone)
+    days = sorted(missed)
+    today = now.astimezone(zone).date()
+    count = sum(today - day < timedelta(days=policy.within_days) for day in days)
+    until = _pause_ends(days, policy, zone)
+    if until is not None and now < until:
+        return Standing(missed=count, left=0, cooling_off_until=until)
+    return Standing(missed=count, left=max(1, policy.missed - count), cooling_off_until=None)
+
+
+def _pause_ends(days: list[date], policy: MissedPolicy, zone: ZoneInfo) -> datetime | None:
+    runs = zip(days, days[policy.missed - 1 :], strict=False)
+    lasts = [last for first, last in runs if last - first < timedelta(days=policy.within_days)]
+    if not lasts:
+        return None
+    again = lasts[-1] + timedelta(days=policy.pause_days + 1)
+    return datetime.combine(again, time(0), zone).astimezone(
+        UTC
+    )  # its first instant, also where clocks are changed then
+
+
+def _not_cooling_off(standing: Standing, timezone: str) -> None:
+    until = standing.cooling_off_until
+    if until is not None:
+        day = until.astimezone(ZoneInfo(timezone)).date()
+        raise errors.CoolingOff(until=until.isoformat(), date=day.isoformat())
 
 
 def _within_window(offer: Offer, now: datetime) -> None:

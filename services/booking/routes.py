@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from sqlalchemy import true
 from sqlalchemy.orm import Session
 
 from libs.common import qr
@@ -23,6 +24,7 @@ from services.booking import (
     offers,
     policy,
     sign_in,
+    standings,
     users,
     views,
 )
@@ -47,6 +49,7 @@ from services.booking.schemas import (
     PartyOut,
     SessionIn,
     SessionOut,
+    StandingsOut,
     UserOut,
 )
 
@@ -71,6 +74,16 @@ def sign_in_user(
 @router.get("/me")
 def me(user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
     return _user(users.get(session, user.id), sealer)
+
+
+@router.get("/me/standing")
+def my_standing(user: CurrentUser, session: Tx, now: Now, hall_id: Id | None = None) -> StandingsOut:
+    """What visits that the user missed come to: at each hall that minds it and where they have booked, or at the one named.
+
+    Nothing, where the hall that is named does not mind what is missed.
+    """
+    found = standings.of_user(session, users.get(session, user.id).id, true(), hall_id=hall_id, now=now)
+    return StandingsOut(items=[shown for hall, one in found if (shown := views.standing(hall, one))])
 
 
 @router.patch("/me")
@@ -100,7 +113,7 @@ def erase_me(user: CurrentUser, runtime: RuntimeDep, now: Now) -> None:
 
 
 @router.get("/slots/{slot_id}/form")
-def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> FormOut:
+def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep, now: Now) -> FormOut:
     """The form of a slot's item, with the user's own last answers for the same item."""
     offered = offers.find(session, slot_id)
     policy.may_see(offered.offer)
@@ -113,14 +126,15 @@ def form(slot_id: Id, user: CurrentUser, session: Tx, sealer: SealerDep) -> Form
         prefill=answers.prefill(offered.form, sealer, last),
         party_max=offered.rules.party_max,
         remaining=offered.left,
+        standing=views.standing(offered.hall, standings.at(session, user.id, offered.hall, now=now)),
     )
 
 
 @router.post("/slots/{slot_id}/check", dependencies=[Limited])
 def check(slot_id: Id, body: CheckIn, user: CurrentUser, session: Tx, now: Now) -> CheckOut:
     """Ask the rules before the form is filled in. It promises nothing."""
-    offered = joins.may_book(session, users.get(session, user.id), slot_id, people=body.people, now=now)
-    return CheckOut(remaining=offered.left)
+    offered, standing = joins.may_book(session, users.get(session, user.id), slot_id, people=body.people, now=now)
+    return CheckOut(remaining=offered.left, standing=views.standing(offered.hall, standing))
 
 
 @router.post("/joins", status_code=201, response_model=PartyOut, dependencies=[Limited])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
-from libs.contracts.catalog import FormField, Rules
+from libs.contracts.catalog import FormField, MissedPolicy, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class HallRow:
     address: str
     timezone: str
     status: str
+    missed_policy: MissedPolicy | None
     version: int
 
 

@@ -9,7 +9,7 @@ from libs.common.inputs import OneLine, Told, is_told
 from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import FormField, HourMinute, ItemStatus
+from libs.contracts.catalog import FormField, HourMinute, ItemStatus, MissedPolicy
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Reason = Annotated[str, StringConstraints(min_length=2, max_length=200, pattern=r"^[^\x00]*$"), Told]
@@ -61,8 +61,28 @@ class SlotRef(BaseModel):
     ends_at: datetime
 
 
+class StandingOut(BaseModel):
+    """What the visits that a user missed at a hall come to, by its policy: `missed` count now, `left` more begin a pause.
+
+    During a pause none are left, and they may book there again at `cooling_off_until`, the beginning of a date at the hall.
+    """
+
+    hall: HallRef
+    policy: MissedPolicy
+    missed: int
+    left: int
+    cooling_off_until: datetime | None
+
+
+class StandingsOut(BaseModel):
+    items: list[StandingOut]
+
+
 class FormOut(BaseModel):
-    """What a user needs to fill the form in. `prefill` are their own last answers for this item."""
+    """What a user needs to fill the form in. `prefill` are their own last answers for this item.
+
+    `standing` is theirs at the hall, null where it does not mind what is missed.
+    """
 
     slot: SlotRef
     item: ItemRef
@@ -71,6 +91,7 @@ class FormOut(BaseModel):
     prefill: dict[str, Any]
     party_max: int
     remaining: int | None
+    standing: StandingOut | None
 
 
 class CheckIn(Schema):
@@ -80,6 +101,7 @@ class CheckIn(Schema):
 class CheckOut(BaseModel):
     ok: Literal[True] = True
     remaining: int | None
+    standing: StandingOut | None
 
 
 class Attendee(Schema):
@@ -338,6 +360,35 @@ class StaffUserWithCounts(StaffUserOut):
 
 class StaffUserIn(Schema):
     disabled: bool
+    reason: Reason
+
+
+class MissedVisit(BaseModel):
+    """A visit of a party of which nobody came; `join_ids` are those that were noted as missed."""
+
+    party_id: str
+    join_ids: list[str]
+    item: ItemRef
+    slot: SlotRef
+    missed_at: datetime
+    forgiven_at: datetime | None
+
+
+class StaffStandingOut(StandingOut):
+    """A user's standing at a hall, with the latest that they missed there (a hundred joins at most), forgiven or not."""
+
+    visits: list[MissedVisit]
+
+
+class StaffStandingsOut(BaseModel):
+    items: list[StaffStandingOut]
+
+
+class ForgiveIn(Schema):
+    """What the user missed at the hall: the visit that the join is of, or without one all that counts."""
+
+    hall_id: Id
+    join_id: Id | None = None
     reason: Reason
 
 

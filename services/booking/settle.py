@@ -20,7 +20,7 @@ from libs.common.errors import HallpassError, Unavailable
 from libs.common.logs import logger
 from libs.common.outbox import RECORDED
 from libs.common.pipeline import Pipeline
-from libs.contracts.catalog import FormField, Rules, SlotStatus
+from libs.contracts.catalog import FormField, MissedPolicy, Rules, SlotStatus
 from services.booking import claims, statements
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
@@ -244,6 +244,7 @@ class Settler:
             "slots": (statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
             "joins": (statements.JOINS_LOCKED, [statements.array(where)]),
             "holdings": (statements.HOLDINGS, [user_ids, slot_ids]),
+            "missed": (statements.MISSED, [user_ids, slot_ids]),
             "claimed": (statements.CLAIMED, _keys_of(wishes)),
             "successes": (
                 statements.SUCCESSES,
@@ -256,6 +257,8 @@ class Settler:
             del reads["haste"]
         if not claimants:
             del reads["users"], reads["holdings"]
+        if not any(seen is None or _minds(seen) for seen in (self.seen.get(asked.slot_id) for asked in claimants)):
+            del reads["missed"]
         if not where:
             del reads["joins"]
         if not wishes:
@@ -271,6 +274,11 @@ class Settler:
         for user_id, key, digest, sealed in found.get("successes", ()):
             known.successes[user_id, key] = Success(digest, sealed)
         known.claimed |= _claimed(found.get("claimed", ()))
+        if claimants and "missed" not in found and any(map(_minds, known.offered.values())):  # since it was last seen
+            [late] = await pipeline.run((statements.MISSED, [user_ids, slot_ids]))
+            found["missed"] = late.rows
+        for user_id, hall_id, _, _, day in found.get("missed", ()):
+            known.missed[user_id, hall_id].append(day)
         if any(join.slot_id not in known.offered for join in known.joins.values()):
             raise Raced  # moved between the two looks: its slot is not locked
         return known
@@ -284,7 +292,7 @@ class Settler:
                 (statements.ITEMS, [statements.array(stale_items)]), (statements.HALLS, [statements.array(stale_halls)])
             )
             self._items |= {row[0]: _item(row) for row in items.rows}
-            self._halls |= {row[0]: HallRow(*row) for row in halls.rows}
+            self._halls |= {row[0]: _hall(row) for row in halls.rows}
         return {slot.id: self._as_seen(slot) for slot, _, _ in slots}
 
     def _as_seen(self, slot: SlotRow) -> Offered:
@@ -437,6 +445,16 @@ def _keys_of(wishes: Sequence[Wanted]) -> list[str]:
 
 def _is_at(row: ItemRow | HallRow | None, version: int) -> bool:
     return row is not None and row.version == version
+
+
+def _minds(offered: Offered) -> bool:
+    return offered.hall.missed_policy is not None
+
+
+def _hall(row: Any) -> HallRow:
+    hall_id, name, address, timezone, status, policy, version = row
+    minded = None if policy is None else MissedPolicy.model_validate(policy)
+    return HallRow(hall_id, name, address, timezone, status, minded, version)
 
 
 def _item(row: Any) -> ItemRow:

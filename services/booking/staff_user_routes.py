@@ -1,6 +1,7 @@
 """What staff ask of booking about users."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
@@ -9,14 +10,26 @@ from libs.common.errors import NotFound
 from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
-from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.booking import erasure, findables, lists, users, views
-from services.booking.models import Join
+from libs.contracts.principals import AnyStaff, HallStaff, Staff, SuperAdmin
+from services.booking import erasure, findables, lists, misses, standings, users, views
+from services.booking.errors import NothingToForgive
+from services.booking.models import Hall, Join
+from services.booking.policy import Standing
 from services.booking.resources import SealerDep
-from services.booking.schemas import EraseIn, StaffUserIn, StaffUserOut, StaffUserWithCounts, UnmaskIn
+from services.booking.schemas import (
+    EraseIn,
+    ForgiveIn,
+    StaffStandingOut,
+    StaffStandingsOut,
+    StaffUserIn,
+    StaffUserOut,
+    StaffUserWithCounts,
+    UnmaskIn,
+)
 from services.booking.staff_routes import Search, limit_searches
 
 router = APIRouter(prefix="/staff", tags=["staff"])
+VISITS = 100
 
 
 class UserFilter:
@@ -63,6 +76,53 @@ def unmask_user(user_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, seal
     user = users.one_of_staff(session, staff, user_id)
     audit.record(session, staff, "user.unmasked", object_type="user", object_id=user_id, reason=body.reason)
     return views.staff_user(sealer, user, unmasked=True)
+
+
+@router.get("/users/{user_id}/standing")
+def get_standing(user_id: Id, staff: HallStaff, session: Tx, now: Now) -> StaffStandingsOut:
+    """What visits that a user missed come to, at each of the halls of whoever asks that minds it, and which those are."""
+    users.one_of_staff(session, staff, user_id)
+    found = standings.of_user(session, user_id, staff.sees(Hall.id), hall_id=None, now=now)
+    return StaffStandingsOut(items=[_standing(session, user_id, hall, one) for hall, one in found])
+
+
+@router.post("/users/{user_id}/forgive")
+def forgive_user(user_id: Id, body: ForgiveIn, staff: HallStaff, session: Tx, now: Now) -> StaffStandingOut:
+    """Let one visit that a user missed at a hall, or all of them, count no more, for a reason that is on record."""
+    users.one_of_staff(session, staff, user_id)
+    before = _standing_at(session, staff, user_id, body.hall_id, now=now)
+    forgiven = misses.forgive(session, user_id=user_id, hall_id=body.hall_id, join_id=body.join_id, now=now)
+    after = _standing_at(session, staff, user_id, body.hall_id, now=now)
+    audit.record(
+        session,
+        staff,
+        "user.forgiven",
+        object_type="user",
+        object_id=user_id,
+        hall_id=body.hall_id,
+        reason=body.reason,
+        before=_on_record(before),
+        after=_on_record(after) | {"join_ids": [join.id for join in forgiven]},
+    )
+    return after
+
+
+def _standing_at(session: Session, staff: Staff, user_id: str, hall_id: str, *, now: datetime) -> StaffStandingOut:
+    """Return a user's standing at a hall of the staff's, or raise NothingToForgive where it minds nothing."""
+    found = standings.of_user(session, user_id, staff.sees(Hall.id), hall_id=hall_id, now=now)
+    if not found:
+        raise NothingToForgive
+    [(hall, standing)] = found
+    return _standing(session, user_id, hall, standing)
+
+
+def _standing(session: Session, user_id: str, hall: Hall, standing: Standing) -> StaffStandingOut:
+    visits = lists.missed_visits(session, user_id, hall.id, at_most=VISITS)
+    return views.staff_standing(hall, standing, visits)
+
+
+def _on_record(shown: StaffStandingOut) -> dict[str, Any]:
+    return shown.model_dump(mode="json", include={"missed", "cooling_off_until"})
 
 
 @router.patch("/users/{user_id}")

@@ -48,7 +48,25 @@ SELECT id::text, hall_id::text, title, cover, status, form, form_version, rules,
 FROM items
 WHERE id = ANY($1::uuid[])"""
 
-HALLS = "SELECT id::text, name, address, timezone, status, version FROM halls WHERE id = ANY($1::uuid[])"
+HALLS = """
+SELECT id::text, name, address, timezone, status, missed_policy, version
+FROM halls
+WHERE id = ANY($1::uuid[])"""
+
+# As `standings` has it; asked only where a hall has a policy, so that the others pay nothing for it. With NOT EXISTS about party
+# and slot, a plan from before the rush reads all joins of the slot for each visit.
+MISSED = """
+SELECT DISTINCT j.user_id::text, j.hall_id::text, j.party_id, j.slot_id, s.date
+FROM joins j
+JOIN slots s ON s.id = j.slot_id
+WHERE j.status = 'booked'
+    AND j.missed_at IS NOT NULL
+    AND j.forgiven_at IS NULL
+    AND j.user_id = ANY($1::uuid[])
+    AND j.hall_id IN (SELECT hall_id FROM slots WHERE id = ANY($2::uuid[]))
+    AND j.slot_id <> ALL (
+        SELECT came.slot_id FROM joins came WHERE came.party_id = j.party_id AND came.checked_in_at IS NOT NULL
+    )"""
 
 WHERE_JOINS_ARE = "SELECT id::text, slot_id::text FROM joins WHERE id = ANY($1::uuid[])"
 

@@ -8,21 +8,25 @@ from icalendar import Calendar, Event
 
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinStatus
-from libs.contracts.catalog import FieldType, FormField
+from libs.contracts.catalog import FieldType, FormField, MissedPolicy
 from services.booking import answers, forms, users
-from services.booking.models import Join, User
+from services.booking.models import Hall, Join, User
 from services.booking.offers import Offered
-from services.booking.rows import JoinRow
+from services.booking.policy import Standing
+from services.booking.rows import HallRow, JoinRow
 from services.booking.schemas import (
     HallRef,
     InventoryOut,
     ItemRef,
     JoinCounts,
     JoinOut,
+    MissedVisit,
     SlotRef,
     StaffJoinOut,
+    StaffStandingOut,
     StaffUserOut,
     StaffUserWithCounts,
+    StandingOut,
 )
 
 
@@ -36,6 +40,41 @@ def item(offered: Offered) -> ItemRef:
 
 def hall(offered: Offered) -> HallRef:
     return _references(offered)[2]
+
+
+def standing(hall: Hall | HallRow, found: Standing | None) -> StandingOut | None:
+    """Show a standing at a hall; None where the hall does not mind what is missed."""
+    return None if found is None else StandingOut(**_standing(hall, found))
+
+
+def staff_standing(hall: Hall, found: Standing, visits: list[list[Any]]) -> StaffStandingOut:
+    """Show a standing with the visits behind it, each the rows of its joins."""
+    return StaffStandingOut(**_standing(hall, found), visits=[_visit(rows) for rows in visits])
+
+
+def _standing(hall: Hall | HallRow, found: Standing) -> dict[str, Any]:
+    until = found.cooling_off_until
+    return {
+        "hall": HallRef(id=hall.id, name=hall.name, address=hall.address),
+        "policy": MissedPolicy.model_validate(hall.missed_policy),
+        "missed": found.missed,
+        "left": found.left,
+        "cooling_off_until": until.astimezone(ZoneInfo(hall.timezone)) if until else None,
+    }
+
+
+def _visit(rows: list[Any]) -> MissedVisit:
+    found, *place = rows[0]
+    offered = Offered(*place)
+    zone = ZoneInfo(offered.hall.timezone)
+    return MissedVisit(
+        party_id=found.party_id,
+        join_ids=[row[0].id for row in rows],
+        item=item(offered),
+        slot=slot(offered),
+        missed_at=found.missed_at.astimezone(zone),
+        forgiven_at=found.forgiven_at.astimezone(zone) if found.forgiven_at else None,
+    )
 
 
 def _references(offered: Offered) -> tuple[SlotRef, ItemRef, HallRef]:

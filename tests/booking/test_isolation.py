@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from libs.common.ids import new_id
-from libs.contracts.catalog import FieldType, FormField
+from libs.contracts.catalog import FieldType, FormField, MissedPolicy
 from libs.contracts.principals import Role
 from tests.booking.builders import (
     NAME,
@@ -54,7 +54,12 @@ def everything(world: World, staff: Headers, mine: Place, foreign: Place, *, per
     asked = [("joins", query) for query in joins]
     asked += [(path, query) for path in ("feed/joins", "feed/joins/counts") for query in joins]
     asked += [(path, query) for path in ("users", "feed/users", "feed/users/count") for query in users]
-    asked += [("feed/items", {}), ("feed/slots", {"id": foreign.slot_id}), (f"users/{person}", {})]
+    asked += [
+        ("feed/items", {}),
+        ("feed/slots", {"id": foreign.slot_id}),
+        (f"users/{person}", {}),
+        (f"users/{person}/standing", {}),
+    ]
     asked += [(f"slots/{place.slot_id}{end}", {}) for place in (mine, foreign) for end in ("", "/door")]
     asked += [("affected", {"hall_id": place.hall_id}) for place in (mine, foreign)]
     answers = {}
@@ -69,6 +74,8 @@ def everything(world: World, staff: Headers, mine: Place, foreign: Place, *, per
 @pytest.mark.parametrize("role", [Role.HALL_ADMIN, Role.VERIFIER])
 def test_nothing_of_another_hall_shows_in_any_answer(world: World, role: Role) -> None:
     mine, foreign = a_slot(world, **SLOT), a_slot(world, **SLOT)
+    for place in (mine, foreign):
+        place.change_hall(missed_policy=MissedPolicy(missed=3, within_days=30, pause_days=14))
     wang, li = world.user("wang"), world.user("li")
     world.client.patch("/api/booking/me", json={"name": "王小明", "phone": "13800138000"}, headers=wang)
     booked(world, wang, mine.slot_id, "王小明", phone="13800138000")

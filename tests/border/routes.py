@@ -241,6 +241,14 @@ STAFF: dict[str, StaffRoute] = {
     "POST /api/booking/staff/users/{user_id}/unmask": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "联系本人"}, shows=s.user_id)
     ),
+    "GET /api/booking/staff/users/{user_id}/standing": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.hall["id"])
+    ),
+    "POST /api/booking/staff/users/{user_id}/forgive": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask({"hall_id": s.hall["id"], "join_id": s.a_missed_join(), "reason": "住院"}, shows=s.hall["id"]),
+    ),
     "POST /api/booking/staff/users/{user_id}/erase": StaffRoute(
         SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"reason": "本人申请"}, path={"user_id": s.a_user()})
     ),
@@ -370,6 +378,7 @@ STAFF: dict[str, StaffRoute] = {
 
 USERS: dict[str, UserRoute] = {
     "GET /api/booking/me": UserRoute(FILTERED, lambda s: Ask(shows=s.user_id)),
+    "GET /api/booking/me/standing": UserRoute(FILTERED, lambda s: Ask(shows=s.hall["id"])),
     "PATCH /api/booking/me": UserRoute(ALLOWED, lambda s: Ask({"name": unique()})),
     "GET /api/booking/me/data": UserRoute(FILTERED, lambda s: Ask(shows=s.join["code"])),
     "DELETE /api/booking/me": UserRoute(ALLOWED, spends=True),

@@ -76,7 +76,8 @@ class Scene:
     def __init__(self, world: World) -> None:
         self.world = world
         self._days = count(2)
-        self.hall = a_hall(world, timezone=zone_where_it_is_noon())
+        minded = {"missed": 100, "within_days": 1, "pause_days": 1}
+        self.hall = a_hall(world, timezone=zone_where_it_is_noon(), missed_policy=minded)
         self.other_hall = a_hall(world)
         self.category = a_category(world)
         form = [
@@ -209,6 +210,13 @@ class Scene:
     def a_checked_in_join(self) -> str:
         join_id: str = self.a_join()["id"]
         checked_in(self.world, join_id)
+        return join_id
+
+    def a_missed_join(self) -> str:
+        """Return a join of the first user that is noted as missed, although its slot is not over."""
+        join_id: str = self.a_join()["id"]
+        with self.world.runtimes["booking"].db.transaction() as session:
+            session.execute(text("UPDATE joins SET missed_at = now() WHERE id = :id"), {"id": join_id})
         return join_id
 
     def a_user(self) -> str:
