@@ -44,7 +44,11 @@ def follow_joins(session: Session, heard: Sequence[Heard]) -> None:
 
 
 def _kind(fact: JoinEvent) -> NoticeKind:
-    return NoticeKind.RESTORED if isinstance(fact, JoinBooked) and fact.restored else KINDS[type(fact)]
+    if isinstance(fact, JoinBooked) and fact.restored:
+        return NoticeKind.RESTORED
+    if isinstance(fact, JoinMissed) and fact.cooling_off_until is not None:
+        return NoticeKind.COOLING_OFF
+    return KINDS[type(fact)]
 
 
 @consumer.on(SlotChanged)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from libs.common import pages
 from libs.common.ids import new_id
 from libs.common.messages import Message
-from libs.contracts.booking import JoinEvent, JoinMoved
+from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved
 from services.notify.models import ErasedUser, Notice
 from services.notify.texts import NoticeKind
 
@@ -97,4 +97,6 @@ def _params(fact: JoinEvent) -> dict[str, Any]:
     if isinstance(fact, JoinMoved):
         left = fact.left_starts_at.astimezone(ZoneInfo(fact.timezone))
         params |= {"left_date": left.date().isoformat(), "left_start": left.strftime("%H:%M")}
+    if isinstance(fact, JoinMissed) and fact.cooling_off_until is not None:
+        params["again_date"] = fact.cooling_off_until.astimezone(ZoneInfo(fact.timezone)).date().isoformat()
     return params

@@ -20,6 +20,7 @@ class NoticeKind(StrEnum):
     MOVED = "moved"
     CHECKED_IN = "checked_in"
     MISSED = "missed"
+    COOLING_OFF = "cooling_off"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,14 @@ TEXTS: dict[NoticeKind, NoticeTexts] = {
             zh="您在{hall}的「{item}」预约（共{people}）未签到，时间：{when}。下次如不能前来，请提前取消。",
         ),
     ),
+    NoticeKind.COOLING_OFF: NoticeTexts(
+        title=Texts(en="Booking missed: booking is paused", zh="预约未到场，暂停预约"),
+        body=Texts(
+            en="Nobody checked in for your booking of {item} at {hall} for {people}: {when}. "
+            "As you have missed several, you can book at {hall} again from {again}.",
+            zh="您在{hall}的「{item}」预约（共{people}）未签到，时间：{when}。因多次未到场，{again}起可再次预约{hall}。",
+        ),
+    ),
 }
 
 
@@ -94,6 +103,8 @@ def render(kind: NoticeKind, params: dict[str, Any], *, people: int, language: L
     }
     if "left_date" in params:
         words["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
+    if "again_date" in params:
+        words["again"] = _day(params["again_date"], language)
     texts = TEXTS[kind]
     return texts.title.render(language, words), texts.body.render(language, words)
 

@@ -121,9 +121,10 @@ class Join:
         self.checked_in_at = None
         return JoinCheckInUndone(**self._state(None), slot=self.slot.inventory())
 
-    def missed(self) -> JoinMissed:
+    def missed(self, *, cooling_off_until: datetime | None = None) -> JoinMissed:
         self.missed_at = self.slot.starts_at + timedelta(hours=1)
-        return JoinMissed(**self._state(None), slot=self.slot.inventory())
+        more = {"cooling_off_until": cooling_off_until}
+        return JoinMissed(**self._state(None), **more, slot=self.slot.inventory())
 
     def _state(self, action: str | None) -> dict[str, Any]:
         self.version += 1

@@ -114,6 +114,20 @@ EN_WHEN = "Tue 3 Nov 2026 09:00-10:00"
             ),
             id="missed",
         ),
+        pytest.param(
+            lambda join: join.missed(cooling_off_until=datetime(2026, 11, 17, 16, tzinfo=UTC)),
+            (
+                "预约未到场，暂停预约",
+                f"您在天河政务中心的「护照办理」预约（共1人）未签到，时间：{ZH_WHEN}。"
+                "因多次未到场，2026年11月18日（周三）起可再次预约天河政务中心。",
+            ),
+            (
+                "Booking missed: booking is paused",
+                f"Nobody checked in for your booking of 护照办理 at 天河政务中心 for 1 person: {EN_WHEN}. "
+                "As you have missed several, you can book at 天河政务中心 again from Wed 18 Nov 2026.",
+            ),
+            id="cooling_off",
+        ),
     ],
 )
 def test_each_kind_of_notice_is_said_in_the_readers_language_with_the_halls_times(
