@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare_route, export, filling, hot_slot, installations, release, stored
+from bench import bare_route, export, filling, hot_slot, installations, missed, release, stored
 from bench.generator import allow_many_files
 from bench.ground import Ground
 from bench.report import Row
@@ -33,6 +33,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "lone": hot_slot.lone,
     "connections": hot_slot.by_connections,
     "release": release.measure,
+    "missed": missed.measure,
     "refusals": bare_route.refusals,
     "steady": bare_route.steady,
     "item": bare_route.item,
