@@ -1,9 +1,9 @@
 """What notify's routes take and give."""
 
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from libs.common.inputs import Instant
 from libs.common.pages import Page
@@ -49,11 +49,18 @@ class NoticePage(Page[NoticeOut]):
     unread: int = Field(description="how many of all the user's notices are unread")
 
 
+def _really_true(value: Any) -> Any:
+    # Literal compares, and 1 == True.
+    if value is not None and value is not True:
+        raise ValueError("send true or nothing")
+    return value
+
+
 class MarkRead(Schema):
     """Which notices were read: these, or all of them."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=500)] | None = None
-    all: Literal[True] | None = None
+    all: Annotated[Literal[True] | None, BeforeValidator(_really_true)] = None
 
     @model_validator(mode="after")
     def _names_one_way(self) -> Self:
