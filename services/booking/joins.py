@@ -90,7 +90,7 @@ def give_up(session: Session, joins: list[Join], *, now: datetime) -> None:
 
 
 def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) -> tuple[Offered, Join]:
-    """Give a revoked join a place again: a new claim on the capacity, which can be refused.
+    """Give a revoked join a place again: a new claim on the capacity and on its user's quota, which can be refused.
 
     Nobody gets a place who is disabled, or was erased.
     """
@@ -99,7 +99,8 @@ def restore(session: Session, sealer: Sealer, *, join_id: str, now: datetime) ->
         raise errors.JoinNotFound
     users.lock_for_staff(session, user_id)
     offered, join = _locked(session, join_id)
-    policy.may_restore(_place(join), offered.offer, now=now)
+    held = _held(session, join.user_id, offered.slot, now=now)
+    policy.may_restore(_place(join), offered.offer, held, now=now)
     taken = inventory.take(session, join.slot_id, 1, holder=join.user_id, even_closed=True)
     if taken is None:
         raise errors.SlotFull(left=offered.left or 0, people=1)

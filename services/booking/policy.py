@@ -182,12 +182,13 @@ def may_revoke(place: Place, offer: Offer) -> None:
     _not_checked_in(place, offer)
 
 
-def may_restore(place: Place, offer: Offer, *, now: datetime) -> None:
+def may_restore(place: Place, offer: Offer, held: Held, *, now: datetime) -> None:
     """Raise where a revoked join can't be given its place again; whether there is one is decided by the claim."""
     if place.status != JoinStatus.REVOKED:
         raise errors.NotRevoked
     if now >= offer.ends_at:
         raise errors.SlotEnded
+    _within_limits(offer.rules, held, people=1)
 
 
 def check_in_window(offer: Offer) -> tuple[datetime, datetime]:

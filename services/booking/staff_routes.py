@@ -183,8 +183,9 @@ def revoke(
 def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> StaffJoinOut:
     """Give a revoked join a place again, if there is one.
 
-    Staff's word goes beyond the item's limits for each user (`max_per_slot`, `max_per_day`, `max_ahead`), its booking
-    window and a closed slot; never beyond the capacity, nor where one of its unique answers is booked meanwhile.
+    Staff's word goes beyond the item's booking window, a closed slot and missed visits; never beyond the capacity or the
+    item's limits for each user (`max_per_slot`, `max_per_day`, `max_ahead`), nor where one of its unique answers is booked
+    meanwhile.
     """
 
     def work(session: Session) -> StaffJoinOut:

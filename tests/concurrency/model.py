@@ -185,6 +185,8 @@ class Model:
         join = self.joins[number]
         if join.status != "revoked":
             raise Refused(409, "not_revoked")
+        if self._held(join.user, join.slot) + 1 > self.max_per_slot:
+            raise Refused(409, "already_joined")
         if not self.slots[join.slot].has_room_for(1):
             raise Refused(409, "slot_full")
         if self._clash(join.slot, (join.badge,)):
@@ -217,11 +219,13 @@ class Model:
             raise Refused(409, "slot_closed")
         if not 1 <= people <= self.party_max:
             raise Refused(422, "party_too_large")
-        held = sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
-        if held + people > self.max_per_slot:
+        if self._held(user, slot) + people > self.max_per_slot:
             raise Refused(409, "already_joined")
         if not self.slots[slot].has_room_for(people):
             raise Refused(409, "slot_full")
+
+    def _held(self, user: int, slot: int) -> int:
+        return sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
 
     def _may_give_back(self, join: Join) -> None:
         if join.status != "booked":
