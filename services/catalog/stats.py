@@ -1,8 +1,10 @@
 """The copy of each slot's stat: what it holds of booking's count and notify's counts, and what follows from it."""
 
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,8 +19,38 @@ from services.catalog.models import Day, Slot
 log = logger(__name__)
 
 
-def take_over(session: Session, fact: SlotStatChanged) -> None:
-    """Bring the copy to what the fact says, each half by its own version; what is older changes nothing."""
+class DeletedMeanwhile(Exception):
+    """A slot was deleted after its day could be locked; the fact is heard again."""
+
+
+def take_over(session: Session, facts: Sequence[SlotStatChanged]) -> None:
+    """Bring the copies to what the facts say, each half by its own version; what is older changes nothing.
+
+    Rows are locked in the order of everywhere: days, then slots by item, date and start.
+    """
+    heard: defaultdict[str, list[SlotStatChanged]] = defaultdict(list)
+    for fact in facts:
+        heard[fact.slot_id].append(fact)
+    places = session.execute(
+        select(Slot.id, Slot.item_id, Slot.date, Slot.deleted)
+        .where(Slot.id.in_(heard))
+        .order_by(Slot.item_id, Slot.date, Slot.start, Slot.id)
+    ).all()
+    deleted = {place.id for place in places if place.deleted}
+    _lock_days(session, [(place.item_id, place.date) for place in places if place.deleted])
+    for place in places:
+        for fact in heard[place.id]:
+            _keep(session, fact)
+        _bring_back(session, place.id, may_lock_day=place.id in deleted)
+
+
+def _lock_days(session: Session, days: list[tuple[str, date]]) -> None:
+    if days:
+        among = tuple_(Day.item_id, Day.date).in_(days)
+        session.execute(select(Day.id).where(among).order_by(Day.item_id, Day.date).with_for_update())
+
+
+def _keep(session: Session, fact: SlotStatChanged) -> None:
     session.execute(
         update(Slot)
         .where(Slot.id == fact.slot_id, Slot.slot_version < fact.slot_version)
@@ -36,16 +68,17 @@ def take_over(session: Session, fact: SlotStatChanged) -> None:
             stat_version=fact.version,
         )
     )
-    _bring_back(session, fact.slot_id)
 
 
-def _bring_back(session: Session, slot_id: str) -> None:
+def _bring_back(session: Session, slot_id: str, *, may_lock_day: bool) -> None:
     # Somebody booked before booking had heard of the deletion. The slot comes back, closed, so that staff see the joins.
     slot = session.scalar(
         select(Slot).where(Slot.id == slot_id, Slot.deleted).execution_options(populate_existing=True).with_for_update()
     )
     if slot is None or not slot.had_joins:
         return
+    if not may_lock_day:
+        raise DeletedMeanwhile
     slot.deleted = False
     slot.status = SlotStatus.CLOSED
     slot.version += 1

@@ -1,13 +1,16 @@
 """Days and slots, as staff edit them: one at a time, many at once, and two people at once."""
 
 from datetime import UTC, date, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import time_machine
+from sqlalchemy import select, text
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
 from services.catalog import tasks
+from services.catalog.models import Day, Slot
 from tests.catalog.builders import (
     AFTERNOON,
     API,
@@ -26,7 +29,7 @@ from tests.catalog.builders import (
     shown,
     stat,
 )
-from tests.world import World, simultaneously
+from tests.world import World, eventually, simultaneously
 
 TOMORROW = in_days(1)
 
@@ -274,6 +277,24 @@ def test_what_came_back_does_not_stand_in_the_way_of_the_day(world: World) -> No
     refused(save(world, item, replaced, *halves), 412, "changed_meanwhile")
     assert sorted(slot["start"] for slot in edited["slots"]) == ["09:00", "09:00", "10:30"]
     refused(reopened, 422, "periods_unfit")
+
+
+def test_what_comes_back_waits_for_its_day_before_it_holds_a_slot(world: World) -> None:
+    """Whoever edits the day holds it, and takes its slots next: the other way round both would wait for ever."""
+    item = an_item(world, a_hall(world))
+    day = a_day(world, item, TOMORROW, MORNING)
+    old = day["slots"][0]
+    save(world, item, day, AFTERNOON)
+    hearing = Thread(target=lambda: stat(world, old, item, taken=1, booked=1))
+
+    with world.runtimes["catalog"].db.transaction() as editing:
+        editing.execute(select(Day).where(Day.item_id == item["id"]).with_for_update())
+        hearing.start()
+        eventually(lambda: editing.scalar(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")))
+        editing.execute(select(Slot).where(Slot.id == old["id"]).with_for_update(nowait=True))
+    hearing.join()
+
+    assert facts_of(world, old)[-1]["deleted"] is False
 
 
 def test_a_stat_without_joins_does_not_bring_a_deleted_slot_back(world: World) -> None:
