@@ -518,23 +518,6 @@ def test_who_has_booked_again_meanwhile_is_not_given_more_than_their_limit(world
     assert stock(world, place.slot_id)["taken"] == 1
 
 
-def test_of_those_whom_an_import_booked_each_is_restored(world: World) -> None:
-    place = a_slot(world)
-    values = {"服务厅": place.hall_id, "项目名称": place.item.title, "姓名": "林小满"}
-    values |= {"日期": place.slot.date.isoformat(), "开始时间": f"{place.slot.start:%H:%M}"}
-    values |= {"结束时间": f"{place.slot.end:%H:%M}"}
-    rows = [{"sheet": "预约记录", "row": row, "values": values} for row in (2, 3)]
-    body = {"id": new_id(), "dry_run": False, "rows": rows}
-    answer = world.client.post("/api/booking/staff/imports", json=body, headers=world.staff())
-    assert answer.is_success, answer.text
-    query = {"slot_id": place.slot_id}
-    first = world.client.get("/api/booking/staff/joins", params=query, headers=world.staff()).json()["items"][0]
-    revoke(world, first["id"])
-
-    assert _restore(world, first["id"]).status_code == 200
-    assert stock(world, place.slot_id)["taken"] == 2
-
-
 def test_a_person_booked_meanwhile_is_not_booked_twice(world: World) -> None:
     place = a_slot(world, capacity=5, form=[NAME, ID_CARD])
     user = world.user("wang")
