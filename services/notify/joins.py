@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.contracts.booking import JoinEvent, JoinMoved
-from services.notify import policy, stats
-from services.notify.models import JoinRecord
+from services.notify import policy, statements, stats
 from services.notify.policy import Counts
 from services.notify.stats import UNHEARD, Inventory, Place
+
+Record = dict[str, Any]
 
 
 def follow(session: Session, facts: Sequence[JoinEvent], *, now: datetime) -> None:
@@ -21,54 +20,42 @@ def follow(session: Session, facts: Sequence[JoinEvent], *, now: datetime) -> No
 
     An event older than the record leaves it alone; what it knows of an inventory still counts where it is news.
     """
-    added = _add_missing(session, facts)
+    records, unseen = _records(session, facts)
     changes: defaultdict[str, Counts] = defaultdict(Counts)
     heard: dict[str, Inventory] = {}
+    changed: dict[str, Record] = {}
     for fact in facts:
-        for slot_id, change in _changes(session, fact, added).items():
-            changes[slot_id] += change
+        before = records[fact.join_id]
+        is_first = fact.join_id in unseen
+        if is_first or before["version"] < fact.version:
+            after = _values(fact)
+            for slot_id, change in policy.changes(None if is_first else _seat(before), _seat(after)).items():
+                changes[slot_id] += change
+            records[fact.join_id] = after
+            if not is_first:
+                changed[fact.join_id] = after
+            unseen.discard(fact.join_id)
         for slot_id, inventory in _heard(fact).items():
             heard[slot_id] = inventory.merged(heard.get(slot_id, UNHEARD))
+    if changed:
+        statements.carry_out(session, statements.CHANGE_RECORDS, list(changed.values()))
     stats.apply(session, changes, heard, now=now)
 
 
-def _add_missing(session: Session, facts: Sequence[JoinEvent]) -> set[str]:
-    """Write the record of each join that had none, as the first event about it says; return the ids of those."""
+def _records(session: Session, facts: Sequence[JoinEvent]) -> tuple[dict[str, Record], set[str]]:
+    """Return the record of each join, locked, and which were written just now: as the first event about each says."""
     first = {fact.join_id: _values(fact) for fact in reversed(facts)}
-    added = insert(JoinRecord).on_conflict_do_nothing(index_elements=["join_id"]).returning(JoinRecord.join_id)
-    return set(session.scalars(added, list(first.values())))
+    rows = [first[join_id] for join_id in sorted(first)]
+    added = set(statements.carry_out(session, statements.ADD_RECORDS, rows).scalars())
+    known = sorted(first.keys() - added)
+    records = {join_id: first[join_id] for join_id in added}
+    if known:
+        locked = session.execute(statements.LOCK_RECORDS, {"ids": known})
+        records |= {row.join_id: dict(row._mapping) for row in locked}
+    return records, added
 
 
-def _changes(session: Session, fact: JoinEvent, added: set[str]) -> dict[str, Counts]:
-    """Bring the record of a join to what the event says; return what that changes, of which slot."""
-    values = _values(fact)
-    if fact.join_id in added:
-        added.remove(fact.join_id)
-        return policy.changes(None, _seat(values))
-    known = _known(session, fact.join_id)
-    if known["version"] >= fact.version:
-        return {}
-    session.execute(update(JoinRecord).where(JoinRecord.join_id == fact.join_id).values(**values))
-    return policy.changes(_seat(known), _seat(values))
-
-
-def _known(session: Session, join_id: str) -> dict[str, Any]:
-    """Lock the record and return what it says."""
-    row = session.execute(
-        select(
-            JoinRecord.slot_id,
-            JoinRecord.status,
-            JoinRecord.checked_in_at,
-            JoinRecord.missed_at,
-            JoinRecord.version,
-        )
-        .where(JoinRecord.join_id == join_id)
-        .with_for_update()
-    ).one()
-    return dict(row._mapping)
-
-
-def _values(fact: JoinEvent) -> dict[str, Any]:
+def _values(fact: JoinEvent) -> Record:
     return {
         "join_id": fact.join_id,
         "party_id": fact.party_id,
@@ -87,17 +74,18 @@ def _values(fact: JoinEvent) -> dict[str, Any]:
     }
 
 
-def _seat(record: dict[str, Any]) -> policy.Seat:
+def _seat(record: Record) -> policy.Seat:
     return policy.seat(
         record["slot_id"],
         status=record["status"],
         checked_in=record["checked_in_at"] is not None,
         missed=record["missed_at"] is not None,
+        lead=record["starts_at"] - record["booked_at"],
     )
 
 
 def _heard(fact: JoinEvent) -> dict[str, Inventory]:
-    place = Place(item_id=fact.item_id, hall_id=fact.hall_id, day=fact.date)
+    place = Place(item_id=fact.item_id, hall_id=fact.hall_id, day=fact.date, hour=fact.start.hour)
     heard = {fact.slot_id: Inventory.of(fact.slot, place)}
     if isinstance(fact, JoinMoved):
         heard[fact.left.slot_id] = Inventory.of(fact.left, None)

@@ -3,7 +3,8 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, SmallInteger, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
@@ -45,7 +46,8 @@ class SlotStat(Base):
 
     `capacity` is the one in force: what the operator `asked` for by catalog's newest definition (`definition_version`),
     but never below `taken`; while no definition was heard (0), what booking last said. Item, hall and day are null
-    while nobody is known to have joined: the slot was only defined, or is the one that somebody left.
+    while nobody is known to have joined: the slot was only defined, or is the one that somebody left. `hour` is that of
+    its start in the hall's zone; `changed_by` the transaction that changed the row last.
     """
 
     __tablename__ = "slot_stats"
@@ -65,11 +67,94 @@ class SlotStat(Base):
     asked: Mapped[int | None]
     definition_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     version: Mapped[int] = mapped_column(BigInteger)
+    hour: Mapped[int | None] = mapped_column(SmallInteger)
+    lead_minutes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    lead_hour: Mapped[int] = mapped_column(server_default=text("0"))
+    lead_day: Mapped[int] = mapped_column(server_default=text("0"))
+    lead_three_days: Mapped[int] = mapped_column(server_default=text("0"))
+    lead_week: Mapped[int] = mapped_column(server_default=text("0"))
+    lead_fortnight: Mapped[int] = mapped_column(server_default=text("0"))
+    changed_by: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
     __table_args__ = (
         CheckConstraint("num_nulls(item_id, hall_id, day) IN (0, 3)", name="place"),
         Index("ix_slot_stats_hall_id_day", "hall_id", "day"),
         Index("ix_slot_stats_item_id_day", "item_id", "day"),
+    )
+
+
+class DayStat(Base):
+    """The sums of an item's slots of one day (policy.Counts and `totals`): what somebody joined counts.
+
+    `capacity` is that of the slots with a limit, `limited` how many are booked in those.
+    """
+
+    __tablename__ = "day_stats"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    slots: Mapped[int]
+    booked: Mapped[int]
+    cancelled: Mapped[int]
+    revoked: Mapped[int]
+    checked_in: Mapped[int]
+    missed: Mapped[int]
+    limited: Mapped[int]
+    capacity: Mapped[int]
+    lead_minutes: Mapped[int] = mapped_column(BigInteger)
+    lead_hour: Mapped[int]
+    lead_day: Mapped[int]
+    lead_three_days: Mapped[int]
+    lead_week: Mapped[int]
+    lead_fortnight: Mapped[int]
+
+
+class HourStat(Base):
+    """The sums of an item's slots that begin in one hour of a day, on the hall's clock."""
+
+    __tablename__ = "hour_stats"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    item_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hour: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    slots: Mapped[int]
+    booked: Mapped[int]
+    cancelled: Mapped[int]
+    revoked: Mapped[int]
+    checked_in: Mapped[int]
+    missed: Mapped[int]
+    limited: Mapped[int]
+    capacity: Mapped[int]
+
+
+class Recount(Base):
+    """A count of stats anew: who asked for it (null: the night), for which halls (null: all), and what it found.
+
+    `differences` holds the first of them, `differing` is how many there were. A run that has said nothing since
+    `seen_at` for long enough is begun again.
+    """
+
+    __tablename__ = "recounts"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    asked_by: Mapped[str | None] = mapped_column(Uuid)
+    halls: Mapped[list[str] | None] = mapped_column(ARRAY(Uuid))
+    state: Mapped[str]
+    asked_at: Mapped[datetime]
+    seen_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    slots: Mapped[int]
+    days: Mapped[int]
+    differing: Mapped[int]
+    differences: Mapped[list[Any]]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done')", name="state"),
+        Index("ix_recounts_asked_at", "asked_at"),
+        Index("uq_recounts_running", "state", unique=True, postgresql_where=text("state = 'running'")),
+        Index("uq_recounts_asked_by", "asked_by", unique=True, postgresql_where=text("state <> 'done'")),
     )
 
 

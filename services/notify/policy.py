@@ -1,29 +1,54 @@
 """Decisions of notify about what a join counts for: pure, and decided from the old and new state alone."""
 
-from dataclasses import astuple, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from operator import add, attrgetter, neg
 
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+# How long before the slot's start the booked were booked: shorter than this, and longer than the class before. Those
+# that are longer than all are the rest of the booked.
+LEADS = {
+    "lead_hour": timedelta(hours=1),
+    "lead_day": timedelta(days=1),
+    "lead_three_days": timedelta(days=3),
+    "lead_week": timedelta(days=7),
+    "lead_fortnight": timedelta(days=14),
+}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many joins are in which state. `checked_in` and `missed` are among the `booked`."""
+    """How many joins are in which state. `checked_in` and `missed` are among the `booked`.
+
+    `lead_minutes` is the sum, over the booked, of the time from booking to the slot's start; the others that begin with
+    `lead` are how many of them were booked how long before (LEADS).
+    """
 
     booked: int = 0
     cancelled: int = 0
     revoked: int = 0
     checked_in: int = 0
     missed: int = 0
+    lead_minutes: int = 0
+    lead_hour: int = 0
+    lead_day: int = 0
+    lead_three_days: int = 0
+    lead_week: int = 0
+    lead_fortnight: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(*map(add, _values(self), _values(other)))
 
     def __neg__(self) -> "Counts":
-        return Counts(*(-count for count in astuple(self)))
+        return Counts(*map(neg, _values(self)))
 
     def __bool__(self) -> bool:
-        return any(astuple(self))
+        return any(_values(self))
+
+
+COUNTS = tuple(field.name for field in fields(Counts))
+_values = attrgetter(*COUNTS)
 
 
 @dataclass(frozen=True)
@@ -34,8 +59,8 @@ class Seat:
     counts: Counts
 
 
-def seat(slot_id: str, *, status: str, checked_in: bool, missed: bool) -> Seat:
-    """Say what a join in this state counts for."""
+def seat(slot_id: str, *, status: str, checked_in: bool, missed: bool, lead: timedelta) -> Seat:
+    """Say what a join in this state counts for that was booked so long before the slot's start."""
     booked = status == "booked"
     counts = Counts(
         booked=int(booked),
@@ -43,8 +68,15 @@ def seat(slot_id: str, *, status: str, checked_in: bool, missed: bool) -> Seat:
         revoked=int(status == "revoked"),
         checked_in=int(booked and checked_in),
         missed=int(booked and missed),
+        lead_minutes=max(0, lead // timedelta(minutes=1)) if booked else 0,
+        **(_class_of(lead) if booked else {}),
     )
     return Seat(slot_id, counts)
+
+
+def _class_of(lead: timedelta) -> dict[str, int]:
+    name = next((name for name, bound in LEADS.items() if lead < bound), None)
+    return {name: 1} if name else {}
 
 
 def changes(before: Seat | None, after: Seat) -> dict[str, Counts]:

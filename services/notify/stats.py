@@ -1,12 +1,13 @@
 """Stats of slots: kept exact with every change of the record, counted again by night, published as they change."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import and_, case, func, literal, or_, select, union, update
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
@@ -14,8 +15,15 @@ from libs.common.logs import logger
 from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import SlotChanged
 from libs.contracts.notify import SlotStatChanged
+from services.notify import statements, totals
 from services.notify.models import JoinRecord, SlotStat
-from services.notify.policy import Counts, first_version, in_force
+from services.notify.policy import COUNTS, LEADS, Counts, first_version, in_force
+
+Stat = dict[str, Any]  # a row of slot_stats
+
+LONG_AFTER = timedelta(days=-10_000)  # no join is booked so long after its slot began
+
+PUBLISHED = tuple(SlotStatChanged.model_fields)
 
 log = logger(__name__)
 
@@ -27,6 +35,7 @@ class Place:
     item_id: str
     hall_id: str
     day: date
+    hour: int  # of its start, in the hall's zone
 
 
 @dataclass(frozen=True)
@@ -65,85 +74,78 @@ def apply(session: Session, changes: Mapping[str, Counts], heard: Mapping[str, I
 
     The caller holds the locks of the joins' records. Rows are locked in ascending order of slots, here as in `recount`.
     """
-    facts = []
-    for slot_id in sorted({*changes, *heard}):
-        row = _merge(session, slot_id, changes.get(slot_id, Counts()), heard.get(slot_id, UNHEARD), now=now)
-        if row is not None and row.item_id is not None:
-            facts.append(_fact(row))
-    outbox.record(session, *facts)
+    kept = _locked(session, {*changes, *heard}, now=now)
+    _save(
+        session,
+        [
+            (row, merged)
+            for slot_id, row in kept.items()
+            if (merged := _merged(row, changes.get(slot_id, Counts()), heard.get(slot_id, UNHEARD))) != row
+        ],
+    )
 
 
-def _merge(session: Session, slot_id: str, change: Counts, heard: Inventory, *, now: datetime) -> SlotStat | None:
-    """Lock the slot's row and change it; return it, or None where there was nothing new in it."""
-    place = heard.place
-    statement = insert(SlotStat).values(
-        slot_id=slot_id,
-        item_id=place.item_id if place else None,
-        hall_id=place.hall_id if place else None,
-        day=place.day if place else None,
-        taken=heard.taken,
-        capacity=heard.capacity,
-        slot_version=heard.version,
-        version=first_version(now),
-        **asdict(change),
+def _merged(row: Stat, change: Counts, heard: Inventory) -> Stat:
+    """Return a stat with a change and what was heard of its inventory, under the next version if it is another."""
+    new = row | {name: row[name] + count for name, count in asdict(change).items()}
+    is_newer = heard.version > row["slot_version"]
+    if is_newer:
+        new |= {"taken": heard.taken, "slot_version": heard.version}
+    if row["definition_version"]:
+        new["capacity"] = in_force(row["asked"], new["taken"])
+    elif is_newer:
+        new["capacity"] = heard.capacity
+    if heard.place is not None and row["item_id"] is None:
+        new |= {"item_id": heard.place.item_id, "hall_id": heard.place.hall_id, "day": heard.place.day}
+    if heard.place is not None and row["hour"] is None:
+        new["hour"] = heard.place.hour
+    return new if new == row else _next(new)
+
+
+def _next(row: Stat) -> Stat:
+    return row | {"version": row["version"] + 1}
+
+
+def _locked(session: Session, slot_ids: Collection[str], *, now: datetime) -> dict[str, Stat]:
+    """Lock the stats of these slots, ascending, and return them; those that had none begin with nothing."""
+    wanted = sorted(slot_ids)
+    nothing = dict.fromkeys(("taken", "slot_version", "definition_version", *COUNTS), 0)
+    nothing["version"] = first_version(now)
+    # Before the lock: what is new would otherwise be locked after slots that come later.
+    statements.carry_out(session, statements.ADD_SLOTS, [nothing | {"slot_id": slot_id} for slot_id in wanted])
+    locked = session.execute(statements.LOCK_SLOTS, {"ids": wanted})
+    return {row.slot_id: dict(row._mapping) for row in locked}
+
+
+def _save(session: Session, changed: Sequence[tuple[Stat, Stat]]) -> None:
+    """Write locked stats as they are now, bring the totals along, and publish those with another version."""
+    if not changed:
+        return
+    statements.carry_out(session, statements.CHANGE_SLOTS, [after for _, after in changed])
+    shifts = totals.Shifts()
+    for before, after in changed:
+        shifts.replace(before, after)
+    totals.add(session, shifts)
+    outbox.record(
+        session,
+        *(
+            _fact(after)
+            for before, after in changed
+            if after["item_id"] is not None and after["version"] > before["version"]
+        ),
     )
-    new = statement.excluded
-    is_newer = new.slot_version > SlotStat.slot_version
-    is_placed_now = and_(SlotStat.item_id.is_(None), new.item_id.is_not(None))
-    merged: dict[str, Any] = {name: getattr(SlotStat, name) + getattr(new, name) for name in asdict(change)}
-    for name in ("taken", "slot_version"):
-        merged[name] = case((is_newer, getattr(new, name)), else_=getattr(SlotStat, name))
-    merged["capacity"] = case(
-        (SlotStat.definition_version == 0, case((is_newer, new.capacity), else_=SlotStat.capacity)),
-        (SlotStat.asked.is_not(None), func.greatest(SlotStat.asked, merged["taken"])),  # policy.in_force
-    )
-    for name in ("item_id", "hall_id", "day"):
-        merged[name] = func.coalesce(getattr(SlotStat, name), getattr(new, name))
-    merged["version"] = SlotStat.version + 1
-    return session.scalars(
-        statement.on_conflict_do_update(
-            index_elements=["slot_id"],
-            set_=merged,
-            where=or_(literal(bool(change)), is_newer, is_placed_now),
-        ).returning(SlotStat),
-        execution_options={"populate_existing": True},
-    ).first()
 
 
 def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:
     """Keep what catalog asks of a slot's capacity, unless something newer is known; publish what it changes."""
-    row = session.scalars(
-        select(SlotStat).where(SlotStat.slot_id == fact.slot_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).first()
-    if row is None:
-        made = session.scalar(_first_definition(fact, now=now))
-        if made is None:  # somebody has joined it in this moment: look at it again
-            define(session, fact, now=now)
+    row = _locked(session, [fact.slot_id], now=now)[fact.slot_id]
+    if row["definition_version"] >= fact.version and row["hour"] is not None:
         return
-    if row.definition_version >= fact.version:
-        return
-    row.asked, row.definition_version = fact.capacity, fact.version
-    capacity = in_force(fact.capacity, row.taken)
-    if capacity == row.capacity:
-        return
-    row.capacity, row.version = capacity, row.version + 1
-    if row.item_id is not None:
-        outbox.record(session, _fact(row))
-
-
-def _first_definition(fact: SlotChanged, *, now: datetime) -> Any:
-    statement = insert(SlotStat).values(
-        slot_id=fact.slot_id,
-        taken=0,
-        capacity=fact.capacity,
-        slot_version=0,
-        asked=fact.capacity,
-        definition_version=fact.version,
-        version=first_version(now),
-        **asdict(Counts()),
-    )
-    return statement.on_conflict_do_nothing(index_elements=["slot_id"]).returning(SlotStat.slot_id)
+    new = row | {"hour": fact.start.hour}
+    if row["definition_version"] < fact.version:
+        new |= {"asked": fact.capacity, "definition_version": fact.version}
+        new["capacity"] = in_force(fact.capacity, row["taken"])
+    _save(session, [(row, new if new["capacity"] == row["capacity"] else _next(new))])
 
 
 def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list[Difference]:
@@ -152,54 +154,50 @@ def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list
     Exact beside running consumers: a change of the record commits together with its stat, whose row is locked here
     before the record is read.
     """
-    _add_missing(session, slot_ids, now=now)
-    kept = session.scalars(
-        select(SlotStat).where(SlotStat.slot_id.in_(slot_ids)).order_by(SlotStat.slot_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).all()
+    kept = _locked(session, slot_ids, now=now)
+    places = _places(session, [slot_id for slot_id, row in kept.items() if row["item_id"] is None])
     counted = _count(session, slot_ids)
-    differing = []
-    for row in kept:
-        found = Difference(row.slot_id, was=_counts(row), counted=counted.get(row.slot_id, Counts()))
-        if found.was != found.counted:
-            _repair(session, found)
-            differing.append(found)
+    changed, differing = [], []
+    for slot_id, row in kept.items():
+        new = row | asdict(counted.get(slot_id, Counts())) | places.get(slot_id, {})
+        if new != row:
+            changed.append((row, _next(new)))
+            if _counts(new) != _counts(row):
+                log.warning("stat put right", slot_id=slot_id, was=asdict(_counts(row)), counted=asdict(_counts(new)))
+                differing.append(Difference(slot_id, was=_counts(row), counted=_counts(new)))
+    _save(session, changed)
     return differing
-
-
-def known_slots(session: Session) -> list[str]:
-    """Return the ids of all slots in stats or record, ascending."""
-    both = union(select(SlotStat.slot_id), select(JoinRecord.slot_id)).subquery()
-    return list(session.scalars(select(both.c.slot_id).order_by(both.c.slot_id)))
 
 
 def facts(session: Session) -> Iterator[SlotStatChanged]:
     """Yield the present stat of every slot."""
-    rows = session.scalars(
-        select(SlotStat)
+    rows = session.execute(
+        select(*(getattr(SlotStat, name) for name in PUBLISHED))
         .where(SlotStat.item_id.is_not(None))
         .order_by(SlotStat.slot_id)
         .execution_options(yield_per=500)
     )
     for row in rows:
-        yield _fact(row)
+        yield _fact(row._mapping)
 
 
-def _add_missing(session: Session, slot_ids: Iterable[str], *, now: datetime) -> None:
-    missing = (
+def _places(session: Session, slot_ids: Sequence[str]) -> dict[str, Stat]:
+    """Return where slots belong that somebody joined, as the record has it."""
+    if not slot_ids:
+        return {}
+    rows = session.execute(
         select(JoinRecord.slot_id, JoinRecord.item_id, JoinRecord.hall_id, JoinRecord.day)
         .where(JoinRecord.slot_id.in_(slot_ids))
-        .where(JoinRecord.slot_id.not_in(select(SlotStat.slot_id)))
         .ext(distinct_on(JoinRecord.slot_id))
         .order_by(JoinRecord.slot_id)
     )
-    for slot_id, item_id, hall_id, day in session.execute(missing).all():
-        place = Place(item_id=item_id, hall_id=hall_id, day=day)
-        _merge(session, slot_id, Counts(), Inventory(taken=0, capacity=None, version=0, place=place), now=now)
+    return {row.slot_id: {"item_id": row.item_id, "hall_id": row.hall_id, "day": row.day} for row in rows}
 
 
 def _count(session: Session, slot_ids: Sequence[str]) -> dict[str, Counts]:
     booked = JoinRecord.status == "booked"
+    lead = JoinRecord.starts_at - JoinRecord.booked_at
+    minutes = func.floor(func.extract("epoch", lead) / 60)
     rows = session.execute(
         select(
             JoinRecord.slot_id,
@@ -208,48 +206,21 @@ def _count(session: Session, slot_ids: Sequence[str]) -> dict[str, Counts]:
             func.count().filter(JoinRecord.status == "revoked"),
             func.count().filter(booked, JoinRecord.checked_in_at.is_not(None)),
             func.count().filter(booked, JoinRecord.missed_at.is_not(None)),
+            func.coalesce(func.sum(func.greatest(minutes, 0)).filter(booked), 0),
+            *(
+                func.count().filter(booked, lead < bound, lead >= above)
+                for above, bound in pairwise([LONG_AFTER, *LEADS.values()])
+            ),
         )
         .where(JoinRecord.slot_id.in_(slot_ids))
         .group_by(JoinRecord.slot_id)
     )
-    return {slot_id: Counts(*counts) for slot_id, *counts in rows.all()}
+    return {slot_id: Counts(*map(int, counts)) for slot_id, *counts in rows.all()}
 
 
-def _repair(session: Session, found: Difference) -> None:
-    log.warning("stat put right", slot_id=found.slot_id, was=asdict(found.was), counted=asdict(found.counted))
-    row = session.scalars(
-        update(SlotStat)
-        .where(SlotStat.slot_id == found.slot_id)
-        .values(version=SlotStat.version + 1, **asdict(found.counted))
-        .returning(SlotStat),
-        execution_options={"populate_existing": True},
-    ).one()
-    if row.item_id is not None:
-        outbox.record(session, _fact(row))
+def _counts(row: Stat) -> Counts:
+    return Counts(**{name: row[name] for name in COUNTS})
 
 
-def _counts(row: SlotStat) -> Counts:
-    return Counts(
-        booked=row.booked,
-        cancelled=row.cancelled,
-        revoked=row.revoked,
-        checked_in=row.checked_in,
-        missed=row.missed,
-    )
-
-
-def _fact(row: SlotStat) -> SlotStatChanged:
-    return SlotStatChanged(
-        version=row.version,
-        slot_id=row.slot_id,
-        item_id=row.item_id,
-        hall_id=row.hall_id,
-        booked=row.booked,
-        cancelled=row.cancelled,
-        revoked=row.revoked,
-        checked_in=row.checked_in,
-        missed=row.missed,
-        taken=row.taken,
-        capacity=row.capacity,
-        slot_version=row.slot_version,
-    )
+def _fact(row: Mapping[str, Any]) -> SlotStatChanged:
+    return SlotStatChanged(**{name: row[name] for name in PUBLISHED})

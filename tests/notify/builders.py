@@ -1,5 +1,7 @@
 """Facts as booking would publish them, handed to notify's consumer, and what notify made of them."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,7 +27,7 @@ from libs.contracts.booking import (
 from libs.contracts.catalog import SlotChanged, SlotStatus
 from libs.contracts.envelope import Event
 from libs.contracts.principals import issue_user_token
-from services.notify.models import JoinRecord, Notice, SlotStat
+from services.notify.models import DayStat, HourStat, JoinRecord, Notice, SlotStat
 from tests.world import World, bearer
 
 MORNING = datetime(2026, 11, 3, 1, tzinfo=UTC)  # 09:00 of a Tuesday in Shanghai
@@ -90,6 +92,7 @@ class Join:
     checked_in_at: datetime | None = None
     missed_at: datetime | None = None
     reason: str = ""
+    booked_at: datetime = MORNING - timedelta(days=1)
     version: int = 0
 
     def booked(self, *, action: str | None = None) -> JoinBooked:
@@ -151,7 +154,7 @@ class Join:
             "reason": self.reason,
             "checked_in_at": self.checked_in_at,
             "missed_at": self.missed_at,
-            "booked_at": MORNING - timedelta(days=1),
+            "booked_at": self.booked_at,
         }
 
 
@@ -235,6 +238,52 @@ def counts_of(world: World, slot: Slot) -> dict[str, int]:
     """Return the counts of a slot that are not 0."""
     stat = stat_of(world, slot)
     return {name: stat[name] for name in COUNTS if stat[name]}
+
+
+def totals_of(world: World) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Return the totals by day and by hour that are not nothing, by their keys."""
+    found = []
+    for table, keys in ((DayStat, ("day", "hall_id", "item_id")), (HourStat, ("day", "hall_id", "item_id", "hour"))):
+        by_key = {tuple(row.pop(name) for name in keys): row for row in rows(world, table)}
+        found.append({key: row for key, row in by_key.items() if any(row.values())})
+    return found[0], found[1]
+
+
+def totals_counted(world: World, joins: Iterable[Join], slots: Iterable[Slot]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Count the totals from how joins have ended, for comparison with `totals_of`; notify is asked for capacities alone."""
+    bounds = {"lead_hour": 60, "lead_day": 1440, "lead_three_days": 4320, "lead_week": 10080, "lead_fortnight": 20160}
+    days: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    hours: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    joins = list(joins)
+    for slot in slots:
+        if (stat := stat_of(world, slot))["item_id"] is None:
+            continue
+        local = slot.starts_at + timedelta(hours=8)
+        sums = Counter(slots=1, capacity=stat["capacity"] or 0)
+        leads: Counter[str] = Counter()
+        for join in joins:
+            if join.slot is not slot:
+                continue
+            sums[join.status.value] += 1
+            if join.status != JoinStatus.BOOKED:
+                continue
+            sums.update(
+                checked_in=join.checked_in_at is not None,
+                missed=join.missed_at is not None,
+                limited=stat["capacity"] is not None,
+            )
+            minutes = max(0, (slot.starts_at - join.booked_at) // timedelta(minutes=1))
+            leads["lead_minutes"] += minutes
+            if name := next((name for name, bound in bounds.items() if minutes < bound), None):
+                leads[name] += 1
+        key = (local.date(), slot.hall_id, slot.item_id)
+        days[key].update(sums + leads)
+        hours[*key, local.hour].update(sums)
+    names = ("slots", *COUNTS, "limited", "capacity")
+    return (
+        {key: {name: found[name] for name in (*names, "lead_minutes", *bounds)} for key, found in days.items()},
+        {key: {name: found[name] for name in names} for key, found in hours.items()},
+    )
 
 
 def kinds_told(world: World, user_id: str) -> list[str]:

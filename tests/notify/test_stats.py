@@ -37,6 +37,8 @@ from tests.notify.builders import (
     record_of,
     stat_of,
     stats_of,
+    totals_counted,
+    totals_of,
 )
 from tests.world import World
 
@@ -115,7 +117,7 @@ def test_any_lives_of_many_joins_add_up_however_often_and_late_they_are_told(
 ) -> None:
     slots = [a_slot(), a_slot(), a_slot()]
     joins = [a_join(slots[0]) for _ in lives]
-    facts = [fact for join, steps in zip(joins, lives, strict=True) for fact in _wander(join, steps, slots)]
+    facts = [fact for join, steps in zip(joins, lives, strict=True) for fact in wander(join, steps, slots)]
     messages = [message(fact) for fact in facts]
     messages += shuffled.sample(messages, len(messages) // 2) + [message(fact) for fact in facts[:3]]
     shuffled.shuffle(messages)
@@ -135,7 +137,7 @@ def test_any_lives_of_many_joins_add_up_however_often_and_late_they_are_told(
         }
 
 
-def _wander(join: Join, steps: list[int], slots: list[Slot]) -> list[JoinEvent]:
+def wander(join: Join, steps: list[int], slots: list[Slot]) -> list[JoinEvent]:
     """Lead a life that booking would allow; a step that does not fit is left out."""
     facts: list[JoinEvent] = [join.booked()]
     for step in steps:
@@ -288,6 +290,7 @@ def test_many_consumers_at_once_count_right_and_never_deadlock(world: World) -> 
         thread.join()
 
     assert errors == failed == []
+    assert totals_of(world) == totals_counted(world, joins, slots)
     for slot in slots:
         here = [join for join in joins if join.slot is slot]
         expected = sum((Counter(_counts_of_state(join)) for join in here), Counter[str]())
@@ -312,7 +315,7 @@ def test_a_recount_finds_and_repairs_what_differs_and_publishes_it(world: World)
 
     done = tasks.perform(world.runtimes["notify"], _task(world, "notify.recount"))
 
-    assert done == {"slots": 2, "repaired": 1}
+    assert done == {"recounts": 1, "slots": 2, "days": 2, "differing": 3}  # the slot, its day and its hour
     assert counts_of(world, damaged) == {"booked": 1}
     assert [fact["booked"] for fact in published_stats(world, damaged)] == [1, 1]
     assert len(published_stats(world, sound)) == 1
@@ -326,7 +329,7 @@ def test_a_recount_brings_back_a_stat_that_was_lost(world: World) -> None:
 
     done = tasks.perform(world.runtimes["notify"], _task(world, "notify.recount"))
 
-    assert done == {"slots": 1, "repaired": 1}
+    assert done == {"recounts": 1, "slots": 1, "days": 1, "differing": 3}
     assert counts_of(world, slot) == {"booked": 1}
 
 
@@ -338,7 +341,7 @@ def test_a_recount_of_sound_stats_changes_nothing(world: World) -> None:
 
     done = tasks.perform(world.runtimes["notify"], _task(world, "notify.recount"))
 
-    assert done == {"slots": 1, "repaired": 0}
+    assert done == {"recounts": 1, "slots": 1, "days": 1, "differing": 0}
     assert stat_of(world, slot) == before
 
 
@@ -387,7 +390,7 @@ def test_upkeep_forgets_what_is_long_done_and_keeps_what_is_not_published_yet(wo
 
     done = tasks.perform(world.runtimes["notify"], _task(world, "notify.upkeep"))
 
-    assert done == {"outbox": 1, "inbox": 1}
+    assert done == {"outbox": 1, "inbox": 1, "recounts": 0}
     assert len(published_stats(world, slot)) == 2
 
 

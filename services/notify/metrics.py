@@ -1,0 +1,9 @@
+"""What notify counts about its stats and those who follow them."""
+
+from prometheus_client import Counter, Gauge
+
+DIFFERENCES = Counter(
+    "hallpass_stat_differences_total", "Stats and totals that a recount found wrong, by kind", ["service", "kind"]
+)
+LISTENERS = Gauge("hallpass_live_listeners", "Streams of stats that are open", ["service"], multiprocess_mode="livesum")
+DROPPED = Counter("hallpass_live_dropped_total", "Streams of stats that were ended, by reason", ["service", "reason"])
