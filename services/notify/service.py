@@ -6,7 +6,7 @@ from typing import ClassVar
 from libs.common.service import Service
 from libs.common.settings import Settings
 from libs.contracts.principals import sign_outs
-from services.notify import feed_routes, handlers, routes, staff_routes, stats, tasks
+from services.notify import feed_routes, figure_routes, handlers, routes, staff_routes, stats, tasks
 
 
 class NotifySettings(Settings):
@@ -18,8 +18,13 @@ service = Service(
     title="notify",
     package=Path(__file__).parent,
     settings=NotifySettings,
-    routers=(routes.router, staff_routes.router, feed_routes.router),  # notices, announcements, stats; exports
+    routers=(
+        routes.router,  # notices, announcements
+        staff_routes.router,  # announcements, stats
+        figure_routes.router,  # dashboards, recounts
+        feed_routes.router,  # exports
+    ),
     consumers=(handlers.consumer, sign_outs("notify")),  # every join event, user.erased, slot.changed, staff.signed_out
-    tasks=tasks.TASKS,  # notify.recount, notify.upkeep
+    tasks=tasks.TASKS,  # notify.recount, notify.recount_asked, notify.upkeep
     republish=stats.facts,  # slot.stat_changed
 )

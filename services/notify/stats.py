@@ -178,7 +178,7 @@ def facts(session: Session) -> Iterator[SlotStatChanged]:
         .execution_options(yield_per=500)
     )
     for row in rows:
-        yield _fact(row._mapping)
+        yield _fact(dict(row._mapping))
 
 
 def _places(session: Session, slot_ids: Sequence[str]) -> dict[str, Stat]:
@@ -222,5 +222,5 @@ def _counts(row: Stat) -> Counts:
     return Counts(**{name: row[name] for name in COUNTS})
 
 
-def _fact(row: Mapping[str, Any]) -> SlotStatChanged:
+def _fact(row: Stat) -> SlotStatChanged:
     return SlotStatChanged(**{name: row[name] for name in PUBLISHED})
