@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from deploy.names import Refusal
+from libs.common import streams
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -51,12 +52,20 @@ def serve(app: ASGIApp, listening: socket.socket, *, trusted_proxies: str | None
     """Serve until SIGTERM or SIGINT, then finish the requests at hand and return."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: None)  # uvicorn raises the signal again when it is done: we go on from there
-    server = uvicorn.Server(_config(app, trusted_proxies=trusted_proxies, timeout_graceful_shutdown=graceful_s))
+    server = _Server(_config(app, trusted_proxies=trusted_proxies, timeout_graceful_shutdown=graceful_s))
     # What was loaded by now stays: leaving it out of every collection moved p99 from 61 to 20 ms under load.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that does not wait for streams, which have no end of their own."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        streams.end_all()
+        await super().shutdown(sockets)
 
 
 class BackgroundServer:

@@ -1,5 +1,7 @@
 """Sign-ins that were ended before their tokens expire: each service keeps its own copy, fed by events."""
 
+from collections.abc import Collection
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -31,3 +33,9 @@ def end(session: Session, account_id: str, *, below: int) -> None:
 def ended_below(session: Session, account_id: str) -> int:
     """Return the version below which the tokens of an account are void, 0 where none are."""
     return session.scalar(select(EndedSignIn.version).where(EndedSignIn.account_id == account_id)) or 0
+
+
+def all_ended(session: Session, account_ids: Collection[str]) -> dict[str, int]:
+    """Return the versions below which tokens are void, of those of these accounts that have any."""
+    wanted = EndedSignIn.account_id.in_(account_ids)
+    return {row.account_id: row.version for row in session.scalars(select(EndedSignIn).where(wanted))}

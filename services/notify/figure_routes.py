@@ -1,13 +1,16 @@
 """What staff see of figures: dashboards, recounts, and stats as they change."""
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 
 from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.web import Id, Now, Tx
-from libs.contracts.principals import HallStaff
+from libs.common.streams import EventStream
+from libs.common.web import Id, Now, RuntimeDep, Tx
+from libs.contracts.principals import AnyStaff, HallStaff, StaffCredentials
 from services.notify import dashboards, recounts
 from services.notify.dashboards import Range, Sums, Wanted
 from services.notify.figures import (
@@ -25,6 +28,8 @@ from services.notify.figures import (
 from services.notify.models import Recount
 
 router = APIRouter(prefix="/staff", tags=["figures"])
+
+EVENT_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @router.get("/dashboard")
@@ -49,6 +54,37 @@ def get_dashboard(
         items=[ItemFigures(hall_id=hall, item_id=item, **_states(sums)) for (hall, item), sums in found.items],
         hours=[HourFigures(weekday=weekday, hour=hour, **_states(sums)) for (weekday, hour), sums in found.hours],
     )
+
+
+@router.get("/live", response_class=EventStream)
+async def follow_stats(
+    runtime: RuntimeDep,
+    staff: AnyStaff,
+    credentials: StaffCredentials,
+    now: Now,
+    hall_id: Id,
+    day: Annotated[Date | None, Query(description="default: yesterday to tomorrow by UTC")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="of the last event that was seen: what has changed since comes first")
+    ] = None,
+) -> EventStream:
+    """Server-sent events: `snapshot` with the slots of a hall that anybody joined, then `changes` as they happen.
+
+    A slot comes whole, and replaces what was known of it. The stream ends (`end`, with the reason) with the token or the
+    sign-in, or when its time is up: come again with the id of the last event.
+    """
+    staff.require_hall(hall_id)
+    claims = runtime.staff_keys.verify(credentials.credentials if credentials else "", now=now)
+    since = int(last_event_id) if last_event_id and EVENT_ID.fullmatch(last_event_id) else 0
+    events = runtime.resources.listen(
+        runtime.db,
+        staff,
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        hall_id=hall_id,
+        day=day,
+        since=since,
+    )
+    return EventStream(events)
 
 
 @router.post("/recounts", status_code=202)

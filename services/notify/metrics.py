@@ -6,4 +6,4 @@ DIFFERENCES = Counter(
     "hallpass_stat_differences_total", "Stats and totals that a recount found wrong, by kind", ["service", "kind"]
 )
 LISTENERS = Gauge("hallpass_live_listeners", "Streams of stats that are open", ["service"], multiprocess_mode="livesum")
-DROPPED = Counter("hallpass_live_dropped_total", "Streams of stats that were ended, by reason", ["service", "reason"])
+STREAMS_ENDED = Counter("hallpass_live_ended_total", "Streams of stats that ended, by reason", ["service", "reason"])

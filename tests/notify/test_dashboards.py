@@ -59,7 +59,9 @@ def test_a_range_is_compared_with_as_many_days_before_it(world: World) -> None:
         slot = a_slot(starts_at=MORNING + timedelta(days=days))
         hear(world, *(a_join(slot).booked() for _ in range(people)))
 
-    found = ask(world, **{"from": "2026-11-03", "to": "2026-11-09"})
+    week: dict[str, Any] = {"from": "2026-11-03", "to": "2026-11-09"}
+
+    found = ask(world, **week)
 
     assert (found["total"]["booked"], found["before"]["booked"]) == (1, 2 + 3)
 

@@ -1,0 +1,233 @@
+"""Live stats: a screen sees the slots of its hall as they change, for as long as it may."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from queue import Empty, Queue
+from typing import Any
+
+import httpx2
+import pytest
+
+from libs.common.clock import utcnow
+from libs.common.ids import new_id
+from libs.contracts.admin import StaffSignedOut
+from libs.contracts.principals import Role, Staff, issue_staff_token
+from services.notify.live import Live
+from tests.notify.builders import Slot, a_join, a_slot, deliver, hear, message
+from tests.world import World, bearer, eventually
+
+QUICK: dict[str, Any] = {"live_poll_ms": 20, "live_heartbeat_s": 0.2}
+PATIENCE_S = 10
+
+
+class Screen:
+    """A listener on a thread of its own; `next` waits for the next event, `beat` for the next sign of life."""
+
+    def __init__(self, address: str, headers: dict[str, str], **query: Any) -> None:
+        self._heard: Queue[tuple[str, dict[str, Any], str]] = Queue()
+        self._beats: Queue[float] = Queue()
+        self._http = httpx2.Client(base_url=address, timeout=PATIENCE_S, trust_env=False)
+        self._request = self._http.build_request("GET", "/api/notify/staff/live", params=query, headers=headers)
+        self.answer = self._http.send(self._request, stream=True)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        found: dict[str, str] = {}
+        try:
+            for line in self.answer.iter_lines():
+                if line == ":":
+                    self._beats.put(time.monotonic())
+                elif line:
+                    name, _, value = line.partition(": ")
+                    found[name] = value
+                elif "event" in found:
+                    self._heard.put((found["event"], json.loads(found["data"]), found.get("id", "")))
+                    found = {}
+        except (httpx2.TransportError, httpx2.StreamError):
+            return  # the test has hung up
+
+    def next(self) -> tuple[str, dict[str, Any], str]:
+        return self._heard.get(timeout=PATIENCE_S)
+
+    def beat(self) -> float:
+        return self._beats.get(timeout=PATIENCE_S)
+
+    def hears_nothing(self) -> bool:
+        """Tell whether two signs of life come with no event between."""
+        self.beat()
+        self.beat()
+        try:
+            self._heard.get_nowait()
+        except Empty:
+            return True
+        return False
+
+    def hang_up(self) -> None:
+        self.answer.close()
+        self._http.close()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world(**QUICK)
+
+
+@contextmanager
+def screen(address: str, headers: dict[str, str], slot: Slot, **query: Any) -> Iterator[Screen]:
+    day = (slot.starts_at + timedelta(hours=8)).date().isoformat()
+    listening = Screen(address, headers, **{"hall_id": slot.hall_id, "day": day} | query)
+    try:
+        yield listening
+    finally:
+        listening.hang_up()
+
+
+def listeners(world: World) -> int:
+    live: Live = world.runtimes["notify"].resources
+    return len(live._listeners)
+
+
+def test_a_screen_sees_what_is_there_and_then_what_changes(world: World) -> None:
+    slot, other = a_slot(capacity=5), a_slot()
+    first = a_join(slot)
+    hear(world, first.booked(), a_join(other).booked())
+    with world.serve() as address, screen(address, world.staff(), slot) as listening:
+        name, shown, _ = listening.next()
+        hear(world, a_join(other).booked(), first.checked_in())
+        changed = listening.next()
+
+    assert (listening.answer.status_code, name) == (200, "snapshot")
+    assert listening.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert listening.answer.headers["x-accel-buffering"] == "no"
+    [line] = shown["slots"]
+    assert (line["slot_id"], line["booked"], line["checked_in"], line["capacity"]) == (slot.id, 1, 0, 5)
+    assert changed[0] == "changes"
+    assert [(line["slot_id"], line["checked_in"]) for line in changed[1]["slots"]] == [(slot.id, 1)]
+
+
+def test_a_screen_hears_of_what_another_process_consumes(make_world: Callable[..., World], world: World) -> None:
+    slot = a_slot()
+    superuser_url, database, redis_url, _ = world._made_of
+    elsewhere = World(superuser_url, database, redis_url, **QUICK)
+    try:
+        with elsewhere.serve() as address, screen(address, elsewhere.staff(), slot) as listening:
+            snapshot = listening.next()
+            for _ in range(20):
+                hear(world, a_join(slot).booked())
+            booked = 0
+            while booked < 20:
+                booked = listening.next()[1]["slots"][0]["booked"]
+    finally:
+        elsewhere.close()
+
+    assert snapshot[:2] == ("snapshot", {"slots": []})
+    assert booked == 20
+
+
+def test_what_a_slow_transaction_changed_is_not_passed_over(world: World) -> None:
+    slow, quick = a_slot(), a_slot()
+    quick.hall_id = slow.hall_id
+    hear(world, a_join(slow).booked(), a_join(quick).booked())
+    runtime = world.runtimes["notify"]
+    with world.serve() as address, screen(address, world.staff(), slow) as listening:
+        listening.next()
+        with runtime.db.transaction() as session:
+            runtime.service.consumers[0].handle(session, [message(a_join(slow).booked())])  # the lower number
+            hear(world, a_join(quick).booked())
+            before = listening.next()[1]["slots"]
+        after = listening.next()[1]["slots"]
+
+    assert [line["slot_id"] for line in before] == [quick.id]
+    assert [line["slot_id"] for line in after] == [slow.id]
+
+
+def test_who_comes_again_hears_what_has_changed_since(world: World) -> None:
+    slot, still = a_slot(), a_slot()
+    still.hall_id = slot.hall_id
+    hear(world, a_join(slot).booked(), a_join(still).booked())
+    with world.serve() as address:
+        with screen(address, world.staff(), slot) as listening:
+            last_id = listening.next()[2]
+        hear(world, a_join(slot).booked())
+        with screen(address, world.staff() | {"Last-Event-ID": last_id}, slot) as again:
+            resumed = again.next()
+        with screen(address, world.staff() | {"Last-Event-ID": str(10**17)}, slot) as lost:
+            afresh = lost.next()
+
+    assert resumed[0] == "changes"
+    assert [(line["slot_id"], line["booked"]) for line in resumed[1]["slots"]] == [(slot.id, 2)]
+    assert (afresh[0], len(afresh[1]["slots"])) == ("snapshot", 2)
+
+
+def test_signs_of_life_come_while_nothing_changes(world: World) -> None:
+    slot = a_slot()
+    with world.serve() as address, screen(address, world.staff(), slot) as listening:
+        listening.next()
+
+        assert listening.hears_nothing()
+
+
+def test_a_screen_that_hangs_up_leaves_nothing(world: World) -> None:
+    slot = a_slot()
+    live: Live = world.runtimes["notify"].resources
+    with world.serve() as address:
+        with screen(address, world.staff(), slot) as listening:
+            listening.next()
+            assert listeners(world) == 1
+
+        eventually(lambda: listeners(world) == 0 and live._looking is not None and live._looking.done())
+        assert world.runtimes["notify"].db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # a QueuePool
+
+
+def staff_of(slot: Slot) -> Staff:
+    halls = frozenset([slot.hall_id])
+    return Staff(id=new_id(), name="door", role=Role.VERIFIER, halls=halls, session_id=new_id())
+
+
+def test_a_stream_ends_with_the_token(world: World) -> None:
+    slot = a_slot()
+    about_to_expire = utcnow() - timedelta(minutes=15) + timedelta(seconds=6)
+    token = issue_staff_token(world.runtimes["admin"].staff_keys, staff_of(slot), now=about_to_expire)
+    with world.serve() as address, screen(address, bearer(token), slot) as listening:
+        listening.next()
+
+        assert listening.next()[:2] == ("end", {"reason": "time_up"})
+
+
+def test_a_stream_ends_with_the_sign_in(world: World) -> None:
+    slot = a_slot()
+    staff = staff_of(slot)
+    keys = world.runtimes["admin"].staff_keys
+    old, new = (bearer(issue_staff_token(keys, replace(staff, version=version), now=utcnow())) for version in (1, 2))
+    with world.serve() as address, screen(address, old, slot) as ended, screen(address, new, slot) as going_on:
+        ended.next()
+        going_on.next()
+        deliver(world, message(StaffSignedOut(version=2, staff_id=staff.id)))
+
+        assert ended.next()[:2] == ("end", {"reason": "signed_out"})
+        assert going_on.hears_nothing()
+
+
+def test_a_screen_of_another_hall_is_shown_nothing(world: World) -> None:
+    slot = a_slot()
+    with world.serve() as address, screen(address, world.staff(Role.VERIFIER, [a_slot().hall_id]), slot) as listening:
+        assert listening.answer.status_code == 404
+
+
+def test_a_process_holds_so_many_streams_and_no_more(make_world: Callable[..., World]) -> None:
+    world = make_world(**QUICK | {"live_listeners": 1})
+    slot = a_slot()
+    with world.serve() as address, screen(address, world.staff(), slot) as first:
+        first.next()
+        with screen(address, world.staff(), slot) as second:
+            refused = second.answer.status_code
+    with world.serve() as address, screen(address, world.staff(), slot) as third:
+        again = third.answer.status_code
+
+    assert (refused, again) == (503, 200)
