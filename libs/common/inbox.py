@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import Index, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Index, delete, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -40,6 +39,13 @@ class InboxRow(CommonBase):
     consumed_at: Mapped[datetime]
 
     __table_args__ = (Index("ix_inbox_consumed_at", "consumed_at"),)
+
+
+_NOTE = text(
+    "INSERT INTO inbox (consumer, event_id, consumed_at)"
+    " SELECT :consumer, event_id, :consumed_at FROM unnest(CAST(:ids AS uuid[])) AS event_id"
+    " ON CONFLICT DO NOTHING RETURNING event_id::text"
+)
 
 
 class Consumer:
@@ -148,10 +154,7 @@ class Consumer:
         by_id = {str(UUID(message.id)): message for message in messages}
         if not by_id:
             return []
-        now = utcnow()
-        rows = [{"consumer": self.name, "event_id": event_id, "consumed_at": now} for event_id in by_id]
-        noted = insert(InboxRow).on_conflict_do_nothing().returning(InboxRow.event_id)
-        first_time = set(session.scalars(noted, rows))
+        first_time = set(session.scalars(_NOTE, {"consumer": self.name, "ids": list(by_id), "consumed_at": utcnow()}))
         return [message for event_id, message in by_id.items() if event_id in first_time]
 
 

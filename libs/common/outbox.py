@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, Identity, Index, delete, func, insert, select, text, update
+from pydantic_core import to_json
+from sqlalchemy import BigInteger, Identity, Index, delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -45,13 +46,20 @@ class OutboxRow(CommonBase):
     )
 
 
+# One statement for any number of events. With one for each, a batch of a hundred took a consumer three times as long here.
+_COLUMNS = "id, type, subject, version, data, request_id, replayed, time"
+_RECORD = text(
+    f"INSERT INTO outbox ({_COLUMNS})"  # noqa: S608  # names of our own
+    f" SELECT {_COLUMNS} FROM json_populate_recordset(NULL::outbox, CAST(:rows AS json))"
+)
+
+
 def record(session: Session, *facts: Fact, replayed: bool = False) -> None:
     """Record facts as events of this transaction: they are published if and only if it commits."""
     if not facts:
         return
-    session.execute(
-        insert(OutboxRow), [row(fact, request_id=context.request_id()) | {"replayed": replayed} for fact in facts]
-    )
+    rows = [row(fact, request_id=context.request_id()) | {"replayed": replayed} for fact in facts]
+    session.execute(_RECORD, {"rows": to_json(rows).decode()})
     session.info[RECORDED] = True
 
 

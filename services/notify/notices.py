@@ -13,6 +13,7 @@ from libs.common import pages
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved
+from services.notify import statements
 from services.notify.models import ErasedUser, Notice
 from services.notify.texts import NoticeKind
 
@@ -47,8 +48,7 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
         if not message.replayed and fact.user_id not in gone
     ]
     if rows:
-        notice = insert(Notice).on_conflict_do_nothing(index_elements=["user_id", "kind", "action_id"])
-        session.execute(notice, rows)
+        statements.carry_out(session, statements.ADD_NOTICES, rows)
 
 
 def erase(session: Session, user_id: str) -> None:

@@ -6,8 +6,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from libs.common.service import Service
-from libs.contracts.principals import sign_outs
 from libs.common.settings import Settings
+from libs.contracts.principals import sign_outs
 from services.notify import feed_routes, figure_routes, handlers, live, routes, staff_routes, stats, tasks
 
 

@@ -87,7 +87,7 @@ def apply(session: Session, changes: Mapping[str, Counts], heard: Mapping[str, I
 
 def _merged(row: Stat, change: Counts, heard: Inventory) -> Stat:
     """Return a stat with a change and what was heard of its inventory, under the next version if it is another."""
-    new = row | {name: row[name] + count for name, count in asdict(change).items()}
+    new = row | {name: row[name] + getattr(change, name) for name in COUNTS}
     is_newer = heard.version > row["slot_version"]
     if is_newer:
         new |= {"taken": heard.taken, "slot_version": heard.version}
