@@ -38,8 +38,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__()
+    def __init__(self, events: AsyncGenerator[bytes, None], status_code: int = 200) -> None:
+        super().__init__(status_code=status_code)  # FastAPI reads from the signature what it documents
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +66,7 @@ class EventStream(Response):
             (b"cache-control", b"private, no-store"),
             (b"x-accel-buffering", b"no"),  # nginx hands on at once what it would gather otherwise
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         async for chunk in self._events:
             try:
                 await asyncio.wait_for(send({"type": "http.response.body", "body": chunk, "more_body": True}), SLOW_S)

@@ -14,7 +14,8 @@ from tests.world import World
 def shared_world(cluster: Cluster) -> Iterator[World]:
     # Hundreds of requests come from one address and one user: the limits have tests of their own.
     rate = "1000000/minute"
-    with a_world_that_answers(cluster, user_rate=rate, sign_in_rate=rate, user_sign_in_rate=rate) as world:
+    rates = {"user_rate": rate, "sign_in_rate": rate, "user_sign_in_rate": rate}
+    with a_world_that_answers(cluster, live_for_s=0.2, live_poll_ms=50, **rates) as world:
         yield world
 
 

@@ -5,6 +5,7 @@ A route that is not here fails a test, so that nobody adds one without deciding 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from secrets import randbelow
 
@@ -294,6 +295,25 @@ STAFF: dict[str, StaffRoute] = {
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"announcement_id": s.an_announcement()["id"]})
     ),
     "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
+    "GET /api/notify/staff/dashboard": StaffRoute(
+        HALL_ADMIN,
+        FILTERED,
+        lambda s: Ask(
+            query={"from": s.today.isoformat(), "to": (s.today + timedelta(days=365)).isoformat()}, shows=s.item["id"]
+        ),
+    ),
+    "GET /api/notify/staff/live": StaffRoute(
+        VERIFIER,
+        NOT_FOUND,
+        lambda s: Ask(query={"hall_id": s.hall["id"], "day": s.join["slot"]["date"]}, shows=s.slot["id"]),
+    ),
+    "POST /api/notify/staff/recounts": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"hall_id": s.hall["id"]}), spends=True
+    ),
+    "GET /api/notify/staff/recounts": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.a_recount())),
+    "GET /api/notify/staff/recounts/{recount_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"recount_id": (made := s.a_recount())}, shows=made)
+    ),
     "GET /api/notify/staff/feed/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     # admin
     "DELETE /api/admin/sessions/current": StaffRoute(VERIFIER, ALLOWED, spends=True, owing=True),

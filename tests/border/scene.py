@@ -178,6 +178,14 @@ class Scene:
         body = announcement(self.hall["id"])
         return made(self.world.client.post("/api/notify/staff/announcements", json=body, headers=self.world.staff()))
 
+    def a_recount(self) -> str:
+        """Return a recount of the hall that somebody else has asked for."""
+        body = {"hall_id": self.hall["id"]}
+        asked = self.world.client.post("/api/notify/staff/recounts", json=body, headers=self.world.staff())
+        assert asked.status_code == 202, asked.text
+        recount_id: str = asked.json()["id"]
+        return recount_id
+
     def a_join(self, slot: Any = None) -> Any:
         """Return a join that the first user has just made, for now or in another slot."""
         return booked(self.world, self.user, (slot or self.slot)["id"], "林小满")[0]
