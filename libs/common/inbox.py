@@ -115,6 +115,8 @@ class Consumer:
     ) -> dict[str, Exception]:
         """Carry messages out in one transaction or, where any of them fails, each in its own; return the errors by id.
 
+        Those whose data can't be read are left out, and make no others slow.
+
         Raises where the database is away: then nothing is known, and all of them have to be received again.
         """
         if len(messages) > 1:
@@ -123,6 +125,9 @@ class Consumer:
             except Exception as error:
                 if is_away(error):
                     raise
+                if unreadable := self._unreadable(messages) if isinstance(error, ValidationError) else {}:
+                    others = [message for message in messages if message.id not in unreadable]
+                    return unreadable | self.receive_all(db, others, also=also)
                 log.info("a batch falls apart", consumer=self.name, messages=len(messages), error=type(error).__name__)
             else:
                 return {}
@@ -133,6 +138,16 @@ class Consumer:
             except Exception as error:
                 if is_away(error):
                     raise
+                errors[message.id] = error
+        return errors
+
+    def _unreadable(self, messages: Sequence[Message]) -> dict[str, Exception]:
+        errors: dict[str, Exception] = {}
+        for message in messages:
+            try:
+                if message.type in self._handlers:
+                    self._handlers[message.type][0].model_validate(message.data)
+            except ValidationError as error:
                 errors[message.id] = error
         return errors
 
