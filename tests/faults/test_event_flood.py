@@ -94,7 +94,7 @@ def a_flood(seed: int) -> Flood:
 
 def _poisoned(one: Message, chance: random.Random) -> Message:
     """Return an event that no consumer can do: it can't be read, or breaks what is done with it."""
-    broken = [{"status": "vanished"}, {"slot": None}, {"join_id": "nobody", "version": 99}]
+    broken: list[dict[str, Any]] = [{"status": "vanished"}, {"slot": None}, {"join_id": "nobody", "version": 99}]
     return one.model_copy(update={"id": new_id(), "data": one.data | chance.choice(broken)})
 
 

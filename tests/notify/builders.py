@@ -182,10 +182,11 @@ def message(fact: Event, *, replayed: bool = False, time: datetime | None = None
 
 
 def deliver(world: World, *messages: Message, at_once: int = 1) -> None:
-    """Hand messages to notify's consumer, in this order, so many in one transaction."""
+    """Hand messages to notify's consumers, in this order, so many in one transaction."""
     runtime = world.runtimes["notify"]
     for start in range(0, len(messages), at_once):
-        runtime.service.consumers[0].receive(runtime.db, *messages[start : start + at_once])
+        for consumer in runtime.service.consumers:
+            consumer.receive(runtime.db, *messages[start : start + at_once])
 
 
 def hear(world: World, *facts: Event, at_once: int = 1) -> None:

@@ -13,8 +13,8 @@ from tests.notify.builders import deliver, message
 from tests.world import World, bearer
 
 
-def test_notify_hears_every_event_about_joins_the_slots_and_staff_signed_out() -> None:
-    wanted = {event.type for event in booking.EVENTS} | {SlotChanged.type, StaffSignedOut.type}
+def test_notify_hears_every_event_about_joins_and_slots() -> None:
+    wanted = {event.type for event in booking.EVENTS} | {SlotChanged.type}
 
     assert set(consumer.types) == wanted
 
