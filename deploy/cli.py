@@ -69,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("service", choices=SERVICE_NAMES)
     _add_ops(events)
 
+    loops = add("loops", "carry a service's notices to their providers", _loops)
+    loops.add_argument("service", choices=SERVICE_NAMES)
+    _add_ops(loops)
+
     worker = add("worker", "carry out background tasks (Celery)", _worker)
     worker.add_argument("--queue", default="hallpass", help="whose tasks it carries out; a wrong name lists all")
     worker.add_argument("--pool", choices=("prefork", "threads", "solo"), default="prefork")
@@ -185,6 +189,12 @@ def _dead_letters(chosen: argparse.Namespace) -> int:
     if chosen.what == "list":
         return dead_letters.show(chosen.consumer)
     return dead_letters.replay(chosen.consumer, chosen.id)
+
+
+def _loops(chosen: argparse.Namespace) -> int:
+    from deploy import processes
+
+    return processes.loops(chosen.service, host=chosen.host, ops_port=chosen.ops_port)
 
 
 def _worker(chosen: argparse.Namespace) -> int:

@@ -222,6 +222,7 @@ class Supervisor:
             "DATA_KEYS": json.dumps(keys.data_keys),
             "HASH_KEY": keys.hash_key,
             "ADMIN_DATA_KEYS": json.dumps(keys.admin_data_keys),
+            "NOTIFY_DATA_KEYS": json.dumps(keys.notify_data_keys),
             "DEV_SIGN_IN": "true",
             "DATABASE_POOL_SIZE": "10",
             "CATALOG_URL": self._place.address,

@@ -20,7 +20,7 @@ from deploy.serve import BackgroundServer, listen, listen_privately, serve
 from libs.common.bus_local import LocalBus, LocalQueue
 from libs.common.health import readiness
 from libs.common.outbox import Relay
-from libs.common.service import Runtime
+from libs.common.service import Runtime, WakingLoop
 from libs.common.web import create_app
 
 FALLBACK_POLL_S = 1.0  # commits of this process wake the relays; those of the worker are found by looking
@@ -57,14 +57,15 @@ def _loops(serving: dict[str, Runtime], bus: dict[str, Runtime]) -> list[Loop]:
         for consumer in service.consumers
     ]
     local = LocalBus(queues)
-    relays = []
+    woken: list[WakingLoop] = []
     for name, runtime in bus.items():
-        relay = Relay(runtime.db, local, source=name, poll_s=FALLBACK_POLL_S)
+        of_service = [Relay(runtime.db, local, source=name, poll_s=FALLBACK_POLL_S), *runtime.service.loops(runtime)]
         for database in (runtime.db, serving[name].db):
-            relay.wake_on_commit(database)
+            for loop in dict.fromkeys(of_service):  # one that runs on several threads is there several times
+                loop.wake_on_commit(database)
         ops.count_outbox(runtime)
-        relays.append(relay)
-    return [*relays, *queues]
+        woken += of_service
+    return [*woken, *queues]
 
 
 def _health(serving: dict[str, Runtime]) -> Health:

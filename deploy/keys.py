@@ -12,12 +12,13 @@ FILE = "keys.json"
 
 @dataclass(frozen=True)
 class Keys:
-    """Token keys as private JWKs, keys for personal data and for second factors, the services' passwords to PostgreSQL."""
+    """Token keys as private JWKs, keys for personal data, second factors and addresses, the services' passwords to PostgreSQL."""
 
     staff_token_keys: list[dict[str, Any]]
     user_token_keys: list[dict[str, Any]]
     data_keys: list[dict[str, Any]]
     admin_data_keys: list[dict[str, Any]]
+    notify_data_keys: list[dict[str, Any]]
     hash_key: str
     database_passwords: dict[str, str]
 
@@ -31,6 +32,7 @@ class Keys:
             user_token_keys=[new_shared_key("user-1")],
             data_keys=[{"kid": "data-1", "k": random_key()}],
             admin_data_keys=[{"kid": "admin-1", "k": random_key()}],
+            notify_data_keys=[{"kid": "notify-1", "k": random_key()}],
             hash_key=random_key(),
             database_passwords={name: random_key(24) for name in SERVICE_NAMES},
         )
@@ -45,10 +47,11 @@ class Keys:
             cls.fresh()._write(folder)
         try:
             found = json.loads(path.read_text())
-            if "admin_data_keys" in found:
+            if not (later := {"admin_data_keys", "notify_data_keys"} - found.keys()):
                 return cls(**found)
-            # Made by a release that had no second factors.
-            keys = cls(**found, admin_data_keys=cls.fresh().admin_data_keys)
+            # Made by a release that had no second factors, or sent nothing to addresses.
+            fresh = cls.fresh()
+            keys = cls(**found, **{name: getattr(fresh, name) for name in later})
         except (OSError, ValueError, TypeError) as error:
             raise Refusal(f"{path} can't be read ({type(error).__name__}): put the right one back.") from None
         keys._write(folder)

@@ -1,6 +1,7 @@
 """Threads that run relays and consumers for as long as a process lives."""
 
 import threading
+import time
 from typing import Protocol
 
 from libs.common.logs import logger
@@ -33,12 +34,13 @@ class Loops:
             thread.start()
 
     def stop(self, timeout_s: float = 8) -> None:
-        """Let every loop finish the message at hand. What it does not finish in time comes again after the next start."""
+        """Let all loops finish the message at hand. What one does not finish in time comes again after the next start."""
         self._stopping.set()
         for loop in self._loops:
             loop.stop()
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _keep(self, loop: Loop) -> None:
         while not self._stopping.is_set():

@@ -50,6 +50,25 @@ def events(service: str, *, host: str, ops_port: int | None) -> int:
     return 0
 
 
+def loops(service: str, *, host: str, ops_port: int | None) -> int:
+    """Run the loops of one service until told to stop."""
+    runtime = runtimes.build(service, process=f"{service}-loops")
+    found = runtime.service.loops(runtime)
+    if not found:
+        raise Refusal(f"{service} has no loops.")
+    operators = BackgroundServer(ops.ops_app(runtime), listen(host, ops_port)) if ops_port else NoServer()
+    running = Loops([*found])
+    stopping = stop_signal()
+    running.start()
+    operators.start()
+    log.info("loops run", loops=len(found))
+    stopping.wait()
+    running.stop()
+    operators.stop()
+    runtime.close()
+    return 0
+
+
 def republish(service: str) -> int:
     """Record everything a service owns as events once more, for services that start empty or fell behind."""
     runtime = runtimes.build(service, process=f"{service}-republish")

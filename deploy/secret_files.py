@@ -80,15 +80,21 @@ def files(secrets: Secrets, addresses: Addresses) -> dict[str, Variables]:
         "HALLPASS_BOOKING_DATA_KEYS": _json(keys.data_keys),
         "HALLPASS_BOOKING_HASH_KEY": keys.hash_key,
     }
+    addresses_of_users = {"HALLPASS_NOTIFY_DATA_KEYS": _json(keys.notify_data_keys)}
     superuser = _database_url("postgres", secrets.superuser_password, addresses, "postgres")
-    own = {"catalog": verify, "booking": verify | users | personal, "notify": verify | users, "admin": sign}
+    own = {
+        "catalog": verify,
+        "booking": verify | users | personal,
+        "notify": verify | users | addresses_of_users,
+        "admin": sign,
+    }
     return {
         "postgres.env": {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": secrets.superuser_password},
         "redis.env": {"REDIS_PASSWORD": secrets.redis_password},
         "rabbitmq.env": {"RABBITMQ_DEFAULT_USER": USER, "RABBITMQ_DEFAULT_PASS": secrets.rabbitmq_password},
         "migrate.env": {"HALLPASS_SUPERUSER_DATABASE_URL": superuser, **all_databases},
         **{f"{name}.env": {**databases[name], **redis, **broker, **own[name]} for name in SERVICE_NAMES},
-        "worker.env": {**all_databases, **redis, **broker, **verify, **sign, **users, **personal},
+        "worker.env": {**all_databases, **redis, **broker, **verify, **sign, **users, **personal, **addresses_of_users},
         "beat.env": redis,
     }
 
@@ -120,6 +126,7 @@ def _keys(found: Variables, fresh: Keys) -> Keys:
         user_token_keys=_parsed(found, "HALLPASS_USER_TOKEN_KEYS") or fresh.user_token_keys,
         data_keys=_parsed(found, "HALLPASS_BOOKING_DATA_KEYS") or fresh.data_keys,
         admin_data_keys=_parsed(found, "HALLPASS_ADMIN_DATA_KEYS") or fresh.admin_data_keys,
+        notify_data_keys=_parsed(found, "HALLPASS_NOTIFY_DATA_KEYS") or fresh.notify_data_keys,
         hash_key=found.get("HALLPASS_BOOKING_HASH_KEY") or fresh.hash_key,
         database_passwords={name: word or fresh.database_passwords[name] for name, word in passwords.items()},
     )

@@ -89,6 +89,7 @@ PROCESSES: tuple[Process, ...] = (
     ),
     *(_api(name) for name in SERVICE_NAMES),
     *(_events(name) for name in SERVICE_NAMES),
+    Process("notify-loops", ("loops", "notify"), after=("migrate",), secrets="notify.env"),
     Process("worker", ("worker",), after=("migrate", "redis"), secrets="worker.env"),
     Process(
         "export-worker",

@@ -1,10 +1,10 @@
 """What a service is, and what one process needs to run a part of it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
@@ -34,13 +34,26 @@ class Task:
     queue: str = USUAL_QUEUE
 
 
+class WakingLoop(Protocol):
+    """Work that goes on for as long as a process lives, on a thread of its own: `run` returns after `stop`.
+
+    It finds by looking what there is to do, and looks at once after a commit, if it is told of it.
+    """
+
+    def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def wake_on_commit(self, db: Database) -> None: ...
+
+
 @dataclass(frozen=True)
 class Service:
     """A whole service: what it serves, hears, runs in the background, owns and needs.
 
     `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `attach` ties
     that to the other parts of a runtime (it may start no thread: a worker forks), `start` starts what runs beside a
-    process that serves, and `detach` ends it; `republish` yields its present state as facts,
+    process that serves, and `detach` ends it; `loops` returns what runs on threads in a process of its own; `republish` yields its present state as facts,
     `body_limits` tells which routes take larger bodies than the others, by their paths.
     """
 
@@ -55,6 +68,7 @@ class Service:
     attach: "Callable[[Runtime], None]" = lambda runtime: None
     start: "Callable[[Runtime], None]" = lambda runtime: None
     detach: "Callable[[Runtime], None]" = lambda runtime: None
+    loops: "Callable[[Runtime], Sequence[WakingLoop]]" = lambda runtime: ()
     republish: Callable[[Session], Iterable[Fact]] | None = None
     body_limits: Callable[[Any], Mapping[str, int]] = lambda settings: {}
 

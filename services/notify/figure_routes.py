@@ -76,7 +76,7 @@ async def follow_stats(
     staff.require_hall(hall_id)
     claims = runtime.staff_keys.verify(credentials.credentials if credentials else "", now=now)
     since = int(last_event_id) if last_event_id and EVENT_ID.fullmatch(last_event_id) else 0
-    events = runtime.resources.listen(
+    events = runtime.resources.live.listen(
         runtime.db,
         staff,
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),

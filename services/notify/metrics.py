@@ -1,4 +1,4 @@
-"""What notify counts about its stats and those who follow them."""
+"""What notify counts about its stats, those who follow them, and deliveries."""
 
 from prometheus_client import Counter, Gauge
 
@@ -7,3 +7,12 @@ DIFFERENCES = Counter(
 )
 LISTENERS = Gauge("hallpass_live_listeners", "Streams of stats that are open", ["service"], multiprocess_mode="livesum")
 STREAMS_ENDED = Counter("hallpass_live_ended_total", "Streams of stats that ended, by reason", ["service", "reason"])
+DELIVERIES = Counter(
+    "hallpass_deliveries_total", "Attempts to deliver by how they ended", ["service", "channel", "result"]
+)
+DELIVERIES_PENDING = Gauge(
+    "hallpass_deliveries_pending",
+    "Deliveries that wait or are under way",
+    ["service", "channel"],
+    multiprocess_mode="mostrecent",
+)

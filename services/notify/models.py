@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, SmallInteger, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, SmallInteger, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -159,12 +159,16 @@ class Recount(Base):
 
 
 class Notice(Base):
-    """A message to one user about one action on their joins: a kind and its facts, rendered when it is read."""
+    """A message to one user about one action on their joins: a kind and its facts, rendered when it is read.
+
+    `hall_id` is null in notices of releases that had no templates of halls.
+    """
 
     __tablename__ = "notices"
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
     user_id: Mapped[str] = mapped_column(Uuid)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
     kind: Mapped[str]
     action_id: Mapped[str]
     join_id: Mapped[str] = mapped_column(Uuid)
@@ -178,7 +182,122 @@ class Notice(Base):
         UniqueConstraint("user_id", "kind", "action_id"),
         Index("ix_notices_user_id_happened_at", "user_id", "happened_at", "id"),
         Index("ix_notices_unread", "user_id", postgresql_where=text("read_at IS NULL")),
+        Index("ix_notices_party_id", "party_id"),
     )
+
+
+class NoticeTemplate(Base):
+    """The operator's own words for notices of one kind, in one hall or (`hall_id` null) wherever a hall has none."""
+
+    __tablename__ = "notice_templates"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
+    kind: Mapped[str]
+    title_zh: Mapped[str]
+    body_zh: Mapped[str]
+    title_en: Mapped[str]
+    body_en: Mapped[str]
+    version: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("hall_id", "kind", postgresql_nulls_not_distinct=True),)
+
+
+class Delivery(Base):
+    """A notice on its way by one channel. `target` is empty where the channel has one addressee for a notice.
+
+    `due_at` is when it is taken up next; while it is being sent, when it counts as lost with its answer. After a lost
+    answer it is `possibly_twice` for good. `answer` is what the provider said to the last attempt, or why there was none.
+    """
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    notice_id: Mapped[str] = mapped_column(Uuid, ForeignKey("notices.id", ondelete="CASCADE"))
+    channel: Mapped[str]
+    target: Mapped[str]
+    state: Mapped[str]
+    due_at: Mapped[datetime]
+    good_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    possibly_twice: Mapped[bool] = mapped_column(server_default=text("false"))
+    answer: Mapped[str] = mapped_column(server_default="")
+    provider_id: Mapped[str] = mapped_column(server_default="")
+    request_id: Mapped[str]
+    queued_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("notice_id", "channel", "target"),
+        CheckConstraint("state IN ('queued', 'sending', 'sent', 'failed')", name="state"),
+        CheckConstraint("(ended_at IS NULL) = (state IN ('queued', 'sending'))", name="ended_at"),
+        Index(
+            "ix_deliveries_due",
+            "channel",
+            "due_at",
+            postgresql_where=text("state IN ('queued', 'sending')"),
+        ),
+        Index("ix_deliveries_queued_at", "queued_at"),
+    )
+
+
+class Recipient(Base):
+    """How a user is reached outside the inbox, as they said themselves; addresses are sealed.
+
+    `choices` holds the channels for each kind of notice about which the user has chosen; for the others, all of them.
+    An address that is not confirmed yet lies in `unconfirmed_sealed`, with its code.
+    """
+
+    __tablename__ = "recipients"
+
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    language: Mapped[str] = mapped_column(server_default="zh")
+    choices: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    openid_sealed: Mapped[bytes | None]
+    email_sealed: Mapped[bytes | None]
+    unconfirmed_sealed: Mapped[bytes | None]
+    unconfirmed_until: Mapped[datetime | None]
+    wrong_codes: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (CheckConstraint("language IN ('zh', 'en')", name="language"),)
+
+
+class Grant(Base):
+    """How many messages of a WeChat template the user has allowed and not been sent yet."""
+
+    __tablename__ = "grants"
+
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    template_id: Mapped[str] = mapped_column(primary_key=True)
+    left: Mapped[int]
+
+    __table_args__ = (CheckConstraint('"left" >= 0', name="left"),)
+
+
+class WeChatTemplate(Base):
+    """Which template of the mini-program carries notices of a kind, and what stands in each of its keywords."""
+
+    __tablename__ = "wechat_templates"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    template_id: Mapped[str]
+    page: Mapped[str]
+    values: Mapped[dict[str, Any]]
+    version: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[datetime]
+
+
+class ProviderToken(Base):
+    """A token that all processes use together; whoever holds `fetching_until` fetches the next. Sealed."""
+
+    __tablename__ = "provider_tokens"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes | None]
+    good_until: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    fetching_until: Mapped[datetime | None]
 
 
 class ErasedUser(Base):

@@ -1,6 +1,7 @@
 """Notices: what users are told about their joins, each action once."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,10 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common import pages
+from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved
-from services.notify import statements
+from services.notify import deliveries, statements, ways
+from services.notify.channel import Told
 from services.notify.models import ErasedUser, Notice
 from services.notify.texts import NoticeKind
 
@@ -32,10 +35,12 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
     told = list(told)
     user_ids = {fact.user_id for _, fact, _ in told}
     gone = set(session.scalars(select(ErasedUser.user_id).where(ErasedUser.user_id.in_(user_ids))))
+    now = utcnow()
     rows = [
         {
             "id": new_id(),
             "user_id": fact.user_id,
+            "hall_id": fact.hall_id,
             "kind": kind.value,
             "action_id": fact.action_id,
             "join_id": fact.join_id,
@@ -48,7 +53,13 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
         if not message.replayed and fact.user_id not in gone
     ]
     if rows:
-        statements.carry_out(session, statements.ADD_NOTICES, rows)
+        written = set(statements.carry_out(session, statements.ADD_NOTICES, rows).scalars())
+        fresh = [_told(row) for row in rows if row["id"] in written]
+        deliveries.queue(session, ways.wanted(session, fresh), now=now)
+
+
+def _told(row: dict[str, Any]) -> Told:
+    return Told(**{field.name: row[field.name] for field in fields(Told)})
 
 
 def erase(session: Session, user_id: str) -> None:

@@ -74,7 +74,11 @@ ADD_TO_DAYS = text(_add(DayStat))
 ADD_TO_HOURS = text(_add(HourStat))
 
 ADD_NOTICES = text(
-    _insert(Notice, [name for name in _names(Notice) if name != "read_at"], "(user_id, kind, action_id) DO NOTHING")
+    _insert(
+        Notice,
+        [name for name in _names(Notice) if name != "read_at"],
+        "(user_id, kind, action_id) DO NOTHING RETURNING id::text",
+    )
 )
 
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import recounts
+from services.notify import deliveries, recounts
+
+KEEP_DELIVERIES = timedelta(days=90)
 
 
 def recount(runtime: Runtime) -> dict[str, int]:
@@ -21,9 +23,14 @@ def recount_asked(runtime: Runtime) -> dict[str, int]:
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:
-    """Forget events that were published or consumed, and recounts that ended, long enough ago; return how many."""
+    """Forget events, deliveries and recounts that were over long enough ago; return how many of each."""
+    now = utcnow()
     with runtime.db.transaction() as session:
-        return sweep_events(session, now=utcnow()) | {"recounts": recounts.sweep(session, now=utcnow())}
+        return {
+            "deliveries": deliveries.forget(session, before=now - KEEP_DELIVERIES),
+            "recounts": recounts.sweep(session, now=now),
+            **sweep_events(session, now=now),
+        }
 
 
 TASKS = (

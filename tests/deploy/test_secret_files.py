@@ -52,6 +52,7 @@ def test_a_service_gets_no_key_that_it_does_not_need(folder: Path) -> None:
     assert holders("USER_TOKEN_KEYS") == {"booking.env", "notify.env", "worker.env"}
     assert holders("BOOKING_DATA_KEYS") == holders("HASH_KEY") == {"booking.env", "worker.env"}
     assert holders("ADMIN_DATA_KEYS") == {"admin.env", "worker.env"}
+    assert holders("NOTIFY_DATA_KEYS") == {"notify.env", "worker.env"}
     assert holders("SUPERUSER") == {"migrate.env"}
     assert holders("CATALOG_DATABASE_URL") == {"catalog.env", "migrate.env", "worker.env"}
 
@@ -64,14 +65,15 @@ def test_what_one_service_sealed_no_other_can_open(folder: Path) -> None:
 
 def test_the_keys_of_a_release_before_gain_what_is_new_once(tmp_path: Path) -> None:
     place = PrivateFolder(tmp_path)
-    old = {name: value for name, value in asdict(Keys.fresh()).items() if name != "admin_data_keys"}
+    later = ("admin_data_keys", "notify_data_keys")
+    old = {name: value for name, value in asdict(Keys.fresh()).items() if name not in later}
     place.write("keys.json", json.dumps(old))
 
     first, second = (Keys.of(place, with_data=True) for _ in range(2))
 
     assert first == second
-    assert first.admin_data_keys
-    assert asdict(first) == old | {"admin_data_keys": first.admin_data_keys}
+    assert all(getattr(first, name) for name in later)
+    assert asdict(first) == old | {name: getattr(first, name) for name in later}
 
 
 def test_what_is_there_is_never_written_over(folder: Path) -> None:

@@ -89,7 +89,7 @@ def screen(address: str, headers: dict[str, str], slot: Slot, **query: Any) -> I
 
 
 def listeners(world: World) -> int:
-    live: Live = world.runtimes["notify"].resources
+    live: Live = world.runtimes["notify"].resources.live
     return len(live._listeners)
 
 
@@ -175,7 +175,7 @@ def test_signs_of_life_come_while_nothing_changes(world: World) -> None:
 
 def test_a_screen_that_hangs_up_leaves_nothing(world: World) -> None:
     slot = a_slot()
-    live: Live = world.runtimes["notify"].resources
+    live: Live = world.runtimes["notify"].resources.live
     with world.serve() as address:
         with screen(address, world.staff(), slot) as listening:
             listening.next()

@@ -1,0 +1,193 @@
+"""Deliveries: each notice at most once by each channel, whoever carries it and whatever dies on the way."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common import context
+from libs.common.ids import new_id
+from libs.common.logs import logger
+from services.notify import metrics, outcomes
+from services.notify.channel import Channel, Delivering, Letter, Told, Wanted
+from services.notify.models import Delivery, Notice
+from services.notify.outcomes import DeliveryState, Later, Outcome, Refused, Sent, Step, Unknown
+
+log = logger(__name__)
+
+QUEUED = "queued_delivery"  # in a session's info: this transaction queued a delivery
+OPEN = (DeliveryState.QUEUED.value, DeliveryState.SENDING.value)
+SPARE_S = 20.0  # on top of what a send takes at most, before it counts as lost
+LONGEST_ANSWER = 500
+NO_ANSWER = "no answer: the process that sent it has died"
+
+
+@dataclass(frozen=True)
+class Taken(Generic[Letter]):
+    """A delivery that is ours until `until`, ready to be sent."""
+
+    delivering: Delivering
+    letter: Letter
+    until: datetime
+    good_until: datetime | None
+
+
+def queue(session: Session, wanted: Iterable[Wanted], *, now: datetime) -> None:
+    """Let notices go out as this transaction commits; what was queued for a channel and target before is not again."""
+    rows = [
+        {
+            "id": new_id(),
+            "notice_id": one.notice_id,
+            "channel": one.channel,
+            "target": one.target,
+            "state": DeliveryState.QUEUED.value,
+            "due_at": one.due_at or now,
+            "good_until": one.good_until,
+            "queued_at": now,
+            "request_id": context.request_id(),
+        }
+        for one in wanted
+    ]
+    if rows:
+        session.execute(insert(Delivery).on_conflict_do_nothing(), rows)
+        session.info[QUEUED] = True
+
+
+def take(session: Session, channel: Channel[Letter], *, now: datetime) -> Taken[Letter] | None:
+    """Take the next delivery that is due, for as long as its sending may take at most, and make it ready; None: there is none.
+
+    What was taken before and not settled in time has lost its answer. What can't be sent at all ends here.
+    """
+    while (row := _next_due(session, channel.name, now)) is not None:
+        if (taken := _ready(session, channel, row, now)) is not None:
+            return taken
+    return None
+
+
+def settle(
+    session: Session, channel: Channel[Letter], taken: Taken[Letter], outcome: Outcome, *, now: datetime
+) -> bool:
+    """Record how an attempt ended; False where the delivery was lost meanwhile, and is another's or gone."""
+    delivering = taken.delivering
+    row = session.scalar(
+        select(Delivery)
+        .where(
+            Delivery.id == delivering.id,
+            Delivery.state == DeliveryState.SENDING,
+            Delivery.attempts == delivering.attempt,
+        )
+        .with_for_update()
+    )
+    if row is None:
+        return False
+    channel.settle(session, delivering, taken.letter, outcome)
+    _end_attempt(row, outcome, now=now)
+    return True
+
+
+def pending(session: Session, channel: str) -> int:
+    """Return how many deliveries of a channel wait or are under way."""
+    return session.scalar(select(func.count()).where(Delivery.channel == channel, Delivery.state.in_(OPEN))) or 0
+
+
+def forget(session: Session, *, before: datetime) -> int:
+    """Delete what was queued before that instant and is over; return how many."""
+    old = delete(Delivery).where(Delivery.queued_at < before, Delivery.state.not_in(OPEN))
+    gone = session.execute(old.execution_options(synchronize_session=False))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def _next_due(session: Session, channel: str, now: datetime) -> Delivery | None:
+    """Lock the delivery that is due first, and that nobody else is just taking."""
+    query = (
+        select(Delivery)
+        .where(Delivery.channel == channel, Delivery.state.in_(OPEN), Delivery.due_at <= now)
+        .order_by(Delivery.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    found: Delivery | None = session.scalar(query)
+    return found
+
+
+def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datetime) -> Taken[Letter] | None:
+    """Make a locked delivery ready to be sent, or end this attempt at it."""
+    was_lost = row.state == DeliveryState.SENDING
+    if was_lost:
+        log.warning("a delivery was lost", channel=channel.name, delivery_id=row.id, attempt=row.attempts)
+        metrics.DELIVERIES.labels("notify", channel.name, "lost").inc()
+        if row.possibly_twice:
+            _end_attempt(row, Unknown(NO_ANSWER), now=now)
+            session.flush()
+            return None
+        row.possibly_twice, row.answer = True, NO_ANSWER
+    row.attempts += 1
+    delivering = _delivering(session, row)
+    until = now + timedelta(seconds=channel.longest_s + SPARE_S)
+    letter = _prepared(session, channel, row, delivering, now)
+    if isinstance(letter, (Refused, Later)):
+        _end_attempt(row, letter, now=now)
+        session.flush()
+        return None
+    row.state, row.due_at = DeliveryState.SENDING, until
+    session.flush()
+    return Taken(delivering, letter, until, row.good_until)
+
+
+def _prepared(
+    session: Session, channel: Channel[Letter], row: Delivery, delivering: Delivering, now: datetime
+) -> Letter | Refused | Later:
+    if outcomes.is_over(row.good_until, now):
+        return Refused("too late to be of use")
+    try:
+        with session.begin_nested():
+            return channel.prepare(session, delivering)
+    except Exception as error:
+        # One that can't be made ready must not stand before all others for ever: it waits, and fails in the end.
+        log.exception("a delivery can't be made ready", channel=channel.name, delivery_id=row.id)
+        return Later(f"internal error ({type(error).__name__})")
+
+
+def _delivering(session: Session, row: Delivery) -> Delivering:
+    notice = session.get_one(Notice, row.notice_id)
+    return Delivering(
+        id=row.id,
+        channel=row.channel,
+        target=row.target,
+        attempt=row.attempts,
+        possibly_twice=row.possibly_twice,
+        request_id=row.request_id,
+        told=Told(
+            id=notice.id,
+            user_id=notice.user_id,
+            kind=notice.kind,
+            hall_id=notice.hall_id,
+            join_id=notice.join_id,
+            party_id=notice.party_id,
+            people=notice.people,
+            params=notice.params,
+            happened_at=notice.happened_at,
+        ),
+    )
+
+
+def _end_attempt(row: Delivery, outcome: Outcome, *, now: datetime) -> None:
+    step = outcomes.after(
+        outcome, attempt=row.attempts, possibly_twice=row.possibly_twice, good_until=row.good_until, now=now
+    )
+    row.state, row.possibly_twice = step.state.value, step.possibly_twice
+    row.due_at = step.due_at or row.due_at
+    row.ended_at = None if step.due_at else now
+    if isinstance(outcome, Sent):
+        row.provider_id, row.answer = outcome.provider_id[:LONGEST_ANSWER], ""
+    else:
+        row.answer = outcome.answer[:LONGEST_ANSWER]
+    metrics.DELIVERIES.labels("notify", row.channel, _result(step)).inc()
+
+
+def _result(step: Step) -> str:
+    return "retried" if step.state == DeliveryState.QUEUED else step.state.value

@@ -1,0 +1,97 @@
+"""Senders: threads that carry the deliveries of one channel, each channel by itself."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from libs.common import context
+from libs.common.clock import utcnow
+from libs.common.db import Database, is_away
+from libs.common.logs import logger
+from services.notify import deliveries
+from services.notify.channel import Channel, Letter
+from services.notify.deliveries import Taken
+from services.notify.outcomes import Outcome, Unknown
+
+log = logger(__name__)
+PAUSE_S = 1.0
+
+
+class Sender(Generic[Letter]):
+    """Carries what is due by one channel. As many threads may `run` it as the channel bears; one of them looks for work."""
+
+    def __init__(
+        self, db: Database, channel: Channel[Letter], *, poll_s: float = 0.5, clock: Callable[[], datetime] = utcnow
+    ) -> None:
+        self._db = db
+        self.channel = channel
+        self._poll_s = poll_s
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def wake_on_commit(self, db: Database) -> None:
+        """Look at once after each commit that queued a delivery."""
+        db.on_commit(deliveries.QUEUED, lambda _: self._wake.set())
+
+    def stop(self) -> None:
+        """Take nothing up any more; what is on its way is brought to its end."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Carry deliveries until stopped; a lost database is waited for."""
+        while (taken := self._next()) is not None:
+            self.carry(taken)
+
+    def _next(self) -> Taken[Letter] | None:
+        """Wait for the turn to look for work, then for work; None: it is time to stop."""
+        with self._turn:
+            while not self._stopping.is_set():
+                pause = self._poll_s
+                try:
+                    if (taken := self.take()) is not None:
+                        return taken
+                except (DBAPIError, PoolTimeout) as error:
+                    log.warning("a sender waits", channel=self.channel.name, error=type(error).__name__)
+                    pause = PAUSE_S
+                self._wake.wait(pause)
+                self._wake.clear()
+        return None
+
+    def take(self) -> Taken[Letter] | None:
+        """Take the next delivery that is due."""
+        with self._db.transaction() as session:
+            return deliveries.take(session, self.channel, now=self._clock())
+
+    def carry(self, taken: Taken[Letter]) -> None:
+        """Send a message, with no connection to the database, and record how that ended."""
+        with context.working_on(taken.delivering.request_id):
+            try:
+                outcome = self.channel.send(taken.letter)
+            except Exception as error:
+                log.exception("a channel failed", channel=self.channel.name, delivery_id=taken.delivering.id)
+                outcome = Unknown(f"internal error ({type(error).__name__})")  # nobody knows how far it got
+            self._record(taken, outcome)
+
+    def _record(self, taken: Taken[Letter], outcome: Outcome) -> None:
+        """Record the outcome; while the database is away, try as long as the delivery is ours."""
+        while True:
+            try:
+                with self._db.transaction() as session:
+                    if not deliveries.settle(session, self.channel, taken, outcome, now=self._clock()):
+                        log.warning(
+                            "an answer came too late", channel=self.channel.name, outcome=type(outcome).__name__
+                        )
+                return
+            except (DBAPIError, PoolTimeout) as error:
+                if not is_away(error) or self._clock() > taken.until:
+                    raise
+                log.warning("an answer waits to be recorded", channel=self.channel.name, error=type(error).__name__)
+            time.sleep(PAUSE_S)
