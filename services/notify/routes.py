@@ -8,7 +8,7 @@ from libs.common.errors import Language
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx, language_of
 from libs.contracts.principals import CurrentUser
-from services.notify import announcements, notices
+from services.notify import announcements, notices, templates
 from services.notify.models import Announcement, Notice
 from services.notify.schemas import (
     AnnouncementLine,
@@ -18,7 +18,8 @@ from services.notify.schemas import (
     NoticePage,
     Unread,
 )
-from services.notify.texts import NoticeKind, render
+from services.notify.templates import Book
+from services.notify.texts import NoticeKind
 
 router = APIRouter()
 
@@ -44,8 +45,9 @@ def list_notices(
 ) -> NoticePage:
     """The user's own notices, newest first."""
     found, next_cursor = notices.page_of(session, user.id, unread_only=unread, limit=limit, cursor=cursor)
+    book = templates.book(session, {notice.hall_id for notice in found})
     return NoticePage(
-        items=[_notice(notice, language) for notice in found],
+        items=[_notice(notice, book, language) for notice in found],
         next_cursor=next_cursor,
         unread=notices.unread(session, user.id),
     )
@@ -74,9 +76,9 @@ def get_announcement(session: Tx, now: Now, announcement_id: Id) -> Announcement
     return AnnouncementOut(**_line(found).model_dump(), content=found.content)
 
 
-def _notice(notice: Notice, language: Language) -> NoticeOut:
+def _notice(notice: Notice, book: Book, language: Language) -> NoticeOut:
     kind = NoticeKind(notice.kind)
-    title, body = render(kind, notice.params, people=notice.people, language=language)
+    title, body = book.render(kind, notice.hall_id, notice.params, people=notice.people, language=language)
     return NoticeOut(
         id=notice.id,
         kind=kind,

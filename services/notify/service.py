@@ -14,6 +14,7 @@ from services.notify import (
     staff_routes,
     stats,
     tasks,
+    template_routes,
 )
 
 service = Service(
@@ -26,13 +27,14 @@ service = Service(
         routes.router,  # notices, announcements
         staff_routes.router,  # announcements, stats
         figure_routes.router,  # dashboards, recounts, live stats
+        template_routes.router,
         feed_routes.router,  # exports
     ),
     consumers=(
         handlers.consumer,  # every join event, user.erased, slot.changed
         sign_outs("notify"),
     ),
-    tasks=tasks.TASKS,  # notify.recount, notify.recount_asked, notify.upkeep
+    tasks=tasks.TASKS,
     loops=senders.of,  # deliveries, each channel by itself
     republish=stats.facts,  # slot.stat_changed
 )

@@ -1,11 +1,13 @@
-"""The words of notices, in both languages."""
+"""The words of notices, in both languages: what is said where no operator has written anything else."""
 
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from libs.common.errors import Language, Texts
+from services.notify import wording
 
 WEEKDAYS_ZH = ("周一", "周二", "周三", "周四", "周五", "周六", "周日")
 WEEKDAYS_EN = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -91,22 +93,49 @@ TEXTS: dict[NoticeKind, NoticeTexts] = {
 }
 
 
-def render(kind: NoticeKind, params: dict[str, Any], *, people: int, language: Language) -> tuple[str, str]:
-    """Return title and body of a notice in the reader's language."""
-    no_reason = "none given" if language == "en" else "未说明"
-    words = {
+# What every kind of notice knows, besides what its own texts here name.
+USUAL = frozenset({"hall", "item", "people", "count", "when", "date", "start", "end", "reason"})
+
+# Facts to try a template on; a kind that tells more of them adds them here.
+SAMPLE: dict[str, Any] = {
+    "hall_name": "天河政务中心",
+    "item_title": "护照办理",
+    "date": "2026-11-03",
+    "start": "09:00",
+    "end": "10:00",
+    "reason": "系统维护",
+    "left_date": "2026-11-02",
+    "left_start": "14:00",
+    "again_date": "2026-11-17",
+}
+
+
+@cache
+def facts_of(kind: NoticeKind) -> frozenset[str]:
+    """Return the facts that a template of this kind may name."""
+    own = TEXTS[kind]
+    texts = (own.title.zh, own.title.en, own.body.zh, own.body.en)
+    return USUAL.union(*(wording.names(text) for text in texts))
+
+
+def words(params: dict[str, Any], *, people: int, language: Language) -> dict[str, str]:
+    """Return the facts of a notice as its reader says them; empty where there is none."""
+    said = {
         "hall": params["hall_name"],
         "item": params["item_title"],
         "people": _people(people, language),
+        "count": str(people),
         "when": f"{_day(params['date'], language)} {params['start']}-{params['end']}",
-        "reason": params["reason"] or no_reason,
+        "date": _date(params["date"], language),
+        "start": params["start"],
+        "end": params["end"],
+        "reason": params["reason"],
     }
     if "left_date" in params:
-        words["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
+        said["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
     if "again_date" in params:
-        words["again"] = _day(params["again_date"], language)
-    texts = TEXTS[kind]
-    return texts.title.render(language, words), texts.body.render(language, words)
+        said["again"] = _day(params["again_date"], language)
+    return said
 
 
 def _people(people: int, language: Language) -> str:
@@ -115,8 +144,15 @@ def _people(people: int, language: Language) -> str:
     return "1 person" if people == 1 else f"{people} people"
 
 
-def _day(iso: str, language: Language) -> str:
+def _date(iso: str, language: Language) -> str:
     day = date.fromisoformat(iso)
     if language == "zh":
-        return f"{day.year}年{day.month}月{day.day}日（{WEEKDAYS_ZH[day.weekday()]}）"
-    return f"{WEEKDAYS_EN[day.weekday()]} {day.day} {MONTHS_EN[day.month - 1]} {day.year}"
+        return f"{day.year}年{day.month}月{day.day}日"
+    return f"{day.day} {MONTHS_EN[day.month - 1]} {day.year}"
+
+
+def _day(iso: str, language: Language) -> str:
+    weekday = date.fromisoformat(iso).weekday()
+    if language == "zh":
+        return f"{_date(iso, language)}（{WEEKDAYS_ZH[weekday]}）"
+    return f"{WEEKDAYS_EN[weekday]} {_date(iso, language)}"
