@@ -12,13 +12,13 @@ from libs.common.service import Runtime
 from libs.common.settings import SealingSettings, require_secret
 from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
+from libs.common.wechat import WeChat
 from libs.contracts.principals import CurrentUser
 from services.booking import sign_in
 from services.booking.counters import Counters
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
 from services.booking.files import Files
-from services.booking.wechat import WeChat
 
 AROUND_A_FILE = 64 * 1024  # what stands around it in the body of an upload
 _KEY = re.compile(r"[!-~]{1,200}")

@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
+from libs.common.wechat import WeChat
 from services.booking.errors import ProviderUnknown
-from services.booking.wechat import WeChat
+from services.booking.wechat import WeChatProvider
 
 
 class Provider(Protocol):
@@ -30,7 +31,7 @@ def providers(*, dev: bool, wechat: WeChat | None) -> Providers:
     if dev:
         offered["dev"] = DevProvider()
     if wechat is not None:
-        offered["wechat"] = wechat
+        offered["wechat"] = WeChatProvider(wechat)
     return offered
 
 

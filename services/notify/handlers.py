@@ -20,7 +20,7 @@ from libs.contracts.booking import (
     UserErased,
 )
 from libs.contracts.catalog import SlotChanged
-from services.notify import joins, notices, stats
+from services.notify import joins, notices, recipients, stats
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -59,3 +59,4 @@ def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
 @consumer.on(UserErased)
 def user_erased(session: Session, fact: UserErased, message: Message) -> None:
     notices.erase(session, fact.user_id)
+    recipients.erase(session, fact.user_id)

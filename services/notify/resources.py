@@ -1,31 +1,95 @@
 """Notify's settings, and what its routes and channels need beside the common parts."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+import re
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
+from libs.common import mail
 from libs.common.crypto import Sealer
-from libs.common.settings import SealingSettings
+from libs.common.mail import Security, Server
+from libs.common.settings import SealingSettings, require_secret
+from libs.common.wechat import WeChat
 from services.notify.live import Live
+
+CODES_AT_ONCE = 8
 
 
 class NotifySettings(SealingSettings):
+    """A channel without settings is off."""
+
     service_name: ClassVar[str] = "notify"
 
     live_listeners: int = Field(default=200, ge=0, description="streams of live stats that one process holds open")
     live_poll_ms: int = Field(default=300, ge=10, description="how often it looks for changes while anybody listens")
     live_heartbeat_s: float = Field(default=10, gt=0, description="between signs of life where nothing changes")
     live_for_s: float = Field(default=900, ge=0, description="after which a listener has to come again")
+    wechat_appid: str = ""
+    wechat_secret: SecretStr = SecretStr("")
+    wechat_base_url: str = "https://api.weixin.qq.com"
+    wechat_timeout_s: float = Field(default=5.0, gt=0, le=30)
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Security = Field(default="starttls", description="starttls, tls (from the first byte) or none")
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_timeout_s: float = Field(default=20.0, gt=0, le=120, description="for a whole conversation")
+    mail_from: str = Field(default="", description="the address that notices come from")
+    mail_rate: str = Field(default="5/hour", description="codes to one user, and to one address")
+    wechat_code_rate: str = Field(default="30/minute", description="reports of grants by one user")
+
+    @model_validator(mode="after")
+    def _channels_are_whole(self) -> Self:
+        if self.wechat_appid and not self.wechat_secret.get_secret_value():
+            raise ValueError("HALLPASS_WECHAT_SECRET is missing: it belongs to HALLPASS_WECHAT_APPID")
+        if self.wechat_appid and self.mode != "embedded":
+            require_secret("HALLPASS_WECHAT_SECRET", self.wechat_secret.get_secret_value())
+        if self.smtp_host and not re.fullmatch(mail.ADDRESS, self.mail_from):
+            raise ValueError("HALLPASS_MAIL_FROM is no address: it belongs to HALLPASS_SMTP_HOST")
+        if self.smtp_user and not self.smtp_password.get_secret_value():
+            raise ValueError("HALLPASS_SMTP_PASSWORD is missing: it belongs to HALLPASS_SMTP_USER")
+        return self
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to addresses, and who listens to stats."""
+    """The key to addresses, the providers of the channels that are on, and who listens to stats."""
 
     sealer: Sealer
     live: Live
+    wechat: WeChat | None
+    mail: Server | None
+    codes_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CODES_AT_ONCE))
 
 
 def build(settings: NotifySettings) -> Resources:
-    return Resources(sealer=Sealer(settings.data_keys), live=Live(settings))
+    return Resources(
+        sealer=Sealer(settings.data_keys), live=Live(settings), wechat=_wechat(settings), mail=_mail(settings)
+    )
+
+
+def _wechat(settings: NotifySettings) -> WeChat | None:
+    if not settings.wechat_appid:
+        return None
+    return WeChat(
+        settings.wechat_appid,
+        settings.wechat_secret.get_secret_value(),
+        base_url=settings.wechat_base_url,
+        timeout_s=settings.wechat_timeout_s,
+    )
+
+
+def _mail(settings: NotifySettings) -> Server | None:
+    if not settings.smtp_host:
+        return None
+    return Server(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_password.get_secret_value(),
+        sender=settings.mail_from,
+        timeout_s=settings.smtp_timeout_s,
+    )

@@ -5,9 +5,11 @@ from pathlib import Path
 from libs.common.service import Service
 from libs.contracts.principals import sign_outs
 from services.notify import (
+    delivery_routes,
     feed_routes,
     figure_routes,
     handlers,
+    me_routes,
     resources,
     routes,
     senders,
@@ -27,7 +29,9 @@ service = Service(
         routes.router,  # notices, announcements
         staff_routes.router,  # announcements, stats
         figure_routes.router,  # dashboards, recounts, live stats
+        me_routes.router,  # how users are reached
         template_routes.router,
+        delivery_routes.router,
         feed_routes.router,  # exports
     ),
     consumers=(

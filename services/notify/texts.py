@@ -118,6 +118,17 @@ def facts_of(kind: NoticeKind) -> frozenset[str]:
     return USUAL.union(*(wording.names(text) for text in texts))
 
 
+def confirmation(code: str, language: Language) -> tuple[str, str]:
+    """Return title and body of the mail that carries the code of an address."""
+    title = Texts(en="Your code: {code}", zh="验证码：{code}")
+    body = Texts(
+        en="The code for receiving notices at this address is {code}. It is good for 15 minutes. "
+        "If you did not ask for it, leave this mail unanswered: nothing will be sent to you.",
+        zh="您用于接收通知的邮箱验证码为 {code}，15分钟内有效。如非本人操作，请忽略本邮件。",
+    )
+    return title.render(language, {"code": code}), body.render(language, {"code": code})
+
+
 def words(params: dict[str, Any], *, people: int, language: Language) -> dict[str, str]:
     """Return the facts of a notice as its reader says them; empty where there is none."""
     said = {

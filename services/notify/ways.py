@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.service import Runtime
 from services.notify.channel import Channel, Off, Told, Wanted
+from services.notify.channels import email, wechat
 
 
 class Way(Protocol):
@@ -23,7 +24,7 @@ class Way(Protocol):
         ...
 
 
-WAYS: tuple[Way, ...] = ()
+WAYS: tuple[Way, ...] = (wechat, email)
 
 
 def wanted(session: Session, told: Sequence[Told]) -> list[Wanted]:

@@ -30,10 +30,12 @@ class Stranger(Enum):
     ALLOWED = "success: it is about nobody's hall, or about the caller"
     NOTHING_TO_DO = "409: there is nothing of theirs here"
     NOT_BY_NAME = "422: what is named is nothing of theirs"
+    NOTHING_TO_CONFIRM = "409: they have set no address"
 
 
 NOT_FOUND, FORBIDDEN, FILTERED = Stranger.NOT_FOUND, Stranger.FORBIDDEN, Stranger.FILTERED
 ALLOWED, NOTHING_TO_DO, NOT_BY_NAME = Stranger.ALLOWED, Stranger.NOTHING_TO_DO, Stranger.NOT_BY_NAME
+NOTHING_TO_CONFIRM = Stranger.NOTHING_TO_CONFIRM
 
 Asking = Callable[[Scene], Ask]
 OwnAsking = Callable[[Scene, Headers], Ask]
@@ -54,7 +56,7 @@ class StaffRoute:
     """`least`: the lowest role that may ask, or the right that it takes.
 
     `spends`: whether it uses up the caller's session or account. `own`: the request about something of the caller's.
-    `owing`: whether it is for those, too, who have to change their password first.
+    `owing`: whether it is for those, too, who have to change their password first. `tries`: it changes nothing.
     """
 
     least: Role | Right
@@ -63,6 +65,7 @@ class StaffRoute:
     spends: bool = False
     own: OwnAsking | None = None
     owing: bool = False
+    tries: bool = False
 
     def asking(self, scene: Scene, who: Headers) -> Ask:
         return self.own(scene, who) if self.own is not None else self.ask(scene)
@@ -418,6 +421,16 @@ USERS: dict[str, UserRoute] = {
         NOT_FOUND, lambda s: Ask({"slot_id": s.next_slot["id"]}, path={"join_id": s.a_join()["id"]})
     ),
     "POST /api/booking/check-ins": UserRoute(NOTHING_TO_DO, lambda s: Ask({"code": s.a_door_code()})),
+    "GET /api/notify/me": UserRoute(FILTERED, lambda s: Ask(shows=s.an_email(s.user))),
+    "PATCH /api/notify/me": UserRoute(ALLOWED, lambda s: Ask({"choices": {"booked": []}})),
+    "PUT /api/notify/me/email": UserRoute(ALLOWED, lambda s: Ask({"email": "lin@example.com"})),
+    "POST /api/notify/me/email/confirm": UserRoute(
+        NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_an_email(s.user)})
+    ),
+    "DELETE /api/notify/me/email": UserRoute(ALLOWED),
+    "POST /api/notify/grants": UserRoute(
+        ALLOWED, lambda s: Ask({"code": s.a_wechat_code(), "accepted": [s.a_wechat_template()]})
+    ),
     "GET /api/notify/notices": UserRoute(FILTERED, lambda s: Ask(shows=s.a_notice())),
     "POST /api/notify/notices/read": UserRoute(ALLOWED, lambda s: Ask({"ids": [s.a_notice()]})),
 }
@@ -431,6 +444,7 @@ PUBLIC: dict[str, Asking] = {
     "GET /api/catalog/items": plain,
     "GET /api/catalog/items/{item_id}": plain,
     "POST /api/booking/sessions": lambda s: Ask({"provider": "dev", "code": "somebody"}),
+    "GET /api/notify/channels": plain,
     "GET /api/notify/announcements": plain,
     "GET /api/notify/announcements/{announcement_id}": plain,
     "POST /api/admin/sessions": lambda s: Ask({"username": "clerk", "password": PASSWORD}),
