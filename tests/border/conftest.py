@@ -7,18 +7,25 @@ import pytest
 from tests.admin.exporting import a_world_that_answers
 from tests.border.scene import Scene
 from tests.conftest import Cluster
+from tests.notify.reaching import Providers
 from tests.world import World
 
 
 @pytest.fixture(scope="module")
-def shared_world(cluster: Cluster) -> Iterator[World]:
+def providers() -> Iterator[Providers]:
+    with Providers() as providers:
+        yield providers
+
+
+@pytest.fixture(scope="module")
+def shared_world(cluster: Cluster, providers: Providers) -> Iterator[World]:
     # Hundreds of requests come from one address and one user: the limits have tests of their own.
-    rate = "1000000/minute"
-    rates = {"user_rate": rate, "sign_in_rate": rate, "user_sign_in_rate": rate}
-    with a_world_that_answers(cluster, live_for_s=0.2, live_poll_ms=50, **rates) as world:
+    rates = ("user_rate", "sign_in_rate", "user_sign_in_rate", "mail_rate", "wechat_code_rate")
+    chosen = dict.fromkeys(rates, "1000000/minute") | providers.settings()
+    with a_world_that_answers(cluster, live_for_s=0.2, live_poll_ms=50, **chosen) as world:
         yield world
 
 
 @pytest.fixture(scope="module")
-def scene(shared_world: World) -> Scene:
-    return Scene(shared_world)
+def scene(shared_world: World, providers: Providers) -> Scene:
+    return Scene(shared_world, providers)

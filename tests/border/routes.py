@@ -12,7 +12,7 @@ from secrets import randbelow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from tests.admin.builders import PASSWORD
-from tests.border.scene import A_WORKBOOK, PERIOD, Ask, Headers, Scene, announcement, unique
+from tests.border.scene import A_WORKBOOK, PERIOD, Ask, Headers, Scene, announcement, notice_template, unique
 
 SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
 MANAGE_STAFF = Right.MANAGE_STAFF
@@ -297,6 +297,38 @@ STAFF: dict[str, StaffRoute] = {
     "DELETE /api/notify/staff/announcements/{announcement_id}": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"announcement_id": s.an_announcement()["id"]})
     ),
+    "GET /api/notify/staff/notice-templates": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(query={"hall_id": s.hall["id"]})
+    ),
+    "GET /api/notify/staff/notice-templates/{kind}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(query={"hall_id": s.hall["id"]}, path={"kind": "booked"})
+    ),
+    "PUT /api/notify/staff/notice-templates/{kind}": StaffRoute(
+        HALL_ADMIN,
+        NOT_FOUND,
+        lambda s: Ask(notice_template(), query={"hall_id": s.hall["id"]}, path={"kind": "booked"}),
+    ),
+    "DELETE /api/notify/staff/notice-templates/{kind}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(query={"hall_id": s.hall["id"]}, path={"kind": s.a_notice_template()})
+    ),
+    "POST /api/notify/staff/notice-templates/{kind}/preview": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(notice_template(), path={"kind": "booked"}, shows="护照办理"), tries=True
+    ),
+    "GET /api/notify/staff/deliveries": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.a_delivery())),
+    "GET /api/notify/staff/wechat-templates": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(shows=s.a_wechat_template())
+    ),
+    "GET /api/notify/staff/wechat-templates/{kind}": StaffRoute(
+        HALL_ADMIN, ALLOWED, lambda s: Ask(shows=s.a_wechat_template(), path={"kind": "booked"})
+    ),
+    "PUT /api/notify/staff/wechat-templates/{kind}": StaffRoute(
+        SUPER_ADMIN,
+        FORBIDDEN,
+        lambda s: Ask({"template_id": unique(), "values": {"thing1": "{item}"}}, path={"kind": "missed"}),
+    ),
+    "DELETE /api/notify/staff/wechat-templates/{kind}": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask(path={"kind": s.a_kind_by_wechat()})
+    ),
     "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     "GET /api/notify/staff/dashboard": StaffRoute(
         HALL_ADMIN,
@@ -421,13 +453,11 @@ USERS: dict[str, UserRoute] = {
         NOT_FOUND, lambda s: Ask({"slot_id": s.next_slot["id"]}, path={"join_id": s.a_join()["id"]})
     ),
     "POST /api/booking/check-ins": UserRoute(NOTHING_TO_DO, lambda s: Ask({"code": s.a_door_code()})),
-    "GET /api/notify/me": UserRoute(FILTERED, lambda s: Ask(shows=s.an_email(s.user))),
+    "GET /api/notify/me": UserRoute(FILTERED, lambda s: Ask(shows=s.an_email())),
     "PATCH /api/notify/me": UserRoute(ALLOWED, lambda s: Ask({"choices": {"booked": []}})),
-    "PUT /api/notify/me/email": UserRoute(ALLOWED, lambda s: Ask({"email": "lin@example.com"})),
-    "POST /api/notify/me/email/confirm": UserRoute(
-        NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_an_email(s.user)})
-    ),
-    "DELETE /api/notify/me/email": UserRoute(ALLOWED),
+    "PUT /api/notify/me/email": UserRoute(ALLOWED, lambda s: Ask({"email": "lin@example.com"}), spends=True),
+    "POST /api/notify/me/email/confirm": UserRoute(NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_an_email()})),
+    "DELETE /api/notify/me/email": UserRoute(ALLOWED),  # of one's own
     "POST /api/notify/grants": UserRoute(
         ALLOWED, lambda s: Ask({"code": s.a_wechat_code(), "accepted": [s.a_wechat_template()]})
     ),

@@ -31,6 +31,7 @@ from tests.admin.exporting import EXPORTS, do, link
 from tests.admin.importing import XLSX, send, workbook
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
+from tests.notify.reaching import TEMPLATE, Providers, Town
 from tests.world import World, bearer
 
 Headers = dict[str, str]
@@ -73,8 +74,9 @@ class Ask:
 class Scene:
     """Everything is made through HTTP; a method makes one more of its kind, an attribute is there for all."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, providers: Providers) -> None:
         self.world = world
+        self.town = Town(world, providers.wechat, providers.mail)
         self._days = count(2)
         minded = {"missed": 100, "within_days": 1, "pause_days": 1}
         self.hall = a_hall(world, timezone=zone_where_it_is_noon(), missed_policy=minded)
@@ -333,6 +335,52 @@ class Scene:
         found: str = page["items"][0]["id"]
         return found
 
+    def an_email(self) -> str:
+        """Return an address that the first user has just confirmed."""
+        email = f"{unique()}@example.com"
+        self.town.confirm_email(self.user_id, email)
+        return email
+
+    def a_code_of_an_email(self) -> str:
+        """Return the code that the first user was sent."""
+        assert self.town.ask("PUT", "me/email", self.user_id, {"email": f"{unique()}@example.com"}).is_success
+        return self.town.code()
+
+    def a_wechat_code(self) -> str:
+        """Return a code of wx.login."""
+        code = unique()
+        self.town.wechat.codes[code] = f"openid-{code}"
+        return code
+
+    def a_wechat_template(self) -> str:
+        """Return the template by which notices of one kind go out."""
+        assert self.town.map_wechat().is_success
+        return TEMPLATE
+
+    def a_kind_by_wechat(self) -> str:
+        """Return another kind of notices that go out by WeChat."""
+        assert self.town.map_wechat("moved", unique()).is_success
+        return "moved"
+
+    def a_notice_template(self) -> str:
+        """Return a kind for which the hall has words of its own."""
+        answer = self.world.client.put(
+            "/api/notify/staff/notice-templates/moved",
+            params={"hall_id": self.hall["id"]},
+            json=notice_template(),
+            headers=self.world.staff(),
+        )
+        assert answer.is_success, answer.text
+        return "moved"
+
+    def a_delivery(self) -> str:
+        """Return the id of a delivery of a notice to the first user, about a join in the hall."""
+        self.an_email()
+        notice_id = self.a_notice()
+        [found] = self.town.deliveries(notice_id=notice_id, channel="email")
+        delivery_id: str = found["id"]
+        return delivery_id
+
     def a_door_code(self) -> str:
         """Return the code on the hall's screen, with somebody booked who can use it."""
         self.a_join()
@@ -417,6 +465,11 @@ class Scene:
 
 def unique() -> str:
     return secrets.token_hex(8)
+
+
+def notice_template() -> dict[str, Any]:
+    """Words that no notice has had before."""
+    return {"title": {"zh": unique(), "en": unique()}, "body": {"zh": "{item}", "en": "{item}"}}
 
 
 def announcement(hall_id: str) -> dict[str, Any]:

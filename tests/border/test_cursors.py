@@ -14,6 +14,7 @@ from tests.admin.builders import signed_in
 from tests.border.routes import STAFF, USERS
 from tests.border.scene import PERIOD, Caller, Scene
 from tests.catalog.builders import a_day, an_item
+from tests.notify.reaching import Providers
 from tests.world import World
 
 Query = dict[str, Any]
@@ -43,6 +44,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/notify/notices": [{}],
     "GET /api/notify/announcements": [{"hall_id": "the hall"}],
     "GET /api/notify/staff/announcements": [{}],
+    "GET /api/notify/staff/deliveries": [{}],
     "GET /api/notify/staff/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/notify/staff/feed/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/admin/staff": [{}],
@@ -64,9 +66,9 @@ STRANGE: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def scene(shared_world: World) -> Scene:
+def scene(shared_world: World, providers: Providers) -> Scene:
     """A scene with at least two of everything that is listed."""
-    scene = Scene(shared_world)
+    scene = Scene(shared_world, providers)
     form = [{"key": "name", "type": "text", "label": "姓名"}]
     for hall, in_days in ((scene.hall, 0), (scene.other_hall, 2)):  # in its own zone the other hall may be closing
         item = an_item(shared_world, hall, category_id=scene.a_category(), form=form)
@@ -86,6 +88,7 @@ def scene(shared_world: World) -> Scene:
         signed_in(shared_world, shared_world.client.get("/api/admin/me", headers=chief).json()["username"])
         signed_in(shared_world, scene.clerk["username"])
         scene.an_import_job(chief)
+        scene.a_delivery()
     shared_world.settle()
     return scene
 

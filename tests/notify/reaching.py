@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 from sqlalchemy import select
@@ -23,7 +23,7 @@ API = "/api/notify"
 TEMPLATE = "tmpl-booked"
 VALUES = {"thing1": "{item}", "time2": "{date} {start}", "thing3": "{hall}，{people}"}
 PATIENCE_S = 0.5  # of our channels with their providers
-WeChatWorld = Callable[..., World]
+MakeWorld = Callable[..., World]
 
 
 @dataclass
@@ -110,22 +110,41 @@ class Town:
             return [(state, twice) for state, twice in found]
 
 
-@contextmanager
-def a_town(make_world: WeChatWorld, **settings: Any) -> Iterator[Town]:
-    """Yield a world with WeChat and a mail server, while the block runs."""
-    town_mail = settings.pop("mail", None) or MailServer()
-    wechat = WeChatServer()
-    with wechat.running() as url, town_mail.running() as port:
-        chosen = {
+class Providers:
+    """WeChat and a mail server, while the block runs."""
+
+    def __init__(self, mail: MailServer | None = None) -> None:
+        self.wechat = WeChatServer()
+        self.mail = mail or MailServer()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._url = stack.enter_context(self.wechat.running())
+            self._port = stack.enter_context(self.mail.running())
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by which a world finds them."""
+        return {
             "wechat_appid": "wx-test",
             "wechat_secret": "a-wechat-secret",
-            "wechat_base_url": url,
+            "wechat_base_url": self._url,
             "wechat_timeout_s": PATIENCE_S,
             "smtp_host": "localhost",
-            "smtp_port": port,
+            "smtp_port": self._port,
             "smtp_security": "none",
             "smtp_timeout_s": PATIENCE_S,
             "mail_from": "notices@hallpass.example",
             "mail_rate": "1000/hour",
         }
-        yield Town(make_world(**chosen | settings), wechat, town_mail)
+
+
+@contextmanager
+def a_town(make_world: MakeWorld, *, mail: MailServer | None = None, **settings: Any) -> Iterator[Town]:
+    """Yield a world with WeChat and a mail server, while the block runs."""
+    with Providers(mail) as providers:
+        yield Town(make_world(**providers.settings() | settings), providers.wechat, providers.mail)

@@ -17,7 +17,7 @@ from libs.common.ids import new_id
 from libs.contracts.booking import UserErased
 from services.notify.models import Delivery, Grant, Recipient
 from tests.notify.builders import hear, rows
-from tests.notify.reaching import Town, WeChatWorld, a_town
+from tests.notify.reaching import MakeWorld, Town, a_town
 from tests.notify.servers import MailServer
 
 LATER = timedelta(minutes=10)
@@ -25,7 +25,7 @@ ADDRESS = "lin@example.com"
 
 
 @pytest.fixture
-def town(make_world: WeChatWorld) -> Iterator[Town]:
+def town(make_world: MakeWorld) -> Iterator[Town]:
     with a_town(make_world) as town:
         yield town
 
@@ -105,7 +105,7 @@ def test_every_mail_ends_in_the_right_state(
     assert ADDRESS not in str(found)
 
 
-def test_a_server_that_is_away_is_tried_again(make_world: WeChatWorld) -> None:
+def test_a_server_that_is_away_is_tried_again(make_world: MakeWorld) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with a_town(make_world) as town:
@@ -149,7 +149,7 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
     return context
 
 
-def test_mail_goes_over_a_safe_line_and_signed_in(make_world: WeChatWorld, certified: ssl.SSLContext) -> None:
+def test_mail_goes_over_a_safe_line_and_signed_in(make_world: MakeWorld, certified: ssl.SSLContext) -> None:
     mail = MailServer(login=("notices", "a-mail-password"), tls=certified)
     settings = {"smtp_security": "starttls", "smtp_user": "notices", "smtp_password": "a-mail-password"}
     with a_town(make_world, mail=mail, **settings) as town:
@@ -165,7 +165,7 @@ def test_mail_goes_over_a_safe_line_and_signed_in(make_world: WeChatWorld, certi
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_nothing_is_said_over_a_line_that_is_not_safe(
-    make_world: WeChatWorld, certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, trusted: bool
+    make_world: MakeWorld, certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
     mail = MailServer(tls=None if trusted else certified)
     if not trusted:
@@ -214,7 +214,7 @@ def test_a_new_address_leaves_the_old_one_until_it_is_confirmed(town: Town) -> N
     assert (found["email"], found["unconfirmed_email"]) == (ADDRESS, "new@example.com")
 
 
-def test_codes_are_sent_so_often_and_not_more(make_world: WeChatWorld) -> None:
+def test_codes_are_sent_so_often_and_not_more(make_world: MakeWorld) -> None:
     with a_town(make_world, mail_rate="2/hour") as town:
         answers = [town.ask("PUT", "me/email", new_id(), {"email": ADDRESS}).status_code for _ in range(3)]
 

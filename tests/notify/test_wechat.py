@@ -11,14 +11,14 @@ from libs.common import wechat
 from libs.common.ids import new_id
 from services.notify.models import Delivery, ProviderToken, Recipient
 from tests.notify.builders import hear, rows
-from tests.notify.reaching import PATIENCE_S, TEMPLATE, Town, WeChatWorld, a_town
+from tests.notify.reaching import PATIENCE_S, TEMPLATE, MakeWorld, Town, a_town
 from tests.world import World
 
 LATER = timedelta(minutes=10)
 
 
 @pytest.fixture
-def town(make_world: WeChatWorld) -> Iterator[Town]:
+def town(make_world: MakeWorld) -> Iterator[Town]:
     with a_town(make_world) as town:
         town.map_wechat()
         yield town
@@ -263,7 +263,7 @@ def test_processes_that_need_a_token_at_the_same_time_fetch_one(town: Town) -> N
     assert len(town.wechat.token_calls) == 1
 
 
-def test_without_a_token_nothing_is_sent_and_the_grant_is_kept(make_world: WeChatWorld) -> None:
+def test_without_a_token_nothing_is_sent_and_the_grant_is_kept(make_world: MakeWorld) -> None:
     with a_town(make_world) as town:
         town.map_wechat()
         user = new_id()
