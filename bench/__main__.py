@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare_route, export, filling, hot_slot, installations, missed, release, stored
+from bench import bare_route, dashboard, events, export, filling, hot_slot, installations, missed, release, stored
 from bench.generator import allow_many_files
 from bench.ground import Ground
 from bench.report import Row
@@ -41,6 +41,8 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "users": stored.users,
     "stored": stored.measure,
     "export": export.measure,
+    "events": events.measure,
+    "dashboard": dashboard.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -30,6 +30,7 @@ PORTS = range(20_000, 32_000)  # below those from which the system takes ports f
 READY_TIMEOUT_S = 120
 # What a round leaves behind in booking. Its users stay, and the next round's slots are new ones: no cache knows them.
 LEFT_BY_A_ROUND: LiteralString = "booking.joins, booking.claims, booking.successes, booking.outbox, booking.slots"
+LEFT_IN_NOTIFY: LiteralString = "notify.join_records, notify.notices, notify.slot_stats, notify.day_stats, notify.hour_stats, notify.inbox, notify.outbox"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,12 @@ class Ground:
             connection.execute(f"TRUNCATE {LEFT_BY_A_ROUND} CASCADE")
             connection.execute("CHECKPOINT")
 
+    def clear_notify(self) -> None:
+        """Forget what notify has heard and said."""
+        with self.connect() as connection:
+            connection.execute(f"TRUNCATE {LEFT_IN_NOTIFY}")
+            connection.execute("CHECKPOINT")
+
     def unpublished(self) -> int:
         """How many events booking has recorded and not published."""
         with self.connect() as connection:
@@ -135,6 +142,16 @@ class Ground:
         return self._api("catalog", "deploy", "api", "catalog")
 
     @cached_property
+    def notify(self) -> Api:
+        return self._api("notify", "deploy", "api", "notify")
+
+    def task(self, name: str, *, timeout_s: float = 3600) -> None:
+        """Do a background task, and return when it is done."""
+        child = self._start(name, "deploy", "task", name, variables=self.variables["worker.env"])
+        if child.wait(timeout_s):
+            raise RuntimeError(f"{name} failed: {child.last_lines()}")
+
+    @cached_property
     def control(self) -> Api:
         """The process with what the product is compared to."""
         return self._api("booking", "bench.control")
@@ -162,14 +179,23 @@ class Ground:
 
     def follow(self, stack: ExitStack) -> None:
         """Let events flow until the stack is closed: RabbitMQ, and the relay and consumers of the ring."""
-        install.ensure("rabbitmq")
-        stack.enter_context(self._rabbitmq)
+        self.broker(stack)
         for name in ("booking", "notify", "catalog"):
-            port = self._free_port()
-            words = ("events", name, "--host", HERE, "--ops-port", str(port))
-            child = self._start(f"{name}-events", "deploy", *words, variables=self.variables[f"{name}.env"])
-            stack.callback(child.stop)
-            self._wait(child, port)
+            self.events(stack, name)
+
+    def broker(self, stack: ExitStack) -> str:
+        """Start RabbitMQ until the stack is closed; return its address."""
+        install.ensure("rabbitmq")
+        return stack.enter_context(self._rabbitmq).url
+
+    def events(self, stack: ExitStack, name: str) -> Api:
+        """Start the relay and the consumers of a service until the stack is closed; return where its metrics are."""
+        port = self._free_port()
+        words = ("events", name, "--host", HERE, "--ops-port", str(port))
+        child = self._start(f"{name}-events", "deploy", *words, variables=self.variables[f"{name}.env"])
+        stack.callback(child.stop)
+        self._wait(child, port)
+        return Api(port, child.pid)
 
     def _api(self, name: str, module: str, *words: str) -> Api:
         port = self._free_port()

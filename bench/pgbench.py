@@ -9,6 +9,7 @@ import re
 import subprocess
 
 import psycopg
+from psycopg import sql
 
 from bench.ground import HERE, Ground
 from deploy.servers.process import clean_environment
@@ -39,45 +40,31 @@ INSERT INTO booked (slot_id, user_id, answers) VALUES (1, :who, repeat('a', 100)
 INSERT INTO outbox (data) VALUES (repeat('d', 400));
 COMMIT;
 """
+BEFORE = ("TRUNCATE booked, outbox", "VACUUM slot")
 ONE_CALL = """\\set who random(1, 1000000000)
 SELECT book(:who);
 """
 
 
-class Limit:
-    """The two ways to book on one hot row, each measured by `clients` that wait for nothing but the database."""
+class Scratch:
+    """A database of its own on the measured server, and pgbench on it."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, name: str, tables: str) -> None:
         self._ground = ground
-        self._folder = ground.folder
+        self._name = name
         with ground.connect() as connection:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(TABLES)
-        (self._folder / "interactive.sql").write_text(INTERACTIVE)
-        (self._folder / "one_call.sql").write_text(ONE_CALL)
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._carry_out(tables)
 
-    def interactive(self, clients: int, seconds: int) -> float:
-        """Transactions/s of BEGIN, UPDATE, two INSERTs, COMMIT, one after another."""
-        return self._run("interactive.sql", clients, seconds)
-
-    def one_call(self, clients: int, seconds: int) -> float:
-        """Transactions/s of the same as one function call."""
-        return self._run("one_call.sql", clients, seconds)
-
-    @property
-    def _url(self) -> str:
-        return self._ground.postgres.superuser_url(DATABASE).replace("+psycopg", "")
-
-    def _run(self, script: str, clients: int, seconds: int) -> float:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute("TRUNCATE booked, outbox")
-            connection.execute("VACUUM slot")
-            connection.execute("CHECKPOINT")
+    def run(self, script: str, clients: int, seconds: int, *before: str) -> float:
+        """Transactions/s of a script by `clients` that wait for nothing but the database; `before` is done ahead of it."""
+        self._carry_out(*before, "CHECKPOINT")
+        path = self._ground.folder / f"{self._name}.sql"
+        path.write_text(script)
         postgres = self._ground.postgres
-        words = ["-n", "-M", "prepared", "-f", str(self._folder / script), "-T", str(seconds)]
+        words = ["-n", "-M", "prepared", "-f", str(path), "-T", str(seconds)]
         words += ["-c", str(clients), "-j", str(min(clients, os.cpu_count() or 1))]
-        words += ["-h", HERE, "-p", str(postgres.port), "-U", "postgres", DATABASE]
+        words += ["-h", HERE, "-p", str(postgres.port), "-U", "postgres", self._name]
         done = subprocess.run(
             [postgres.binaries.folder / "pgbench", *words],
             env=clean_environment(PGPASSWORD=postgres.folder.secret("superuser-password")),
@@ -90,3 +77,24 @@ class Limit:
         if done.returncode or said is None:
             raise RuntimeError(f"pgbench failed: {done.stderr.strip()}")
         return float(said[1])
+
+    def _carry_out(self, *statements: str) -> None:
+        url = self._ground.postgres.superuser_url(self._name).replace("+psycopg", "")
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+
+class Limit:
+    """The two ways to book on one hot row, each measured by `clients` that wait for nothing but the database."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._scratch = Scratch(ground, DATABASE, TABLES)
+
+    def interactive(self, clients: int, seconds: int) -> float:
+        """Transactions/s of BEGIN, UPDATE, two INSERTs, COMMIT, one after another."""
+        return self._scratch.run(INTERACTIVE, clients, seconds, *BEFORE)
+
+    def one_call(self, clients: int, seconds: int) -> float:
+        """Transactions/s of the same as one function call."""
+        return self._scratch.run(ONE_CALL, clients, seconds, *BEFORE)

@@ -119,7 +119,11 @@ def _parts(session: Session, halls: list[str] | None) -> list[Part]:
     here = [
         slots.where(SlotStat.hall_id.is_not(None)),
         slots.where(SlotStat.hall_id.is_(None), counted),
-        select(JoinRecord.slot_id, JoinRecord.hall_id, JoinRecord.day),
+        select(JoinRecord.slot_id, JoinRecord.hall_id, JoinRecord.day).where(
+            ~select(SlotStat.slot_id)
+            .where(SlotStat.slot_id == JoinRecord.slot_id, SlotStat.hall_id.is_not(None))
+            .exists()
+        ),
         select(null(), DayStat.hall_id, DayStat.day),
         select(null(), HourStat.hall_id, HourStat.day),
     ]
