@@ -145,12 +145,6 @@ class Ground:
     def notify(self) -> Api:
         return self._api("notify", "deploy", "api", "notify")
 
-    def task(self, name: str, *, timeout_s: float = 3600) -> None:
-        """Do a background task, and return when it is done."""
-        child = self._start(name, "deploy", "task", name, variables=self.variables["worker.env"])
-        if child.wait(timeout_s):
-            raise RuntimeError(f"{name} failed: {child.last_lines()}")
-
     @cached_property
     def control(self) -> Api:
         """The process with what the product is compared to."""

@@ -16,9 +16,12 @@ from libs.common.clock import utcnow
 from libs.common.db import Database
 from libs.common.errors import Conflict, NotFound, Texts
 from libs.common.ids import new_id
+from libs.common.logs import logger
 from libs.contracts.principals import Staff
 from services.notify import metrics, stats, totals
 from services.notify.models import DayStat, HourStat, JoinRecord, Recount, SlotStat
+
+log = logger(__name__)
 
 SILENT = timedelta(minutes=5)  # no part of a count takes so long: whoever ran it is gone
 KEPT = timedelta(days=90)
@@ -155,7 +158,10 @@ def _count(session: Session, recount_id: str, part: Part) -> dict[str, int]:
     row.slots += len(part.slot_ids)
     row.days += part.day is not None
     row.differing += len(found)
-    row.differences = [*row.differences, *found][:MOST_SHOWN]
+    shown = found[: MOST_SHOWN - len(row.differences)]
+    row.differences = [*row.differences, *shown]
+    for difference in shown:
+        log.warning("stat put right", **difference)
     return {"slots": len(part.slot_ids), "days": int(part.day is not None), "differing": len(found)}
 
 

@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
-from libs.common.logs import logger
 from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import SlotChanged
 from libs.contracts.notify import SlotStatChanged
@@ -24,8 +23,6 @@ Stat = dict[str, Any]  # a row of slot_stats
 LONG_AFTER = timedelta(days=-10_000)  # no join is booked so long after its slot began
 
 PUBLISHED = tuple(SlotStatChanged.model_fields)
-
-log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,6 @@ def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list
         if new != row:
             changed.append((row, _next(new)))
             if _counts(new) != _counts(row):
-                log.warning("stat put right", slot_id=slot_id, was=asdict(_counts(row)), counted=asdict(_counts(new)))
                 differing.append(Difference(slot_id, was=_counts(row), counted=_counts(new)))
     _save(session, changed)
     return differing
