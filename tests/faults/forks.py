@@ -79,6 +79,23 @@ class ExportWorker:
         os.kill(self._pid, signal.SIGKILL)
 
 
+class NoticeSender:
+    """A process that carries notify's deliveries over the world's database, from its start until it is killed."""
+
+    def __init__(self, forks: "Forks", world: World) -> None:
+        settings = world.runtimes["notify"].settings
+        own = {
+            "HALLPASS_WECHAT_APPID": settings.wechat_appid,
+            "HALLPASS_WECHAT_SECRET": settings.wechat_secret.get_secret_value(),
+            "HALLPASS_WECHAT_BASE_URL": settings.wechat_base_url,
+            "HALLPASS_WECHAT_TIMEOUT_S": str(settings.wechat_timeout_s),
+        }
+        self._pid = forks.fork("notify-loops", 0, _environment(world, "notify") | own)
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+
+
 class Forks:
     """The process that forks the others, while the block runs."""
 
@@ -144,6 +161,8 @@ def _be(what: str, port: int, environment: dict[str, str]) -> None:
     parent.end_with_parent()
     if what == "api":
         os._exit(processes.api("booking", host=HERE, port=port))
+    if what == "notify-loops":
+        os._exit(processes.loops("notify", host=HERE, ops_port=None))
     os._exit(jobs.worker(queue="exports", pool="threads", concurrency=1, schedule=None, host=HERE, ops_port=None))
 
 

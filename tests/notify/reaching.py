@@ -106,7 +106,9 @@ class Town:
 
     def states(self) -> list[tuple[str, bool]]:
         with self.world.runtimes["notify"].db.transaction() as session:
-            found = session.execute(select(Delivery.state, Delivery.possibly_twice).order_by(Delivery.state))
+            found = session.execute(
+                select(Delivery.state, Delivery.possibly_twice).order_by(Delivery.state, Delivery.possibly_twice)
+            )
             return [(state, twice) for state, twice in found]
 
 

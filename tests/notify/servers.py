@@ -36,6 +36,7 @@ class WeChatServer:
         self.next: list[int | str] = []
         self.token_calls: list[dict[str, Any]] = []
         self.token_delay_s = 0.0
+        self.message_delay_s = 0.0
         self._tokens = ["token-1"]
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -45,6 +46,11 @@ class WeChatServer:
         """Let the token expire before its time, as when somebody else asks for another."""
         with self._lock:
             self._tokens = [f"token-{len(self.token_calls) + 2}"]
+
+    def openid_of(self, message_id: str) -> str:
+        """Return whom a message went to that was taken under this id."""
+        found: str = self.received[int(message_id) - 1]["touser"]
+        return found
 
     @property
     def to(self) -> list[str]:
@@ -69,7 +75,9 @@ class WeChatServer:
                 if self.path.startswith("/cgi-bin/stable_token"):
                     self._answer(fake.token(body))
                     return
+                time.sleep(fake.message_delay_s / 2)
                 answer, fault = fake.message(_query(self.path).get("access_token", ""), body)
+                time.sleep(fake.message_delay_s / 2)
                 if fault in ("hang", "hang after"):
                     fake._stopping.wait(HANG_S)
                 if fault in ("drop", "cut", "hang", "hang after"):

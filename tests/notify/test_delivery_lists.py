@@ -1,0 +1,90 @@
+"""What staff see of deliveries: those of their halls, with answers and without addresses."""
+
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import generate_latest
+
+from libs.common.ids import new_id
+from libs.contracts.principals import Role
+from tests.notify.builders import a_party, a_slot, hear
+from tests.notify.reaching import MakeWorld, Town, a_town
+
+
+@pytest.fixture
+def town(make_world: MakeWorld) -> Iterator[Town]:
+    with a_town(make_world) as town:
+        yield town
+
+
+def test_staff_see_what_became_of_a_notice(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    join = town.tell(user)
+    town.mail.next = ["550"]
+
+    town.carry("email")
+
+    [found] = town.deliveries(join_id=join.id)
+    assert (found["kind"], found["channel"], found["user_id"]) == ("booked", "email", user)
+    assert (found["state"], found["attempts"], found["possibly_twice"]) == ("failed", 1, False)
+    assert found["answer"] == "550 no: …"
+    assert found["ended_at"] is not None
+
+
+def test_a_hall_admin_sees_the_deliveries_of_their_halls_alone(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    here, elsewhere = town.tell(user), town.tell(user)
+    admin = town.world.staff(Role.HALL_ADMIN, [here.slot.hall_id])
+
+    assert [one["join_id"] for one in town.deliveries(admin)] == [here.id]
+    assert town.deliveries(admin, join_id=elsewhere.id) == []
+    assert len(town.deliveries(user_id=user)) == 2
+
+
+def test_what_a_party_was_told_is_found_by_each_of_its_joins(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    party = a_party(3, a_slot(), user_id=user)
+    action = new_id()
+    hear(town.world, *(join.booked(action=action) for join in party))
+
+    found = [town.deliveries(join_id=join.id) for join in party]
+
+    assert [len(each) for each in found] == [1, 1, 1]
+    assert len({each[0]["id"] for each in found}) == 1
+
+
+def test_deliveries_are_filtered_by_channel_and_state(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    town.map_wechat()
+    town.allow(user)
+    town.tell(user)
+    town.carry("wechat")
+
+    assert [one["channel"] for one in town.deliveries(state="sent")] == ["wechat"]
+    assert [one["state"] for one in town.deliveries(channel="email")] == ["queued"]
+    assert town.deliveries(notice_id=new_id()) == []
+
+
+def test_metrics_tell_how_deliveries_end_and_how_many_wait(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    town.tell(user)
+    notify = town.world.runtimes["notify"]
+    notify.service.loops(notify)  # as the process that carries them does
+
+    def value(line: str) -> float:
+        found = [text for text in generate_latest().decode().splitlines() if text.startswith(line)]
+        return float(found[0].split()[-1]) if found else 0.0
+
+    pending = 'hallpass_deliveries_pending{channel="email",service="notify"}'
+    sent = 'hallpass_deliveries_total{channel="email",result="sent",service="notify"}'
+    before = value(sent)
+    assert value(pending) == 1
+
+    town.carry("email")
+
+    assert (value(pending), value(sent) - before) == (0, 1)
