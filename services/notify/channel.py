@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.orm import Session
 
+from services.notify.models import Delivery
 from services.notify.outcomes import Outcome, Refused
 
 Letter = TypeVar("Letter")
@@ -27,6 +28,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Announced:
+    """The event that a delivery tells a webhook of."""
+
+    webhook_id: str
+    event_id: str
+
+
+@dataclass(frozen=True)
 class Delivering:
     """One attempt at a delivery. `target` tells several addressees of one channel apart, and is empty where there is one.
 
@@ -40,7 +49,21 @@ class Delivering:
     attempt: int
     possibly_twice: bool
     request_id: str
-    told: Told
+    matter: Told | Announced
+
+    @property
+    def told(self) -> Told:
+        """The notice that is delivered, by a channel for notices."""
+        if not isinstance(self.matter, Told):
+            raise TypeError(f"{self.channel} delivers events, not notices")
+        return self.matter
+
+    @property
+    def announced(self) -> Announced:
+        """The event that is delivered, by a channel for events."""
+        if not isinstance(self.matter, Announced):
+            raise TypeError(f"{self.channel} delivers notices, not events")
+        return self.matter
 
 
 @dataclass(frozen=True)
@@ -75,6 +98,21 @@ class Channel(Protocol[Letter]):
 
     def settle(self, session: Session, delivering: Delivering, letter: Letter, outcome: Outcome) -> None:
         """Note what the outcome means for the channel, in the transaction that records it."""
+        ...
+
+
+@runtime_checkable
+class ByTurns(Protocol):
+    """What a channel has besides whose addressees each have deliveries in numbers, tell repetitions, and must not delay each other.
+
+    It says itself whose turn it is, and waits its own `delays_s` before it tries again. There a lost answer is no
+    reason to give up.
+    """
+
+    delays_s: tuple[float, ...]
+
+    def next_due(self, session: Session, *, now: datetime) -> Delivery | None:
+        """Lock the delivery whose turn it is, and that nobody else is just taking."""
         ...
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic
+from typing import Any, Generic
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,7 @@ from libs.common import context
 from libs.common.ids import new_id
 from libs.common.logs import logger
 from services.notify import metrics, outcomes
-from services.notify.channel import Channel, Delivering, Letter, Told, Wanted
+from services.notify.channel import Announced, ByTurns, Channel, Delivering, Letter, Told, Wanted
 from services.notify.models import Delivery, Notice
 from services.notify.outcomes import DeliveryState, Later, Outcome, Refused, Sent, Step, Unknown
 
@@ -57,12 +57,34 @@ def queue(session: Session, wanted: Iterable[Wanted], *, now: datetime) -> None:
         session.info[QUEUED] = True
 
 
+def announce(session: Session, announced: Iterable[Announced], channel: str, *, now: datetime) -> list[str]:
+    """Let webhooks be told of events as this transaction commits; return the ids of the deliveries."""
+    rows: list[dict[str, Any]] = [
+        {
+            "id": new_id(),
+            "webhook_id": one.webhook_id,
+            "event_id": one.event_id,
+            "channel": channel,
+            "target": "",
+            "state": DeliveryState.QUEUED.value,
+            "due_at": now,
+            "queued_at": now,
+            "request_id": context.request_id(),
+        }
+        for one in announced
+    ]
+    if rows:
+        session.execute(insert(Delivery), rows)
+        session.info[QUEUED] = True
+    return [row["id"] for row in rows]
+
+
 def take(session: Session, channel: Channel[Letter], *, now: datetime) -> Taken[Letter] | None:
     """Take the next delivery that is due, for as long as its sending may take at most, and make it ready; None: there is none.
 
     What was taken before and not settled in time has lost its answer. What can't be sent at all ends here.
     """
-    while (row := _next_due(session, channel.name, now)) is not None:
+    while (row := _whose_turn(session, channel, now)) is not None:
         if (taken := _ready(session, channel, row, now)) is not None:
             return taken
     return None
@@ -85,8 +107,17 @@ def settle(
     if row is None:
         return False
     channel.settle(session, delivering, taken.letter, outcome)
-    _end_attempt(row, outcome, now=now)
+    _end_attempt(channel, row, outcome, now=now)
     return True
+
+
+def give_up(session: Session, webhook_id: str, *, now: datetime) -> None:
+    """Let everything that waits for a webhook have failed; what is on its way ends by itself."""
+    waiting = update(Delivery).where(Delivery.webhook_id == webhook_id, Delivery.state == DeliveryState.QUEUED)
+    session.execute(
+        waiting.values(state=DeliveryState.FAILED.value, ended_at=now, answer="the webhook was disabled"),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def pending(session: Session, channel: str) -> int:
@@ -99,6 +130,12 @@ def forget(session: Session, *, before: datetime) -> int:
     old = delete(Delivery).where(Delivery.queued_at < before, Delivery.state.not_in(OPEN))
     gone = session.execute(old.execution_options(synchronize_session=False))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def _whose_turn(session: Session, channel: Channel[Letter], now: datetime) -> Delivery | None:
+    if isinstance(channel, ByTurns):
+        return channel.next_due(session, now=now)
+    return _next_due(session, channel.name, now)
 
 
 def _next_due(session: Session, channel: str, now: datetime) -> Delivery | None:
@@ -120,8 +157,8 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
     if was_lost:
         log.warning("a delivery was lost", channel=channel.name, delivery_id=row.id, attempt=row.attempts)
         metrics.DELIVERIES.labels("notify", channel.name, "lost").inc()
-        if row.possibly_twice:
-            _end_attempt(row, Unknown(NO_ANSWER), now=now)
+        if row.possibly_twice and not isinstance(channel, ByTurns):
+            _end_attempt(channel, row, Unknown(NO_ANSWER), now=now)
             session.flush()
             return None
         row.possibly_twice, row.answer = True, NO_ANSWER
@@ -130,7 +167,7 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
     until = now + timedelta(seconds=channel.longest_s + SPARE_S)
     letter = _prepared(session, channel, row, delivering, now)
     if isinstance(letter, (Refused, Later)):
-        _end_attempt(row, letter, now=now)
+        _end_attempt(channel, row, letter, now=now)
         session.flush()
         return None
     row.state, row.due_at = DeliveryState.SENDING, until
@@ -153,7 +190,6 @@ def _prepared(
 
 
 def _delivering(session: Session, row: Delivery) -> Delivering:
-    notice = session.get_one(Notice, row.notice_id)
     return Delivering(
         id=row.id,
         channel=row.channel,
@@ -161,23 +197,37 @@ def _delivering(session: Session, row: Delivery) -> Delivering:
         attempt=row.attempts,
         possibly_twice=row.possibly_twice,
         request_id=row.request_id,
-        told=Told(
-            id=notice.id,
-            user_id=notice.user_id,
-            kind=notice.kind,
-            hall_id=notice.hall_id,
-            join_id=notice.join_id,
-            party_id=notice.party_id,
-            people=notice.people,
-            params=notice.params,
-            happened_at=notice.happened_at,
-        ),
+        matter=_matter(session, row),
     )
 
 
-def _end_attempt(row: Delivery, outcome: Outcome, *, now: datetime) -> None:
+def _matter(session: Session, row: Delivery) -> Told | Announced:
+    if row.webhook_id is not None and row.event_id is not None:
+        return Announced(webhook_id=row.webhook_id, event_id=row.event_id)
+    notice = session.get_one(Notice, row.notice_id)
+    return Told(
+        id=notice.id,
+        user_id=notice.user_id,
+        kind=notice.kind,
+        hall_id=notice.hall_id,
+        join_id=notice.join_id,
+        party_id=notice.party_id,
+        people=notice.people,
+        params=notice.params,
+        happened_at=notice.happened_at,
+    )
+
+
+def _end_attempt(channel: Channel[Letter], row: Delivery, outcome: Outcome, *, now: datetime) -> None:
+    if isinstance(channel, ByTurns) and isinstance(outcome, Unknown):
+        row.possibly_twice, outcome = True, Later(outcome.answer)
     step = outcomes.after(
-        outcome, attempt=row.attempts, possibly_twice=row.possibly_twice, good_until=row.good_until, now=now
+        outcome,
+        attempt=row.attempts,
+        possibly_twice=row.possibly_twice,
+        good_until=row.good_until,
+        now=now,
+        delays_s=channel.delays_s if isinstance(channel, ByTurns) else outcomes.DELAYS_S,
     )
     row.state, row.possibly_twice = step.state.value, step.possibly_twice
     row.due_at = step.due_at or row.due_at

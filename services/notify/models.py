@@ -205,7 +205,7 @@ class NoticeTemplate(Base):
 
 
 class Delivery(Base):
-    """A notice on its way by one channel. `target` is empty where the channel has one addressee for a notice.
+    """A notice, or an event for a webhook, on its way by one channel. `target` is empty where the channel has one addressee for a notice.
 
     `due_at` is when it is taken up next; while it is being sent, when it counts as lost with its answer. After a lost
     answer it is `possibly_twice` for good. `answer` is what the provider said to the last attempt, or why there was none.
@@ -214,7 +214,9 @@ class Delivery(Base):
     __tablename__ = "deliveries"
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
-    notice_id: Mapped[str] = mapped_column(Uuid, ForeignKey("notices.id", ondelete="CASCADE"))
+    notice_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("notices.id", ondelete="CASCADE"))
+    webhook_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"))
+    event_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("webhook_events.id"))
     channel: Mapped[str]
     target: Mapped[str]
     state: Mapped[str]
@@ -232,6 +234,9 @@ class Delivery(Base):
         UniqueConstraint("notice_id", "channel", "target"),
         CheckConstraint("state IN ('queued', 'sending', 'sent', 'failed')", name="state"),
         CheckConstraint("(ended_at IS NULL) = (state IN ('queued', 'sending'))", name="ended_at"),
+        CheckConstraint(
+            "num_nonnulls(webhook_id, event_id) = CASE WHEN notice_id IS NULL THEN 2 ELSE 0 END", name="matter"
+        ),
         Index(
             "ix_deliveries_due",
             "channel",
@@ -239,6 +244,14 @@ class Delivery(Base):
             postgresql_where=text("state IN ('queued', 'sending')"),
         ),
         Index("ix_deliveries_queued_at", "queued_at"),
+        Index(
+            "ix_deliveries_webhook_due",
+            "webhook_id",
+            "due_at",
+            postgresql_where=text("webhook_id IS NOT NULL AND state IN ('queued', 'sending')"),
+        ),
+        Index("ix_deliveries_webhook_id", "webhook_id", "id", postgresql_where=text("webhook_id IS NOT NULL")),
+        Index("ix_deliveries_event_id", "event_id", postgresql_where=text("event_id IS NOT NULL")),
     )
 
 
@@ -329,4 +342,76 @@ class Announcement(Base):
         CheckConstraint("status IN ('draft', 'published')", name="status"),
         CheckConstraint("status = 'draft' OR publish_at IS NOT NULL", name="publish_at"),
         Index("ix_announcements_hall_id", "hall_id"),
+    )
+
+
+class Webhook(Base):
+    """An address of an integrator that is told of events: those of one hall, or (`hall_id` null) of all.
+
+    The secret that was replaced goes on signing until `old_secret_until`. An address that fails is left alone until
+    `rest_until`; `failures` counts those in a row, the first of them at `failing_since`. `last_ms` is how long it took last.
+    `version` counts what staff see changed, and not how it fares.
+    """
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
+    url: Mapped[str]
+    description: Mapped[str]
+    events: Mapped[list[Any]]
+    status: Mapped[str]
+    disabled_reason: Mapped[str | None]
+    secret_sealed: Mapped[bytes]
+    old_secret_sealed: Mapped[bytes | None]
+    old_secret_until: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    failing_since: Mapped[datetime | None]
+    rest_until: Mapped[datetime | None]
+    last_ms: Mapped[int | None]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'disabled')", name="status"),
+        CheckConstraint("(status = 'disabled') = (disabled_reason IS NOT NULL)", name="disabled_reason"),
+        Index("ix_webhooks_hall_id", "hall_id"),
+    )
+
+
+class WebhookEvent(Base):
+    """What webhooks are told, once for all of them: nothing in it says who anybody is."""
+
+    __tablename__ = "webhook_events"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    type: Mapped[str]
+    subject: Mapped[str]
+    version: Mapped[int] = mapped_column(BigInteger)
+    time: Mapped[datetime]
+    data: Mapped[dict[str, Any]]
+    queued_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_webhook_events_queued_at", "queued_at"),)
+
+
+class WebhookAttempt(Base):
+    """One call of a webhook: what it answered (`status`, and the beginning of the text), or the reason why there is no answer."""
+
+    __tablename__ = "webhook_attempts"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"))
+    delivery_id: Mapped[str] = mapped_column(Uuid, ForeignKey("deliveries.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    at: Mapped[datetime]
+    duration_ms: Mapped[int]
+    status: Mapped[int | None]
+    reason: Mapped[str]
+    answer: Mapped[str]
+
+    __table_args__ = (
+        Index("ix_webhook_attempts_webhook_id", "webhook_id", "id"),
+        Index("ix_webhook_attempts_delivery_id", "delivery_id"),
     )

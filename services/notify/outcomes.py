@@ -57,7 +57,15 @@ class Step:
     due_at: datetime | None = None
 
 
-def after(outcome: Outcome, *, attempt: int, possibly_twice: bool, good_until: datetime | None, now: datetime) -> Step:
+def after(
+    outcome: Outcome,
+    *,
+    attempt: int,
+    possibly_twice: bool,
+    good_until: datetime | None,
+    now: datetime,
+    delays_s: tuple[float, ...] = DELAYS_S,
+) -> Step:
     """Decide what becomes of a delivery after its attempt of this number, which counts from 1.
 
     A message whose answer is lost goes out once more, and from then on counts as possibly sent twice. When the answer is
@@ -67,12 +75,12 @@ def after(outcome: Outcome, *, attempt: int, possibly_twice: bool, good_until: d
         return Step(DeliveryState.SENT, possibly_twice)
     was_repeated, possibly_twice = possibly_twice, possibly_twice or isinstance(outcome, Unknown)
     given_up = (
-        isinstance(outcome, Refused) or attempt > len(DELAYS_S) or (isinstance(outcome, Unknown) and was_repeated)
+        isinstance(outcome, Refused) or attempt > len(delays_s) or (isinstance(outcome, Unknown) and was_repeated)
     )
     if given_up:
         return Step(DeliveryState.FAILED, possibly_twice)
     asked = (isinstance(outcome, Later) and outcome.after_s) or 0.0
-    due_at = now + timedelta(seconds=min(max(DELAYS_S[attempt - 1], asked), LONGEST_DELAY_S))
+    due_at = now + timedelta(seconds=max(delays_s[attempt - 1], min(asked, LONGEST_DELAY_S)))
     if is_over(good_until, due_at):
         return Step(DeliveryState.FAILED, possibly_twice)
     return Step(DeliveryState.QUEUED, possibly_twice, due_at)
