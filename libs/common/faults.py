@@ -49,6 +49,7 @@ SENTENCES: dict[str, Texts] = {
     "literal_error": _ONE_OF,
     "repeated": Texts(en="may name each one only once", zh="不能重复"),
     "not_an_id": Texts(en="is no id", zh="不是有效的编号"),
+    "not_a_url": Texts(en="has to be the address of a web server", zh="不是有效的网址"),
     "not_a_date": Texts(en="has to be a date, written YYYY-MM-DD", zh="必须是 YYYY-MM-DD 格式的日期"),
     "date_from_datetime_parsing": Texts(en="is no date of the calendar", zh="不是有效的日期"),
     "date_out_of_range": Texts(en="has to lie between {first} and {last}", zh="必须在 {first} 至 {last} 之间"),

@@ -11,7 +11,9 @@ from libs.common.errors import NotFound, Stale
 from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.principals import Role, RoleForbids, Staff
+from services.notify import webhook_events
 from services.notify.models import Announcement
+from services.notify.webhook_events import EventKind
 
 PUBLISHED = "published"
 SHOWN_FIRST = (
@@ -95,6 +97,8 @@ def create(
         .returning(Announcement)
     ).one()
     _audit(session, staff, "announcement.created", made, after=_plain(complete))
+    if made.status == PUBLISHED:
+        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_PUBLISHED, made)
     return made
 
 
@@ -122,6 +126,10 @@ def edit(
         execution_options={"populate_existing": True},
     ).one()
     _audit(session, staff, "announcement.changed", changed, before=_plain(before), after=_plain(differing))
+    if changed.status == PUBLISHED:
+        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_PUBLISHED, changed)
+    elif "status" in differing:
+        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_WITHDRAWN, changed)
     return changed
 
 
@@ -131,6 +139,8 @@ def remove(session: Session, staff: Staff, announcement_id: str, *, version: int
     session.execute(delete(Announcement).where(Announcement.id == announcement_id))
     before = {name: getattr(present, name) for name in EDITABLE}
     _audit(session, staff, "announcement.deleted", present, before=_plain(before))
+    if present.status == PUBLISHED:
+        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_WITHDRAWN, present)
 
 
 def _in_scope(staff: Staff, announcement_id: str) -> Select[Any]:

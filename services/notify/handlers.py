@@ -20,7 +20,7 @@ from libs.contracts.booking import (
     UserErased,
 )
 from libs.contracts.catalog import SlotChanged
-from services.notify import joins, notices, recipients, stats
+from services.notify import joins, notices, recipients, stats, webhook_events
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -38,8 +38,9 @@ KINDS: dict[type[JoinEvent], NoticeKind] = {
 @consumer.on_all(*KINDS, JoinCheckInUndone, JoinExpected)
 def follow_joins(session: Session, heard: Sequence[Heard]) -> None:
     """Keep the record, count, and tell people; a rush into one slot is one change of its stat."""
-    # Locks are taken in one order: the records of joins, stats by slot, then notices.
+    # Locks are taken in one order: the records of joins, stats by slot, webhooks, then notices.
     joins.follow(session, [fact for fact, _ in heard], now=utcnow())
+    webhook_events.of_joins(session, heard)
     notices.tell(session, [(_kind(fact), fact, message) for fact, message in heard if type(fact) in KINDS])
 
 

@@ -3,16 +3,20 @@
 import re
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from fastapi import Depends
+from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 
 from libs.common import mail
 from libs.common.crypto import Sealer
 from libs.common.mail import Security, Server
-from libs.common.settings import SealingSettings, require_secret
+from libs.common.outward import Outward
+from libs.common.settings import Json, SealingSettings, require_secret
+from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
 from services.notify.live import Live
+from services.notify.webhooks import Allowed
 
 CODES_AT_ONCE = 8
 
@@ -39,6 +43,13 @@ class NotifySettings(SealingSettings):
     mail_from: str = Field(default="", description="the address that notices come from")
     mail_rate: str = Field(default="5/hour", description="codes to one user, and to one address")
     wechat_code_rate: str = Field(default="30/minute", description="reports of grants by one user")
+    webhook_http: bool = Field(
+        default=False, description="webhooks may be called without TLS outside embedded mode, too"
+    )
+    webhook_networks: Annotated[list[IPvAnyNetwork], Json] = Field(
+        default=[], description="private networks in which webhooks may be called all the same"
+    )
+    webhook_timeout_s: float = Field(default=10.0, gt=0, le=60, description="how long the call of a webhook may take")
 
     @model_validator(mode="after")
     def _channels_are_whole(self) -> Self:
@@ -55,18 +66,28 @@ class NotifySettings(SealingSettings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to addresses, the providers of the channels that are on, and who listens to stats."""
+    """The key to addresses and secrets, the providers of the channels that are on, and who listens to stats; which webhooks
+    may be named, and how they are called.
+    """
 
     sealer: Sealer
     live: Live
+    allowed: Allowed
+    outward: Outward
     wechat: WeChat | None
     mail: Server | None
     codes_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CODES_AT_ONCE))
 
 
 def build(settings: NotifySettings) -> Resources:
+    permitted = settings.webhook_networks
     return Resources(
-        sealer=Sealer(settings.data_keys), live=Live(settings), wechat=_wechat(settings), mail=_mail(settings)
+        sealer=Sealer(settings.data_keys),
+        live=Live(settings),
+        allowed=Allowed(http=settings.webhook_http or settings.mode == "embedded", permitted=permitted),
+        outward=Outward(permitted=permitted, total_s=settings.webhook_timeout_s),
+        wechat=_wechat(settings),
+        mail=_mail(settings),
     )
 
 
@@ -93,3 +114,17 @@ def _mail(settings: NotifySettings) -> Server | None:
         sender=settings.mail_from,
         timeout_s=settings.smtp_timeout_s,
     )
+
+
+def _sealer(runtime: RuntimeDep) -> Sealer:
+    resources: Resources = runtime.resources
+    return resources.sealer
+
+
+def _allowed(runtime: RuntimeDep) -> Allowed:
+    resources: Resources = runtime.resources
+    return resources.allowed
+
+
+SealerDep = Annotated[Sealer, Depends(_sealer)]
+AllowedDep = Annotated[Allowed, Depends(_allowed)]

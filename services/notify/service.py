@@ -17,6 +17,7 @@ from services.notify import (
     stats,
     tasks,
     template_routes,
+    webhook_routes,
 )
 
 service = Service(
@@ -32,6 +33,7 @@ service = Service(
         me_routes.router,  # how users are reached
         template_routes.router,
         delivery_routes.router,
+        webhook_routes.router,
         feed_routes.router,  # exports
     ),
     consumers=(

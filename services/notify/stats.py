@@ -14,7 +14,7 @@ from libs.common import outbox
 from libs.contracts.booking import SlotTaken
 from libs.contracts.catalog import SlotChanged
 from libs.contracts.notify import SlotStatChanged
-from services.notify import statements, totals
+from services.notify import statements, totals, webhook_events
 from services.notify.models import JoinRecord, SlotStat
 from services.notify.policy import COUNTS, LEADS, Counts, first_version, in_force
 
@@ -123,14 +123,13 @@ def _save(session: Session, changed: Sequence[tuple[Stat, Stat]]) -> None:
     for before, after in changed:
         shifts.replace(before, after)
     totals.add(session, shifts)
-    outbox.record(
-        session,
-        *(
-            _fact(after)
-            for before, after in changed
-            if after["item_id"] is not None and after["version"] > before["version"]
-        ),
-    )
+    facts = [
+        _fact(after)
+        for before, after in changed
+        if after["item_id"] is not None and after["version"] > before["version"]
+    ]
+    outbox.record(session, *facts)
+    webhook_events.of_stats(session, facts)
 
 
 def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:

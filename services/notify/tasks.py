@@ -5,9 +5,10 @@ from datetime import timedelta
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import deliveries, recounts
+from services.notify import deliveries, recounts, webhook_log
 
 KEEP_DELIVERIES = timedelta(days=90)
+KEEP_WEBHOOKS_LOG = timedelta(days=30)
 
 
 def recount(runtime: Runtime) -> dict[str, int]:
@@ -28,6 +29,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     with runtime.db.transaction() as session:
         return {
             "deliveries": deliveries.forget(session, before=now - KEEP_DELIVERIES),
+            "webhook_events": webhook_log.forget(session, before=now - KEEP_WEBHOOKS_LOG),
             "recounts": recounts.sweep(session, now=now),
             **sweep_events(session, now=now),
         }

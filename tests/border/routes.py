@@ -12,7 +12,7 @@ from secrets import randbelow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from tests.admin.builders import PASSWORD
-from tests.border.scene import A_WORKBOOK, PERIOD, Ask, Headers, Scene, announcement, notice_template, unique
+from tests.border.scene import A_WORKBOOK, PERIOD, Ask, Headers, Scene, announcement, notice_template, unique, webhook
 
 SUPER_ADMIN, HALL_ADMIN, VERIFIER = Role.SUPER_ADMIN, Role.HALL_ADMIN, Role.VERIFIER
 MANAGE_STAFF = Right.MANAGE_STAFF
@@ -328,6 +328,28 @@ STAFF: dict[str, StaffRoute] = {
     ),
     "DELETE /api/notify/staff/wechat-templates/{kind}": StaffRoute(
         SUPER_ADMIN, FORBIDDEN, lambda s: Ask(path={"kind": s.a_kind_by_wechat()})
+    ),
+    "GET /api/notify/staff/webhooks": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.a_webhook()["id"])),
+    "POST /api/notify/staff/webhooks": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask(webhook(s.hall["id"]))),
+    "GET /api/notify/staff/webhooks/{webhook_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.webhook["id"])
+    ),
+    "PATCH /api/notify/staff/webhooks/{webhook_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"description": unique()})
+    ),
+    "DELETE /api/notify/staff/webhooks/{webhook_id}": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(path={"webhook_id": s.a_webhook()["id"]})
+    ),
+    "POST /api/notify/staff/webhooks/{webhook_id}/secret": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({}, shows="whsec_")
+    ),
+    "POST /api/notify/staff/webhooks/{webhook_id}/ping": StaffRoute(HALL_ADMIN, NOT_FOUND),
+    "GET /api/notify/staff/webhooks/{webhook_id}/deliveries": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.webhook_delivery["id"])
+    ),
+    "POST /api/notify/staff/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": StaffRoute(HALL_ADMIN, NOT_FOUND),
+    "GET /api/notify/staff/webhooks/{webhook_id}/attempts": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.a_webhook_call())
     ),
     "GET /api/notify/staff/stats": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.slot["id"])),
     "GET /api/notify/staff/dashboard": StaffRoute(

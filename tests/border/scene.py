@@ -31,6 +31,7 @@ from tests.admin.exporting import EXPORTS, do, link
 from tests.admin.importing import XLSX, send, workbook
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
+from tests.notify.hooking import carry
 from tests.notify.reaching import TEMPLATE, Providers, Town
 from tests.world import World, bearer
 
@@ -93,6 +94,10 @@ class Scene:
         [self.slot] = a_day(world, self.item, self.today, PERIOD)["slots"]
         [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]
         self.announcement = self.an_announcement()
+        self.spare_webhook = ""
+        self.webhook = self.a_webhook()
+        self.spare_webhook = ""
+        self.webhook_delivery = self.a_webhook_delivery()
         self.template = self.a_template()
         self.special_day = self.a_special_day()
         self.closure = self.a_closure()
@@ -134,6 +139,8 @@ class Scene:
             "special_day_id": self.special_day["id"],
             "closure_id": self.closure["id"],
             "announcement_id": self.announcement["id"],
+            "webhook_id": self.webhook["id"],
+            "delivery_id": self.webhook_delivery["id"],
             "join_id": self.join["id"],
             "user_id": self.user_id,
             "field": "photo",
@@ -187,6 +194,30 @@ class Scene:
         assert asked.status_code == 202, asked.text
         recount_id: str = asked.json()["id"]
         return recount_id
+
+    def a_webhook(self) -> Any:
+        """Return another webhook of the hall, in the place of the one before: a hall has so many at most."""
+        path, staff = "/api/notify/staff/webhooks", self.world.staff()
+        if self.spare_webhook:
+            self.world.client.delete(f"{path}/{self.spare_webhook}", headers=staff)
+        found = made(self.world.client.post(path, json=webhook(self.hall["id"]), headers=staff))
+        self.spare_webhook = found["id"]
+        return found
+
+    def a_webhook_delivery(self) -> Any:
+        """Return a ping that waits to be sent to the webhook."""
+        path = f"/api/notify/staff/webhooks/{self.webhook['id']}/ping"
+        answer = self.world.client.post(path, headers=self.world.staff())
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def a_webhook_call(self) -> str:
+        """Return the id of a call of the webhook, which there is none of at that address."""
+        self.a_webhook_delivery()
+        carry(self.world, clock=lambda: utcnow() + timedelta(minutes=10))
+        path = f"/api/notify/staff/webhooks/{self.webhook['id']}/attempts"
+        found: str = self.world.client.get(path, headers=self.world.staff()).json()["items"][0]["id"]
+        return found
 
     def a_join(self, slot: Any = None) -> Any:
         """Return a join that the first user has just made, for now or in another slot."""
@@ -480,6 +511,10 @@ def announcement(hall_id: str) -> dict[str, Any]:
         "content": "十月一日至十月七日。",
         "status": "published",
     }
+
+
+def webhook(hall_id: str) -> dict[str, Any]:
+    return {"hall_id": hall_id, "url": "https://localhost/", "events": ["join.missed"]}
 
 
 def zone_where_it_is_noon() -> str:

@@ -45,6 +45,9 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/notify/announcements": [{"hall_id": "the hall"}],
     "GET /api/notify/staff/announcements": [{}],
     "GET /api/notify/staff/deliveries": [{}],
+    "GET /api/notify/staff/webhooks": [{}],
+    "GET /api/notify/staff/webhooks/{webhook_id}/deliveries": [{}],
+    "GET /api/notify/staff/webhooks/{webhook_id}/attempts": [{}],
     "GET /api/notify/staff/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/notify/staff/feed/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/admin/staff": [{}],
@@ -82,6 +85,7 @@ def scene(shared_world: World, providers: Providers) -> Scene:
     scene.a_special_day()
     scene.a_closure()
     scene.an_announcement()
+    scene.a_webhook()
     chief = scene.headers(Caller.SUPER_ADMIN)
     for _ in range(2):
         scene.an_export(chief)
@@ -89,6 +93,7 @@ def scene(shared_world: World, providers: Providers) -> Scene:
         signed_in(shared_world, scene.clerk["username"])
         scene.an_import_job(chief)
         scene.a_delivery()
+        scene.a_webhook_call()
     shared_world.settle()
     return scene
 

@@ -1,0 +1,92 @@
+"""Webhooks as staff make them, a world in which they may be called on this machine, and what they are sent."""
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from libs.contracts.principals import Role
+from services.notify.channels.webhook import WebhookChannel
+from services.notify.sender import Sender
+from tests.common.receiver import Posted
+from tests.world import World
+
+HOOKS = "/api/notify/staff/webhooks"
+HERE = {"webhook_networks": ["127.0.0.0/8"], "webhook_timeout_s": 2}
+
+
+def a_hook(world: World, url: str, *, headers: dict[str, str] | None = None, **differing: Any) -> dict[str, Any]:
+    body = {"hall_id": None, "url": url, "events": ["join.booked", "join.cancelled"]} | differing
+    answer = world.client.post(HOOKS, json=body, headers=headers or world.staff())
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def shown(world: World, hook: dict[str, Any]) -> dict[str, Any]:
+    answer = world.client.get(f"{HOOKS}/{hook['id']}", headers=world.staff())
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def changed(world: World, hook: dict[str, Any], **change: Any) -> dict[str, Any]:
+    answer = world.client.patch(f"{HOOKS}/{hook['id']}", json=change, headers=world.staff())
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def listed(world: World, hook: dict[str, Any], what: str, **query: Any) -> list[dict[str, Any]]:
+    """Return what the log of a webhook shows: its deliveries or its attempts, newest first."""
+    answer = world.client.get(f"{HOOKS}/{hook['id']}/{what}", params=query, headers=world.staff())
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
+
+
+def ping(world: World, hook: dict[str, Any]) -> dict[str, Any]:
+    answer = world.client.post(f"{HOOKS}/{hook['id']}/ping", headers=world.staff())
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def admin_of(world: World, *halls: str) -> dict[str, str]:
+    return world.staff(Role.HALL_ADMIN, list(halls))
+
+
+def channel(world: World) -> WebhookChannel:
+    resources = world.runtimes["notify"].resources
+    return WebhookChannel(resources.sealer, resources.outward)
+
+
+def carrier(world: World, **more: Any) -> Sender[Any]:
+    return Sender(world.runtimes["notify"].db, channel(world), **more)
+
+
+def carry(world: World, **more: Any) -> int:
+    """Call webhooks one after another until none is due; return how many calls that were."""
+    sender, calls = carrier(world, **more), 0
+    while (taken := sender.take()) is not None:
+        sender.carry(taken)
+        calls += 1
+    return calls
+
+
+def verified(posted: Posted, *secrets: str) -> dict[str, Any]:
+    """Return the event as a receiver reads it: written from the specification alone, and from nothing of ours."""
+    message_id, timestamp = posted.headers["webhook-id"], posted.headers["webhook-timestamp"]
+    assert abs(datetime.now(UTC).timestamp() - int(timestamp)) < 300, "an old message may be somebody's repetition"
+    content = b".".join([message_id.encode(), timestamp.encode(), posted.body])
+    good = set()
+    for secret in secrets:
+        key = base64.b64decode(secret[len("whsec_") :])
+        good.add(base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode())
+    sent = [entry.split(",", 1) for entry in posted.headers["webhook-signature"].split(" ")]
+    assert {scheme for scheme, _ in sent} == {"v1"}
+    assert {signature for _, signature in sent} == good
+    event: dict[str, Any] = json.loads(posted.body)
+    return event
