@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from sqlalchemy.orm import Session
 
 from services.notify.models import Delivery
-from services.notify.outcomes import Outcome, Refused
+from services.notify.outcomes import Nothing, Outcome, Refused
 
 Letter = TypeVar("Letter")
 
@@ -88,7 +88,7 @@ class Channel(Protocol[Letter]):
     at_once: int
     longest_s: float
 
-    def prepare(self, session: Session, delivering: Delivering) -> Letter | Refused:
+    def prepare(self, session: Session, delivering: Delivering) -> Letter | Refused | Nothing:
         """Return all that `send` needs, and take what a message uses up; or say why there will be none."""
         ...
 

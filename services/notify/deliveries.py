@@ -15,7 +15,7 @@ from libs.common.logs import logger
 from services.notify import metrics, outcomes
 from services.notify.channel import Announced, ByTurns, Channel, Delivering, Letter, Told, Wanted
 from services.notify.models import Delivery, Notice
-from services.notify.outcomes import DeliveryState, Later, Outcome, Refused, Sent, Step, Unknown
+from services.notify.outcomes import DeliveryState, Later, Nothing, Outcome, Refused, Sent, Step, Unknown
 
 log = logger(__name__)
 
@@ -166,6 +166,10 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
     delivering = _delivering(session, row)
     until = now + timedelta(seconds=channel.longest_s + SPARE_S)
     letter = _prepared(session, channel, row, delivering, now)
+    if isinstance(letter, Nothing):
+        session.delete(row)
+        session.flush()
+        return None
     if isinstance(letter, (Refused, Later)):
         _end_attempt(channel, row, letter, now=now)
         session.flush()
@@ -177,7 +181,7 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
 
 def _prepared(
     session: Session, channel: Channel[Letter], row: Delivery, delivering: Delivering, now: datetime
-) -> Letter | Refused | Later:
+) -> Letter | Refused | Later | Nothing:
     if outcomes.is_over(row.good_until, now):
         return Refused("too late to be of use")
     try:

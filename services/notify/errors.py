@@ -44,11 +44,19 @@ class MailDown(Unavailable):
     texts = Texts(en="The mail could not be sent. Try again in a moment.", zh="邮件暂时无法发送，请稍后再试")
 
 
+class PhoneUnfit(Invalid):
+    code = "phone_unfit"
+    texts = Texts(en="This is no mobile number that messages can be sent to.", zh="手机号码无法使用，请检查后重试")
+
+
+class SmsDown(Unavailable):
+    code = "sms_unavailable"
+    texts = Texts(en="The message could not be sent. Try again in a moment.", zh="短信暂时无法发送，请稍后再试")
+
+
 class NothingToConfirm(Conflict):
     code = "nothing_to_confirm"
-    texts = Texts(
-        en="No address waits for this code any more. Set your address again.", zh="验证码已失效，请重新填写邮箱"
-    )
+    texts = Texts(en="No address waits for this code any more. Set your address again.", zh="验证码已失效，请重新填写")
 
 
 class CodeWrong(Invalid):

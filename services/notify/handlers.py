@@ -20,7 +20,7 @@ from libs.contracts.booking import (
     UserErased,
 )
 from libs.contracts.catalog import SlotChanged
-from services.notify import joins, notices, recipients, stats, webhook_events
+from services.notify import joins, notices, recipients, sms_budget, stats, webhook_events
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -61,3 +61,4 @@ def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
 def user_erased(session: Session, fact: UserErased, message: Message) -> None:
     notices.erase(session, fact.user_id)
     recipients.erase(session, fact.user_id)
+    sms_budget.erase(session, fact.user_id)

@@ -36,7 +36,7 @@ router = APIRouter(tags=["reaching users"])
 
 PATIENCE_S = 4.0  # a request is given up after five
 
-ChannelName = Literal["wechat", "email"]
+ChannelName = Literal["wechat", "email", "sms"]
 Channels = Annotated[list[ChannelName], Field(max_length=10)]
 TemplateId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[!-~]+$")]
 
@@ -62,6 +62,8 @@ class MeOut(BaseModel):
     choices: dict[str, list[str]]
     email: str | None
     unconfirmed_email: str | None
+    phone: str | None
+    unconfirmed_phone: str | None
     wechat: bool
     grants: dict[str, int]
 
@@ -97,23 +99,25 @@ def list_channels(session: Tx, runtime: RuntimeDep) -> ChannelsOut:
         items.append(ChannelOut(name="wechat", templates=templates))
     if runtime.resources.mail is not None:
         items.append(ChannelOut(name="email"))
+    if runtime.resources.texting is not None:
+        items.append(ChannelOut(name="sms"))
     return ChannelsOut(items=items)
 
 
 @router.get("/me")
 def me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now) -> MeOut:
-    return _me(recipients.of(session, _sealer(runtime), user.id, now=now))
+    return shown(recipients.of(session, _sealer(runtime), user.id, now=now))
 
 
 @router.patch("/me")
-def edit_me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MeIn) -> MeOut:
+def editshown(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MeIn) -> MeOut:
     """Choose the language of messages, and the channels of some kinds of notices; the inbox gets them all."""
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     choices: recipients.Choices | None = None
     if body.choices is not None:
         choices = {kind.value: [*chosen] for kind, chosen in body.choices.items()}
     recipients.choose(session, user.id, language=body.language, choices=choices)
-    return _me(recipients.of(session, _sealer(runtime), user.id, now=now))
+    return shown(recipients.of(session, _sealer(runtime), user.id, now=now))
 
 
 @router.put("/me/email", status_code=202)
@@ -126,11 +130,11 @@ def set_email(user: CurrentUser, runtime: RuntimeDep, language: ReadersLanguage,
         runtime.limiter.hit(runtime.settings.mail_rate, *subject)
     sealer = resources.sealer
     with runtime.db.transaction() as session:
-        code = recipients.set_email(session, sealer, user.id, body.email, language=language, now=now)
+        code = recipients.set_address(session, sealer, user.id, "email", body.email, language=language, now=now)
         found = recipients.of(session, sealer, user.id, now=now)
     # No connection is held while the mail server is asked.
     _send_code(resources, body.email, code, language)
-    return _me(found)
+    return shown(found)
 
 
 def _send_code(resources: Resources, email: str, code: str, language: Language) -> None:
@@ -158,18 +162,18 @@ def confirm_email(user: CurrentUser, runtime: RuntimeDep, now: Now, body: CodeIn
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     sealer = _sealer(runtime)
     with runtime.db.transaction() as session:  # a wrong code is refused after it was counted
-        is_right = recipients.confirm_email(session, sealer, user.id, body.code, now=now)
+        is_right = recipients.confirm_address(session, sealer, user.id, "email", body.code, now=now)
         found = recipients.of(session, sealer, user.id, now=now)
     if not is_right:
         raise CodeWrong
-    return _me(found)
+    return shown(found)
 
 
 @router.delete("/me/email", status_code=204)
 def remove_email(session: Tx, user: CurrentUser, runtime: RuntimeDep) -> None:
     """Send no mail any more, and forget the address."""
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
-    recipients.remove_email(session, user.id)
+    recipients.remove_address(session, user.id, "email")
 
 
 @router.post("/grants", status_code=201)
@@ -192,7 +196,7 @@ def report_grants(user: CurrentUser, runtime: RuntimeDep, language: ReadersLangu
     with runtime.db.transaction() as session:
         recipients.grant(session, sealer, user.id, openid, set(body.accepted), language=language)
         found = recipients.of(session, sealer, user.id, now=now)
-    return _me(found)
+    return shown(found)
 
 
 def _openid(wechat: WeChat, code: str) -> str:
@@ -215,12 +219,14 @@ def _sealer(runtime: Runtime) -> Sealer:
     return sealer
 
 
-def _me(found: recipients.Reachable) -> MeOut:
+def shown(found: recipients.Reachable) -> MeOut:
     return MeOut(
         language=found.language,
         choices=found.choices,
         email=found.email or None,
         unconfirmed_email=found.unconfirmed_email or None,
+        phone=found.phone or None,
+        unconfirmed_phone=found.unconfirmed_phone or None,
         wechat=found.wechat,
         grants=found.grants,
     )

@@ -259,7 +259,6 @@ class Recipient(Base):
     """How a user is reached outside the inbox, as they said themselves; addresses are sealed.
 
     `choices` holds the channels for each kind of notice about which the user has chosen; for the others, all of them.
-    An address that is not confirmed yet lies in `unconfirmed_sealed`, with its code.
     """
 
     __tablename__ = "recipients"
@@ -269,11 +268,37 @@ class Recipient(Base):
     choices: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     openid_sealed: Mapped[bytes | None]
     email_sealed: Mapped[bytes | None]
-    unconfirmed_sealed: Mapped[bytes | None]
-    unconfirmed_until: Mapped[datetime | None]
-    wrong_codes: Mapped[int] = mapped_column(server_default=text("0"))
+    phone_sealed: Mapped[bytes | None]
 
     __table_args__ = (CheckConstraint("language IN ('zh', 'en')", name="language"),)
+
+
+class Unconfirmed(Base):
+    """An address of a user that waits for the code that was sent there; both are sealed together."""
+
+    __tablename__ = "unconfirmed"
+
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    way: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    until: Mapped[datetime]
+    wrong_codes: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (CheckConstraint("way IN ('email', 'phone')", name="way"),)
+
+
+class SmsUse(Base):
+    """A text message that was asked of the provider; the number can be compared, and not read."""
+
+    __tablename__ = "sms_uses"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Uuid)
+    number_digest: Mapped[bytes]
+    is_code: Mapped[bool]
+    at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_sms_uses_at", "at"), Index("ix_sms_uses_user_id", "user_id"))
 
 
 class Grant(Base):

@@ -45,6 +45,11 @@ class Unknown:
     answer: str
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """There is nothing to send by this channel after all, and nothing about which anybody need be told."""
+
+
 Outcome = Sent | Refused | Later | Unknown
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -16,13 +16,15 @@ from libs.common.crypto import Sealer
 from libs.common.errors import Language, Unauthenticated
 from services.notify.channel import Told
 from services.notify.errors import NothingToConfirm
-from services.notify.models import ErasedUser, Grant, Recipient
+from services.notify.models import ErasedUser, Grant, Recipient, Unconfirmed
 
 CODE_GOOD_FOR = timedelta(minutes=15)
 WRONG_CODES = 5
 MOST_GRANTS = 100  # of one template and user: more than anybody taps
 
 Choices = dict[str, list[str]]
+Way = Literal["email", "phone"]
+_COLUMNS: dict[Way, str] = {"email": "email_sealed", "phone": "phone_sealed"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Reachable:
     choices: Choices = field(default_factory=dict)
     email: str = ""
     unconfirmed_email: str = ""
+    phone: str = ""
+    unconfirmed_phone: str = ""
     wechat: bool = False
     grants: dict[str, int] = field(default_factory=dict)
 
@@ -46,8 +50,10 @@ def of(session: Session, sealer: Sealer, user_id: str, *, now: datetime) -> Reac
     return Reachable(
         language=language_of(row),
         choices=row.choices,
-        email=_opened(sealer, row.email_sealed, f"email:{user_id}"),
-        unconfirmed_email=_unconfirmed(sealer, row, now)[0],
+        email=email_of(sealer, row),
+        unconfirmed_email=_waiting(session, sealer, user_id, "email", now)[0],
+        phone=phone_of(sealer, row),
+        unconfirmed_phone=_waiting(session, sealer, user_id, "phone", now)[0],
         wechat=row.openid_sealed is not None,
         grants={grant.template_id: grant.left for grant in grants},
     )
@@ -62,35 +68,45 @@ def choose(session: Session, user_id: str, *, language: Language | None, choices
         row.choices = row.choices | choices
 
 
-def set_email(session: Session, sealer: Sealer, user_id: str, email: str, *, language: Language, now: datetime) -> str:
-    """Keep an address until its owner confirms it; return the code that proves that mail to it is read."""
-    row = _own(session, user_id, language)
+def set_address(
+    session: Session, sealer: Sealer, user_id: str, way: Way, address: str, *, language: Language, now: datetime
+) -> str:
+    """Keep an address until its owner confirms it; return the code that proves that what is sent there is read."""
+    _own(session, user_id, language)
     code = f"{secrets.randbelow(10**6):06d}"
-    sealed = json.dumps([email, code]).encode()
-    row.unconfirmed_sealed = sealer.seal(sealed, about=f"unconfirmed:{user_id}")
-    row.unconfirmed_until = now + CODE_GOOD_FOR
-    row.wrong_codes = 0
+    waiting = {
+        "sealed": sealer.seal(json.dumps([address, code]).encode(), about=f"unconfirmed {way}:{user_id}"),
+        "until": now + CODE_GOOD_FOR,
+        "wrong_codes": 0,
+    }
+    session.execute(
+        insert(Unconfirmed)
+        .values(user_id=user_id, way=way, **waiting)
+        .on_conflict_do_update(index_elements=["user_id", "way"], set_=waiting)
+    )
     return code
 
 
-def confirm_email(session: Session, sealer: Sealer, user_id: str, code: str, *, now: datetime) -> bool:
-    """Let mail go to the address that the code was sent to; False for a wrong code, of which five are too many."""
+def confirm_address(session: Session, sealer: Sealer, user_id: str, way: Way, code: str, *, now: datetime) -> bool:
+    """Let notices go to the address that the code was sent to; False for a wrong code, of which five are too many."""
     row = _own(session, user_id)
-    email, expected = _unconfirmed(sealer, row, now)
+    address, expected = _waiting(session, sealer, user_id, way, now)
     if not expected:
         raise NothingToConfirm
+    waiting = session.get_one(Unconfirmed, (user_id, way))
     if not hmac.compare_digest(code.encode(), expected.encode()):
-        row.wrong_codes += 1
+        waiting.wrong_codes += 1
         return False
-    row.email_sealed = sealer.seal(email.encode(), about=f"email:{user_id}")
-    row.unconfirmed_sealed = row.unconfirmed_until = None
+    setattr(row, _COLUMNS[way], sealer.seal(address.encode(), about=f"{way}:{user_id}"))
+    session.delete(waiting)
     return True
 
 
-def remove_email(session: Session, user_id: str) -> None:
-    """Forget the user's address, and one that waits to be confirmed."""
+def remove_address(session: Session, user_id: str, way: Way) -> None:
+    """Forget the user's address of this kind, and one that waits to be confirmed."""
     row = _own(session, user_id)
-    row.email_sealed = row.unconfirmed_sealed = row.unconfirmed_until = None
+    setattr(row, _COLUMNS[way], None)
+    session.execute(delete(Unconfirmed).where(Unconfirmed.user_id == user_id, Unconfirmed.way == way))
 
 
 def grant(
@@ -113,6 +129,7 @@ def erase(session: Session, user_id: str) -> None:
     """Forget how the user was reached, for good: `ErasedUser` is written by then, in this transaction."""
     _lock(session, user_id)
     session.execute(delete(Grant).where(Grant.user_id == user_id))
+    session.execute(delete(Unconfirmed).where(Unconfirmed.user_id == user_id))
     session.execute(delete(Recipient).where(Recipient.user_id == user_id))
 
 
@@ -121,6 +138,10 @@ def erase(session: Session, user_id: str) -> None:
 
 def email_of(sealer: Sealer, row: Recipient) -> str:
     return _opened(sealer, row.email_sealed, f"email:{row.user_id}")
+
+
+def phone_of(sealer: Sealer, row: Recipient) -> str:
+    return _opened(sealer, row.phone_sealed, f"phone:{row.user_id}")
 
 
 def openid_of(sealer: Sealer, row: Recipient) -> str:
@@ -162,11 +183,10 @@ def _opened(sealer: Sealer, sealed: bytes | None, about: str) -> str:
     return "" if sealed is None else sealer.open(sealed, about=about).decode()
 
 
-def _unconfirmed(sealer: Sealer, row: Recipient, now: datetime) -> tuple[str, str]:
+def _waiting(session: Session, sealer: Sealer, user_id: str, way: Way, now: datetime) -> tuple[str, str]:
     """Return the address that waits to be confirmed, and its code; both empty where none does any more."""
-    if row.unconfirmed_sealed is None or row.unconfirmed_until is None or row.unconfirmed_until < now:
+    row = session.get(Unconfirmed, (user_id, way), populate_existing=True)
+    if row is None or row.until < now or row.wrong_codes >= WRONG_CODES:
         return "", ""
-    if row.wrong_codes >= WRONG_CODES:
-        return "", ""
-    email, code = json.loads(sealer.open(row.unconfirmed_sealed, about=f"unconfirmed:{row.user_id}"))
-    return email, code
+    address, code = json.loads(sealer.open(row.sealed, about=f"unconfirmed {way}:{user_id}"))
+    return address, code

@@ -8,17 +8,22 @@ from typing import Annotated, ClassVar, Self
 from fastapi import Depends
 from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 
-from libs.common import mail
+from libs.common import mail, signatures
 from libs.common.crypto import Sealer
 from libs.common.mail import Security, Server
 from libs.common.outward import Outward
 from libs.common.settings import Json, SealingSettings, require_secret
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
+from services.notify.channels.sms import Templates
+from services.notify.sms import Bridge, Provider
+from services.notify.sms_budget import Budget
+from services.notify.texts import NoticeKind
 from services.notify.live import Live
 from services.notify.webhooks import Allowed
 
 CODES_AT_ONCE = 8
+CODE_PATIENCE_S = 4.0  # a request is given up after five
 
 
 class NotifySettings(SealingSettings):
@@ -51,6 +56,31 @@ class NotifySettings(SealingSettings):
     )
     webhook_timeout_s: float = Field(default=10.0, gt=0, le=60, description="how long the call of a webhook may take")
 
+    sms_url: str = Field(default="", description="where the bridge to the provider of text messages is")
+    sms_secret: SecretStr = Field(default=SecretStr(""), description="whsec_..., what the bridge verifies us by")
+    sms_templates: Annotated[Templates, Json] = Field(
+        default={}, description="the provider's templates: of `code`, and of kinds of notices"
+    )
+    sms_timeout_s: float = Field(default=10.0, gt=0, le=60)
+    sms_regions: Annotated[list[str], Json] = Field(default=["CN"], min_length=1, description="ISO 3166 of countries")
+    sms_per_user: int = Field(default=10, ge=1, description="text messages to one user within 24 hours")
+    sms_per_number: int = Field(default=10, ge=1, description="text messages to one number within 24 hours")
+    sms_per_day: int = Field(default=2000, ge=1, description="text messages within 24 hours in all")
+
+    @model_validator(mode="after")
+    def _text_messages_are_whole(self) -> Self:
+        if not self.sms_url:
+            return self
+        if not re.match(r"https?://[^/\s]+", self.sms_url):
+            raise ValueError("HALLPASS_SMS_URL is no address of a web server")
+        if not signatures.is_secret(self.sms_secret.get_secret_value()):
+            raise ValueError("HALLPASS_SMS_SECRET has to be whsec_ and base64 of 24 to 64 random bytes")
+        if "code" not in self.sms_templates:
+            raise ValueError("HALLPASS_SMS_TEMPLATES names no template for `code`, by which numbers are confirmed")
+        if unknown := sorted(self.sms_templates.keys() - {"code", *NoticeKind}):
+            raise ValueError(f"HALLPASS_SMS_TEMPLATES: there are no notices of kind {', '.join(unknown)}")
+        return self
+
     @model_validator(mode="after")
     def _channels_are_whole(self) -> Self:
         if self.wechat_appid and not self.wechat_secret.get_secret_value():
@@ -65,6 +95,17 @@ class NotifySettings(SealingSettings):
 
 
 @dataclass(frozen=True)
+class Texting:
+    """How text messages are sent (codes while somebody waits for it), by which templates, where to and how many."""
+
+    provider: Provider
+    for_codes: Provider
+    templates: Templates
+    budget: Budget
+    regions: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Resources:
     """The key to addresses and secrets, the providers of the channels that are on, and who listens to stats; which webhooks
     may be named, and how they are called.
@@ -76,6 +117,7 @@ class Resources:
     outward: Outward
     wechat: WeChat | None
     mail: Server | None
+    texting: Texting | None
     codes_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(CODES_AT_ONCE))
 
 
@@ -88,6 +130,7 @@ def build(settings: NotifySettings) -> Resources:
         outward=Outward(permitted=permitted, total_s=settings.webhook_timeout_s),
         wechat=_wechat(settings),
         mail=_mail(settings),
+        texting=_texting(settings),
     )
 
 
@@ -99,6 +142,25 @@ def _wechat(settings: NotifySettings) -> WeChat | None:
         settings.wechat_secret.get_secret_value(),
         base_url=settings.wechat_base_url,
         timeout_s=settings.wechat_timeout_s,
+    )
+
+
+def _texting(settings: NotifySettings) -> Texting | None:
+    if not settings.sms_url:
+        return None
+    secret = settings.sms_secret.get_secret_value()
+    patience_s = min(settings.sms_timeout_s, CODE_PATIENCE_S)
+    return Texting(
+        provider=Bridge(settings.sms_url, secret, timeout_s=settings.sms_timeout_s),
+        for_codes=Bridge(settings.sms_url, secret, timeout_s=patience_s),
+        templates=settings.sms_templates,
+        budget=Budget(
+            per_user=settings.sms_per_user,
+            per_number=settings.sms_per_number,
+            per_day=settings.sms_per_day,
+            key=secret.encode(),
+        ),
+        regions=frozenset(settings.sms_regions),
     )
 
 

@@ -10,6 +10,7 @@ from services.notify import (
     figure_routes,
     handlers,
     me_routes,
+    phone_routes,
     resources,
     routes,
     senders,
@@ -31,6 +32,7 @@ service = Service(
         staff_routes.router,  # announcements, stats
         figure_routes.router,  # dashboards, recounts, live stats
         me_routes.router,  # how users are reached
+        phone_routes.router,
         template_routes.router,
         delivery_routes.router,
         webhook_routes.router,

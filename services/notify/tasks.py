@@ -5,7 +5,7 @@ from datetime import timedelta
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import deliveries, recounts, webhook_log
+from services.notify import deliveries, recounts, sms_budget, webhook_log
 
 KEEP_DELIVERIES = timedelta(days=90)
 KEEP_WEBHOOKS_LOG = timedelta(days=30)
@@ -27,6 +27,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     """Forget events, deliveries and recounts that were over long enough ago; return how many of each."""
     now = utcnow()
     with runtime.db.transaction() as session:
+        sms_budget.forget(session, now=now)
         return {
             "deliveries": deliveries.forget(session, before=now - KEEP_DELIVERIES),
             "webhook_events": webhook_log.forget(session, before=now - KEEP_WEBHOOKS_LOG),

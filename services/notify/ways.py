@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.service import Runtime
 from services.notify.channel import Channel, Off, Told, Wanted
-from services.notify.channels import email, webhook, wechat
+from services.notify.channels import email, sms, webhook, wechat
 
 
 class Way(Protocol):
@@ -24,7 +24,7 @@ class Way(Protocol):
         ...
 
 
-WAYS: tuple[Way, ...] = (wechat, email, webhook)
+WAYS: tuple[Way, ...] = (wechat, email, sms, webhook)
 
 
 def wanted(session: Session, told: Sequence[Told]) -> list[Wanted]:

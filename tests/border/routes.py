@@ -480,6 +480,9 @@ USERS: dict[str, UserRoute] = {
     "PUT /api/notify/me/email": UserRoute(ALLOWED, lambda s: Ask({"email": "lin@example.com"}), spends=True),
     "POST /api/notify/me/email/confirm": UserRoute(NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_an_email()})),
     "DELETE /api/notify/me/email": UserRoute(ALLOWED),  # of one's own
+    "PUT /api/notify/me/phone": UserRoute(ALLOWED, lambda s: Ask({"phone": s.a_phone()}), spends=True),
+    "POST /api/notify/me/phone/confirm": UserRoute(NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_a_phone()})),
+    "DELETE /api/notify/me/phone": UserRoute(ALLOWED),  # of one's own
     "POST /api/notify/grants": UserRoute(
         ALLOWED, lambda s: Ask({"code": s.a_wechat_code(), "accepted": [s.a_wechat_template()]})
     ),

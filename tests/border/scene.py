@@ -31,8 +31,10 @@ from tests.admin.exporting import EXPORTS, do, link
 from tests.admin.importing import XLSX, send, workbook
 from tests.booking.builders import booked, checked_in, revoke
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
+from tests.common.receiver import Receiver
 from tests.notify.hooking import carry
 from tests.notify.reaching import TEMPLATE, Providers, Town
+from tests.notify.texting import code_in
 from tests.world import World, bearer
 
 Headers = dict[str, str]
@@ -75,10 +77,12 @@ class Ask:
 class Scene:
     """Everything is made through HTTP; a method makes one more of its kind, an attribute is there for all."""
 
-    def __init__(self, world: World, providers: Providers) -> None:
+    def __init__(self, world: World, providers: Providers, bridge: Receiver) -> None:
         self.world = world
         self.town = Town(world, providers.wechat, providers.mail)
         self._days = count(2)
+        self._phones = count(138000)
+        self.bridge = bridge
         minded = {"missed": 100, "within_days": 1, "pause_days": 1}
         self.hall = a_hall(world, timezone=zone_where_it_is_noon(), missed_policy=minded)
         self.other_hall = a_hall(world)
@@ -376,6 +380,16 @@ class Scene:
         """Return the code that the first user was sent."""
         assert self.town.ask("PUT", "me/email", self.user_id, {"email": f"{unique()}@example.com"}).is_success
         return self.town.code()
+
+    def a_phone(self) -> str:
+        """Return a number that nobody has sent a code to."""
+        return f"138{next(self._phones):08d}"
+
+    def a_code_of_a_phone(self) -> str:
+        """Let the first user set another number; return the code that was sent there."""
+        body = {"phone": self.a_phone()}
+        assert self.world.client.put("/api/notify/me/phone", json=body, headers=self.user).is_success
+        return code_in(self.bridge.posted[-1])
 
     def a_wechat_code(self) -> str:
         """Return a code of wx.login."""

@@ -14,6 +14,7 @@ from tests.admin.builders import signed_in
 from tests.border.routes import STAFF, USERS
 from tests.border.scene import PERIOD, Caller, Scene
 from tests.catalog.builders import a_day, an_item
+from tests.common.receiver import Receiver
 from tests.notify.reaching import Providers
 from tests.world import World
 
@@ -69,9 +70,9 @@ STRANGE: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def scene(shared_world: World, providers: Providers) -> Scene:
+def scene(shared_world: World, providers: Providers, bridge: Receiver) -> Scene:
     """A scene with at least two of everything that is listed."""
-    scene = Scene(shared_world, providers)
+    scene = Scene(shared_world, providers, bridge)
     form = [{"key": "name", "type": "text", "label": "姓名"}]
     for hall, in_days in ((scene.hall, 0), (scene.other_hall, 2)):  # in its own zone the other hall may be closing
         item = an_item(shared_world, hall, category_id=scene.a_category(), form=form)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from libs.common.ids import new_id
 from libs.contracts.booking import UserErased
-from services.notify.models import Delivery, Grant, Recipient
+from services.notify.models import Delivery, Grant, Recipient, Unconfirmed
 from tests.notify.builders import hear, rows
 from tests.notify.reaching import MakeWorld, Town, a_town
 from tests.notify.servers import MailServer
@@ -258,7 +258,8 @@ def test_addresses_are_sealed(town: Town) -> None:
 
     [row] = rows(town.world, Recipient, user_id=user)
 
-    assert b"example" not in row["email_sealed"] + row["unconfirmed_sealed"]
+    [waiting] = rows(town.world, Unconfirmed, user_id=user)
+    assert b"example" not in row["email_sealed"] + waiting["sealed"]
 
 
 def test_a_user_who_chose_gets_what_they_chose(town: Town) -> None:

@@ -1,4 +1,4 @@
-"""webhooks
+"""webhooks and text messages
 
 Revision ID: 0005
 Revises: 0004
@@ -75,6 +75,32 @@ def upgrade() -> None:
     )
     op.create_index("ix_webhook_attempts_delivery_id", "webhook_attempts", ["delivery_id"], unique=False)
     op.create_index("ix_webhook_attempts_webhook_id", "webhook_attempts", ["webhook_id", "id"], unique=False)
+    op.create_table(
+        "unconfirmed",
+        sa.Column("user_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("way", sa.String(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("wrong_codes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.CheckConstraint("way IN ('email', 'phone')", name=op.f("ck_unconfirmed_way")),
+        sa.PrimaryKeyConstraint("user_id", "way", name=op.f("pk_unconfirmed")),
+    )
+    op.create_table(
+        "sms_uses",
+        sa.Column("id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("user_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("number_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("is_code", sa.Boolean(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sms_uses")),
+    )
+    op.create_index("ix_sms_uses_at", "sms_uses", ["at"], unique=False)
+    op.create_index("ix_sms_uses_user_id", "sms_uses", ["user_id"], unique=False)
+    op.add_column("recipients", sa.Column("phone_sealed", sa.LargeBinary(), nullable=True))
+    # Codes are good for a quarter of an hour: those that wait while this runs are asked for again.
+    op.drop_column("recipients", "wrong_codes")
+    op.drop_column("recipients", "unconfirmed_until")
+    op.drop_column("recipients", "unconfirmed_sealed")
     op.add_column("deliveries", sa.Column("webhook_id", sa.UUID(as_uuid=False), nullable=True))
     op.add_column("deliveries", sa.Column("event_id", sa.UUID(as_uuid=False), nullable=True))
     op.alter_column("deliveries", "notice_id", existing_type=sa.UUID(), nullable=True)
@@ -129,6 +155,14 @@ def downgrade() -> None:
     op.alter_column("deliveries", "notice_id", existing_type=sa.UUID(), nullable=False)
     op.drop_column("deliveries", "event_id")
     op.drop_column("deliveries", "webhook_id")
+    op.add_column("recipients", sa.Column("unconfirmed_sealed", sa.LargeBinary(), nullable=True))
+    op.add_column("recipients", sa.Column("unconfirmed_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("recipients", sa.Column("wrong_codes", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.drop_column("recipients", "phone_sealed")
+    op.drop_index("ix_sms_uses_user_id", table_name="sms_uses")
+    op.drop_index("ix_sms_uses_at", table_name="sms_uses")
+    op.drop_table("sms_uses")
+    op.drop_table("unconfirmed")
     op.drop_index("ix_webhook_attempts_webhook_id", table_name="webhook_attempts")
     op.drop_index("ix_webhook_attempts_delivery_id", table_name="webhook_attempts")
     op.drop_table("webhook_attempts")

@@ -1,0 +1,83 @@
+"""What may be spent on text messages within 24 hours: by one user, to one number, and in all."""
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from libs.common.ids import new_id
+from services.notify.models import SmsUse
+
+WINDOW = timedelta(hours=24)
+BETWEEN_CODES = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many messages may go out. `key` keeps numbers from being told by what is kept of them."""
+
+    per_user: int
+    per_number: int
+    per_day: int
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Which limit stands in the way, and when it is worth trying again."""
+
+    limit: str
+    retry_at: datetime
+
+
+def spend(session: Session, budget: Budget, user_id: str, number: str, *, is_code: bool, now: datetime) -> Spent | None:
+    """Note one message more and return None, or say which limit that would pass.
+
+    Exact: everybody who spends waits for everybody else, for as long as their transactions take.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("sms", 0))))
+    digest = hmac.digest(budget.key, number.encode(), "sha256")
+    if (spent := _spent(session, budget, user_id, digest, is_code=is_code, now=now)) is not None:
+        return spent
+    session.add(SmsUse(id=new_id(), user_id=user_id, number_digest=digest, is_code=is_code, at=now))
+    session.flush()
+    return None
+
+
+def forget(session: Session, *, now: datetime) -> int:
+    """Delete what no limit looks at any more; return how many messages that were."""
+    gone = session.execute(delete(SmsUse).where(SmsUse.at < now - WINDOW))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
+
+
+def erase(session: Session, user_id: str) -> None:
+    session.execute(delete(SmsUse).where(SmsUse.user_id == user_id))
+
+
+def _spent(
+    session: Session, budget: Budget, user_id: str, digest: bytes, *, is_code: bool, now: datetime
+) -> Spent | None:
+    of_user, of_number = SmsUse.user_id == user_id, SmsUse.number_digest == digest
+    of_code = of_number & SmsUse.is_code
+    row = session.execute(
+        select(
+            func.count().filter(of_user).label("user_count"),
+            func.min(SmsUse.at).filter(of_user).label("user_first"),
+            func.count().filter(of_number).label("number_count"),
+            func.min(SmsUse.at).filter(of_number).label("number_first"),
+            func.count().label("day_count"),
+            func.min(SmsUse.at).label("day_first"),
+            func.max(SmsUse.at).filter(of_code).label("code_last"),
+        ).where(SmsUse.at > now - WINDOW)
+    ).one()
+    if is_code and row.code_last is not None and now - row.code_last < BETWEEN_CODES:
+        return Spent("codes to this number", row.code_last + BETWEEN_CODES)
+    if row.user_count >= budget.per_user:
+        return Spent("messages to this user", row.user_first + WINDOW)
+    if row.number_count >= budget.per_number:
+        return Spent("messages to this number", row.number_first + WINDOW)
+    if row.day_count >= budget.per_day:
+        return Spent("messages of the installation", row.day_first + WINDOW)
+    return None
