@@ -16,10 +16,10 @@ from libs.common.settings import Json, SealingSettings, require_secret
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
 from services.notify.channels.sms import Templates
+from services.notify.live import Live
 from services.notify.sms import Bridge, Provider
 from services.notify.sms_budget import Budget
 from services.notify.texts import NoticeKind
-from services.notify.live import Live
 from services.notify.webhooks import Allowed
 
 CODES_AT_ONCE = 8
