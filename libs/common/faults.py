@@ -59,6 +59,7 @@ SENTENCES: dict[str, Texts] = {
     ),
     "timezone_aware": Texts(en="has to have an offset, like +08:00", zh="缺少时区，如 +08:00"),
     "not_a_time": Texts(en="has to be a time of day, written HH:MM", zh="必须是 HH:MM 格式的时间"),
+    "not_a_period": Texts(en="has to end at another time than it starts", zh="开始和结束时间不能相同"),
 }
 
 

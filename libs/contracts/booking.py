@@ -32,6 +32,7 @@ class JoinEvent(Event):
 
     One action on several joins (a party booked, a slot revoked) makes one event each, which share `action_id`;
     `people` is how many joins of this user the action touched. Instants are UTC; `date`, `start`, `end` are in `timezone`.
+    `definition_version` is the version of catalog's `slot.changed` that they are from (0: an earlier release did not say).
     """
 
     join_id: str
@@ -50,6 +51,7 @@ class JoinEvent(Event):
     starts_at: datetime
     ends_at: datetime
     timezone: str
+    definition_version: int = 0
     status: JoinStatus
     reason: str = ""
     checked_in_at: datetime | None = None

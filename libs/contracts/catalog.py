@@ -185,8 +185,24 @@ class MissedPolicy(BaseModel):
     pause_days: int = Field(ge=1, le=366, description="no booking for so many days after that of the last one missed")
 
 
+class QuietHours(BaseModel):
+    """From when until when, on the hall's clock, its people are not to be disturbed; over midnight where it ends earlier."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    start: HourMinute
+    end: HourMinute
+
+
+# How many minutes before its start people are reminded of a slot, where the item does not say.
+USUAL_REMINDERS = (24 * 60, 60)
+
+
 class HallChanged(Event):
-    """A hall was made or edited. `missed_policy`: null where missed visits have no consequence."""
+    """A hall was made or edited. `missed_policy`: null where missed visits have no consequence.
+
+    Outside the inbox nothing is sent to its users in its `quiet_hours` (null: none).
+    """
 
     type: ClassVar[str] = "hall.changed"
 
@@ -196,6 +212,7 @@ class HallChanged(Event):
     timezone: str
     status: HallStatus
     missed_policy: MissedPolicy | None = None
+    quiet_hours: QuietHours | None = None
 
     @property
     def subject(self) -> str:
@@ -203,7 +220,10 @@ class HallChanged(Event):
 
 
 class ItemChanged(Event):
-    """An item, its form or its rules were made or edited. `form_version` grows when the form changes."""
+    """An item, its form or its rules were made or edited. `form_version` grows when the form changes.
+
+    `reminders`: how many minutes before the start its users are reminded; whole days of them on the hall's clock.
+    """
 
     type: ClassVar[str] = "item.changed"
 
@@ -215,6 +235,7 @@ class ItemChanged(Event):
     form: list[FormField]
     form_version: int
     rules: Rules
+    reminders: list[int] = list(USUAL_REMINDERS)
 
     @property
     def subject(self) -> str:

@@ -35,6 +35,7 @@ def of(
         starts_at=offered.slot.starts_at,
         ends_at=offered.slot.ends_at,
         timezone=offered.hall.timezone,
+        definition_version=offered.slot.definition_version,
         status=JoinStatus(join.status),
         reason=join.reason,
         checked_in_at=join.checked_in_at,

@@ -22,6 +22,7 @@ def of_hall(hall: Hall) -> HallChanged:
         timezone=hall.timezone,
         status=HallStatus(hall.status),
         missed_policy=hall.missed_policy,  # Pydantic makes one of it
+        quiet_hours=hall.quiet_hours,  # Pydantic makes QuietHours of it
     )
 
 
@@ -36,6 +37,7 @@ def of_item(item: Item) -> ItemChanged:
         form=item.form,
         form_version=item.form_version,
         rules=item.rules,  # Pydantic makes Rules of it, as it makes fields of the form
+        reminders=item.reminders,
     )
 
 

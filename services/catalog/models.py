@@ -19,7 +19,7 @@ class Base(DeclarativeBase):
 
 
 class Hall(Base):
-    """A place with an address; items belong to it by id, never by name."""
+    """A place with an address; items belong to it by id, never by name. `quiet_hours` holds QuietHours as JSON, or null."""
 
     __tablename__ = "halls"
 
@@ -34,6 +34,7 @@ class Hall(Base):
     intro: Mapped[str]
     order: Mapped[int]
     timezone: Mapped[str]
+    quiet_hours: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     status: Mapped[str]
     missed_policy: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     version: Mapped[int]
@@ -59,7 +60,7 @@ class Category(Base):
 
 
 class Item(Base):
-    """Something a hall offers for booking. `form` holds FormFields, `rules` Rules, as JSON."""
+    """Something a hall offers for booking. `form` holds FormFields, `rules` Rules, `reminders` minutes, as JSON."""
 
     __tablename__ = "items"
 
@@ -75,6 +76,7 @@ class Item(Base):
     form: Mapped[list[Any]]
     form_version: Mapped[int]
     rules: Mapped[dict[str, Any]]
+    reminders: Mapped[list[Any]] = mapped_column(server_default=text("'[1440, 60]'"))
     version: Mapped[int]
 
     __table_args__ = (

@@ -18,7 +18,17 @@ from pydantic import (
 from libs.common import inputs
 from libs.common.inputs import Spelled, unfit
 from libs.common.web import Id, Schema
-from libs.contracts.catalog import FormField, HallStatus, HourMinute, ItemStatus, MissedPolicy, Rules, SlotStatus
+from libs.contracts.catalog import (
+    USUAL_REMINDERS,
+    FormField,
+    HallStatus,
+    HourMinute,
+    ItemStatus,
+    MissedPolicy,
+    QuietHours,
+    Rules,
+    SlotStatus,
+)
 from services.catalog.policy import SlotState
 from services.catalog.workdays import Source, SpecialKind
 
@@ -67,6 +77,19 @@ def _once_each(ids: list[str]) -> list[str]:
     return ids
 
 
+def _from_afar(minutes: list[int]) -> list[int]:
+    if len(set(minutes)) < len(minutes):
+        raise unfit("repeated")
+    return sorted(minutes, reverse=True)
+
+
+Reminders = Annotated[
+    list[Annotated[int, Field(ge=5, le=30 * 24 * 60)]],
+    Field(max_length=3, description="minutes before the start; whole days of them on the hall's clock"),
+    AfterValidator(_from_afar),
+]
+
+
 def unset() -> Any:
     """Return the value of a field that a PATCH left out; nobody reads it (`model_dump(exclude_unset=True)`)."""
     return None
@@ -89,6 +112,19 @@ AMissedPolicy = Annotated[
 ]
 
 
+class QuietHoursIn(Schema):
+    """When nothing is sent to the hall's users outside the inbox; over midnight where it ends earlier than it starts."""
+
+    start: TimeOfDay
+    end: TimeOfDay
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Self:
+        if self.start == self.end:
+            raise unfit("not_a_period")
+        return self
+
+
 class HallIn(Schema):
     name: Name
     address: Line = ""
@@ -99,6 +135,7 @@ class HallIn(Schema):
     intro: Prose = ""
     order: Order = 9999
     timezone: Annotated[str, StringConstraints(max_length=64)] = "Asia/Shanghai"
+    quiet_hours: QuietHoursIn | None = None
     status: Spelled[HallStatus] = HallStatus.OPEN
     missed_policy: AMissedPolicy = None
 
@@ -113,6 +150,7 @@ class HallPatch(Schema):
     intro: Prose = Field(default_factory=unset)
     order: Order = Field(default_factory=unset)
     timezone: Annotated[str, StringConstraints(max_length=64)] = Field(default_factory=unset)
+    quiet_hours: QuietHoursIn | None = Field(default_factory=unset)
     status: Spelled[HallStatus] = Field(default_factory=unset)
     missed_policy: AMissedPolicy = Field(default_factory=unset)
     accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
@@ -161,6 +199,7 @@ class PublicHallPage(HallOut):
 
 
 class StaffHall(HallOut):
+    quiet_hours: QuietHours | None
     version: int
 
 
@@ -213,6 +252,7 @@ class ItemIn(Schema):
     recommended: bool = False
     form: Annotated[list[FormField], Field(max_length=100)] = []
     rules: Rules = Rules()
+    reminders: Reminders = list(USUAL_REMINDERS)
 
 
 class ItemPatch(Schema):
@@ -225,6 +265,7 @@ class ItemPatch(Schema):
     recommended: bool = Field(default_factory=unset)
     form: Annotated[list[FormField], Field(max_length=100)] = Field(default_factory=unset)
     rules: Rules = Field(default_factory=unset)
+    reminders: Reminders = Field(default_factory=unset)
     accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
 
 
@@ -296,6 +337,7 @@ class StaffItem(ItemCard):
     form: list[FormField]
     form_version: int
     rules: Rules
+    reminders: list[int]
     version: int
 
 

@@ -72,7 +72,7 @@ def public_hall_page(hall: Hall, closures: Iterable[Closure]) -> PublicHallPage:
 
 
 def staff_hall(hall: Hall) -> StaffHall:
-    return StaffHall(**_hall(hall), version=hall.version)
+    return StaffHall(**_hall(hall), quiet_hours=hall.quiet_hours, version=hall.version)
 
 
 def category(row: Category) -> CategoryOut:
@@ -108,7 +108,9 @@ def detail_fields(item: Item) -> dict[str, Any]:
 
 
 def staff_item(item: Item, hall: Hall, category: Category | None) -> StaffItem:
-    return StaffItem(**card_fields(item, hall, category), **detail_fields(item), version=item.version)
+    return StaffItem(
+        **card_fields(item, hall, category), **detail_fields(item), reminders=item.reminders, version=item.version
+    )
 
 
 def item_versions(found: Iterable[Item]) -> ItemVersions:

@@ -144,6 +144,7 @@ def test_a_new_hall_is_told_to_the_others(world: World) -> None:
         "timezone": "Asia/Shanghai",
         "status": "open",
         "missed_policy": None,
+        "quiet_hours": None,
     }
 
 
