@@ -1,8 +1,12 @@
-"""Decisions of notify about what a join counts for: pure, and decided from the old and new state alone."""
+"""Decisions of notify about what a join counts for and when its user is told: pure, and handed the time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from operator import add, attrgetter, neg
+from zoneinfo import ZoneInfo
+
+from libs.contracts.catalog import QuietHours
 
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -98,3 +102,80 @@ def first_version(now: datetime) -> int:
     Not 1: where notify lost its tables and was filled again, others still remember the old, higher versions.
     """
     return max(1, int((now - FIRST_DAY).total_seconds()))
+
+
+# --- reminders ---
+
+
+@dataclass(frozen=True, order=True)
+class Reminder:
+    """When people are reminded of a slot, and how many minutes before its start its item calls that."""
+
+    due_at: datetime
+    minutes: int
+
+
+def reminders_of(starts_at: datetime, minutes: Iterable[int], zone: str) -> list[Reminder]:
+    """Return the reminders of a slot, the earliest first.
+
+    Whole days are counted on the hall's clock, so that "a day before" is the same time of day in weeks with 23 and 25
+    hours, too; what is left of a day counts in real minutes.
+    """
+    due = [Reminder(_before(starts_at, before, zone), before) for before in minutes]
+    return sorted(reminder for reminder in due if reminder.due_at < starts_at)
+
+
+def _before(starts_at: datetime, minutes: int, zone: str) -> datetime:
+    days, rest = divmod(minutes, 24 * 60)
+    if days:
+        local = starts_at.astimezone(ZoneInfo(zone))
+        starts_at = _instant(local.date() - timedelta(days=days), local.time(), zone)
+    return starts_at - timedelta(minutes=rest)
+
+
+def next_reminder(reminders: Iterable[Reminder], *, since: datetime) -> datetime | None:
+    """Return when the first of them is due that is not due before `since`."""
+    return min((reminder.due_at for reminder in reminders if reminder.due_at >= since), default=None)
+
+
+def reminder_due(
+    reminders: Iterable[Reminder], *, since: datetime, starts_at: datetime, now: datetime
+) -> Reminder | None:
+    """Return which one to send: the last that was due before now, however late; none where the slot has started."""
+    if starts_at <= now:
+        return None
+    return max((reminder for reminder in reminders if since <= reminder.due_at < now), default=None)
+
+
+# --- quiet hours ---
+
+
+def send_at(now: datetime, quiet: QuietHours | None, zone: str, useful_until: datetime | None) -> datetime:
+    """Return when something may be sent that would disturb: now, or when the quiet hours that are on now end.
+
+    What would be of no use by then is sent now.
+    """
+    if quiet is None:
+        return now
+    ends_at = _quiet_until(now, quiet, zone)
+    if ends_at is None or (useful_until is not None and useful_until <= ends_at):
+        return now
+    return ends_at
+
+
+def _quiet_until(now: datetime, quiet: QuietHours, zone: str) -> datetime | None:
+    nights = timedelta(days=int(quiet.end <= quiet.start))
+    today = now.astimezone(ZoneInfo(zone)).date()
+    for day in (today - nights, today):
+        ends_at = _instant(day + nights, quiet.end, zone)
+        if _instant(day, quiet.start, zone) <= now < ends_at:
+            return ends_at
+    return None
+
+
+def _instant(day: date, at: time, zone: str) -> datetime:
+    """Return the instant of a time on the hall's clock, in UTC.
+
+    One that comes twice means its first coming; one that the clocks jump over comes as much later as they jump.
+    """
+    return datetime.combine(day, at.replace(fold=0), ZoneInfo(zone)).astimezone(UTC)
