@@ -20,8 +20,8 @@ class Told:
     user_id: str
     kind: str
     hall_id: str | None
-    join_id: str
-    party_id: str
+    join_id: str | None
+    party_id: str | None
     people: int
     params: dict[str, Any]
     happened_at: datetime

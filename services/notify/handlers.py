@@ -1,4 +1,4 @@
-"""What notify hears: every event about joins, the capacity of slots, and users erased."""
+"""What notify hears: every event about joins, halls, items and slots, and users erased."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,9 @@ from libs.contracts.booking import (
     JoinRevoked,
     UserErased,
 )
-from libs.contracts.catalog import SlotChanged
-from services.notify import joins, notices, recipients, sms_budget, stats, webhook_events
+from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
+from services.notify import copies, joins, notices, recipients, slot_changes, sms_budget, stats, webhook_events
+from services.notify.models import JoinRecord
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -38,8 +39,8 @@ KINDS: dict[type[JoinEvent], NoticeKind] = {
 @consumer.on_all(*KINDS, JoinCheckInUndone, JoinExpected)
 def follow_joins(session: Session, heard: Sequence[Heard]) -> None:
     """Keep the record, count, and tell people; a rush into one slot is one change of its stat."""
-    # Locks are taken in one order: the records of joins, stats by slot, webhooks, then notices.
-    joins.follow(session, [fact for fact, _ in heard], now=utcnow())
+    # Locks are taken in one order: items, the records of joins, stats by slot, webhooks, then notices.
+    joins.follow(session, heard, now=utcnow())
     webhook_events.of_joins(session, heard)
     notices.tell(session, [(_kind(fact), fact, message) for fact, message in heard if type(fact) in KINDS])
 
@@ -54,7 +55,21 @@ def _kind(fact: JoinEvent) -> NoticeKind:
 
 @consumer.on(SlotChanged)
 def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
-    stats.define(session, fact, now=utcnow())
+    now = utcnow()
+    slot_changes.hold(session, fact)
+    stats.define(session, fact, now=now)
+    session.flush()
+    slot_changes.follow(session, JoinRecord.slot_id == fact.slot_id, heard_in=lambda _: message, now=now)
+
+
+@consumer.on(HallChanged)
+def hall_changed(session: Session, fact: HallChanged, message: Message) -> None:
+    copies.keep_hall(session, fact, message)
+
+
+@consumer.on(ItemChanged)
+def item_changed(session: Session, fact: ItemChanged, message: Message) -> None:
+    copies.keep_item(session, fact, message)
 
 
 @consumer.on(UserErased)

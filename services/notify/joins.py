@@ -7,44 +7,50 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from libs.contracts.booking import JoinEvent, JoinMoved
-from services.notify import policy, statements, stats
+from libs.common.inbox import Heard
+from libs.contracts.booking import JoinEvent, JoinMoved, JoinStatus
+from services.notify import copies, policy, slot_changes, statements, stats
+from services.notify.copies import Known
+from services.notify.models import JoinRecord
 from services.notify.policy import Counts
 from services.notify.stats import UNHEARD, Inventory, Place
 
 Record = dict[str, Any]
 
 
-def follow(session: Session, facts: Sequence[JoinEvent], *, now: datetime) -> None:
+def follow(session: Session, heard: Sequence[Heard], *, now: datetime) -> None:
     """Bring the record of joins and the stats of their slots to what the events say, one after another.
 
     An event older than the record leaves it alone; what it knows of an inventory still counts where it is news.
     """
-    records, unseen = _records(session, facts)
+    known = copies.of_joins(session, [fact for fact, _ in heard])
+    told = [(fact, _values(fact, message.time, known[fact.item_id])) for fact, message in heard]
+    records, unseen = _records(session, [values for _, values in told])
     changes: defaultdict[str, Counts] = defaultdict(Counts)
-    heard: dict[str, Inventory] = {}
+    inventories: dict[str, Inventory] = {}
     changed: dict[str, Record] = {}
-    for fact in facts:
+    for fact, after in told:
         before = records[fact.join_id]
         is_first = fact.join_id in unseen
         if is_first or before["version"] < fact.version:
-            after = _values(fact)
             for slot_id, change in policy.changes(None if is_first else _seat(before), _seat(after)).items():
                 changes[slot_id] += change
             records[fact.join_id] = after
             if not is_first:
                 changed[fact.join_id] = after
             unseen.discard(fact.join_id)
-        for slot_id, inventory in _heard(fact).items():
-            heard[slot_id] = inventory.merged(heard.get(slot_id, UNHEARD))
+        for slot_id, inventory in _inventories(fact).items():
+            inventories[slot_id] = inventory.merged(inventories.get(slot_id, UNHEARD))
     if changed:
         statements.carry_out(session, statements.CHANGE_RECORDS, list(changed.values()))
-    stats.apply(session, changes, heard, now=now)
+    stats.apply(session, changes, inventories, now=now)
+    last = {fact.join_id: message for fact, message in heard}
+    slot_changes.follow(session, JoinRecord.join_id.in_(last), heard_in=last.__getitem__, now=now)
 
 
-def _records(session: Session, facts: Sequence[JoinEvent]) -> tuple[dict[str, Record], set[str]]:
+def _records(session: Session, told: Sequence[Record]) -> tuple[dict[str, Record], set[str]]:
     """Return the record of each join, locked, and which were written just now: as the first event about each says."""
-    first = {fact.join_id: _values(fact) for fact in reversed(facts)}
+    first = {values["join_id"]: values for values in reversed(told)}
     rows = [first[join_id] for join_id in sorted(first)]
     added = set(statements.carry_out(session, statements.ADD_RECORDS, rows).scalars())
     known = sorted(first.keys() - added)
@@ -55,7 +61,8 @@ def _records(session: Session, facts: Sequence[JoinEvent]) -> tuple[dict[str, Re
     return records, added
 
 
-def _values(fact: JoinEvent) -> Record:
+def _values(fact: JoinEvent, at: datetime, known: Known) -> Record:
+    """Return what the record of a join is after an event that happened at this instant."""
     return {
         "join_id": fact.join_id,
         "party_id": fact.party_id,
@@ -71,7 +78,15 @@ def _values(fact: JoinEvent) -> Record:
         "checked_in_at": fact.checked_in_at,
         "missed_at": fact.missed_at,
         "version": fact.version,
+        "definition_version": fact.definition_version,
+        "next_reminder_at": _next_reminder(fact, at, known),
     }
+
+
+def _next_reminder(fact: JoinEvent, at: datetime, known: Known) -> datetime | None:
+    if fact.status != JoinStatus.BOOKED or fact.checked_in_at is not None:
+        return None
+    return policy.next_reminder(policy.reminders_of(fact.starts_at, known.reminders, known.timezone), since=at)
 
 
 def _seat(record: Record) -> policy.Seat:
@@ -84,9 +99,9 @@ def _seat(record: Record) -> policy.Seat:
     )
 
 
-def _heard(fact: JoinEvent) -> dict[str, Inventory]:
+def _inventories(fact: JoinEvent) -> dict[str, Inventory]:
     place = Place(item_id=fact.item_id, hall_id=fact.hall_id, day=fact.date, hour=fact.start.hour)
-    heard = {fact.slot_id: Inventory.of(fact.slot, place)}
+    found = {fact.slot_id: Inventory.of(fact.slot, place)}
     if isinstance(fact, JoinMoved):
-        heard[fact.left.slot_id] = Inventory.of(fact.left, None)
-    return heard
+        found[fact.left.slot_id] = Inventory.of(fact.left, None)
+    return found

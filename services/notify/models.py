@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, SmallInteger, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from libs.common.db import NAMING, TYPE_MAP, Uuid
@@ -15,8 +15,36 @@ class Base(DeclarativeBase):
     type_annotation_map = TYPE_MAP
 
 
+class Hall(Base):
+    """What notify must know of a hall, as catalog last said (at `version`; 0: as a join's event said before it)."""
+
+    __tablename__ = "halls"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str]
+    timezone: Mapped[str]
+    quiet_hours: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
+class Item(Base):
+    """What notify must know of an item, as catalog last said (at `version`; 0: as a join's event said before it)."""
+
+    __tablename__ = "items"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    title: Mapped[str]
+    reminders: Mapped[list[Any]]
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
 class JoinRecord(Base):
-    """Notify's own record of one join, as the newest event about it says. `day` is in the hall's zone."""
+    """Notify's own record of one join, as the newest event about it says. `day` is in the hall's zone.
+
+    `starts_at` and `ends_at` are from the slot's definition of `definition_version`, which its user was told of.
+    `next_reminder_at` is when its user is to be reminded of it next, null: never again.
+    """
 
     __tablename__ = "join_records"
 
@@ -34,10 +62,20 @@ class JoinRecord(Base):
     checked_in_at: Mapped[datetime | None]
     missed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(BigInteger)
+    definition_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    next_reminder_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("status IN ('booked', 'cancelled', 'revoked')", name="status"),
+        CheckConstraint(
+            "next_reminder_at IS NULL OR status = 'booked' AND checked_in_at IS NULL", name="only_awaited_reminded"
+        ),
         Index("ix_join_records_slot_id", "slot_id"),
+        Index(
+            "ix_join_records_next_reminder_at",
+            "next_reminder_at",
+            postgresql_where=text("next_reminder_at IS NOT NULL"),
+        ),
     )
 
 
@@ -48,6 +86,7 @@ class SlotStat(Base):
     but never below `taken`; while no definition was heard (0), what booking last said. Item, hall and day are null
     while nobody is known to have joined: the slot was only defined, or is the one that somebody left. `hour` is that of
     its start in the hall's zone; `changed_by` the transaction that changed the row last.
+    `starts_at`, `ends_at` and `is_open` are of that definition, too; it is open or closed since `status_since`.
     """
 
     __tablename__ = "slot_stats"
@@ -66,6 +105,10 @@ class SlotStat(Base):
     slot_version: Mapped[int] = mapped_column(BigInteger)
     asked: Mapped[int | None]
     definition_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    starts_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+    is_open: Mapped[bool] = mapped_column(server_default=text("true"))
+    status_since: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     version: Mapped[int] = mapped_column(BigInteger)
     hour: Mapped[int | None] = mapped_column(SmallInteger)
     lead_minutes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
@@ -159,9 +202,10 @@ class Recount(Base):
 
 
 class Notice(Base):
-    """A message to one user about one action on their joins: a kind and its facts, rendered when it is read.
+    """A message to one user: a kind and its facts, rendered when it is read.
 
-    `hall_id` is null in notices of releases that had no templates of halls.
+    It is about one action on their joins, of which it names one, or an announcement, and then it names none. `hall_id` is
+    null in notices of releases that had no templates of halls, and in announcements to everybody.
     """
 
     __tablename__ = "notices"
@@ -171,8 +215,8 @@ class Notice(Base):
     hall_id: Mapped[str | None] = mapped_column(Uuid)
     kind: Mapped[str]
     action_id: Mapped[str]
-    join_id: Mapped[str] = mapped_column(Uuid)
-    party_id: Mapped[str] = mapped_column(Uuid)
+    join_id: Mapped[str | None] = mapped_column(Uuid)
+    party_id: Mapped[str | None] = mapped_column(Uuid)
     people: Mapped[int]
     params: Mapped[dict[str, Any]]
     happened_at: Mapped[datetime]
@@ -347,7 +391,11 @@ class ErasedUser(Base):
 
 
 class Announcement(Base):
-    """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on."""
+    """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on.
+
+    `tell` says which users are told of it by a notice, as JSON, or null; `readers` is how many they turned out to be, null
+    before they are looked for.
+    """
 
     __tablename__ = "announcements"
 
@@ -359,6 +407,8 @@ class Announcement(Base):
     status: Mapped[str]
     order: Mapped[int]
     publish_at: Mapped[datetime | None]
+    tell: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    readers: Mapped[int | None]
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     version: Mapped[int] = mapped_column(BigInteger)
@@ -440,3 +490,12 @@ class WebhookAttempt(Base):
         Index("ix_webhook_attempts_webhook_id", "webhook_id", "id"),
         Index("ix_webhook_attempts_delivery_id", "delivery_id"),
     )
+class Reader(Base):
+    """A user who is still to be told of an announcement."""
+
+    __tablename__ = "readers"
+
+    announcement_id: Mapped[str] = mapped_column(
+        Uuid, ForeignKey("announcements.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)

@@ -1,6 +1,6 @@
 """Notices: what users are told about their joins, each action once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -32,10 +32,6 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
     A late event is told too, under the time at which it happened. A replayed one is not: it was told then. Nor is anything
     to users who were erased.
     """
-    told = list(told)
-    user_ids = {fact.user_id for _, fact, _ in told}
-    gone = set(session.scalars(select(ErasedUser.user_id).where(ErasedUser.user_id.in_(user_ids))))
-    now = utcnow()
     rows = [
         {
             "id": new_id(),
@@ -50,12 +46,26 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
             "happened_at": message.time,
         }
         for kind, fact, message in told
-        if not message.replayed and fact.user_id not in gone
+        if not message.replayed
     ]
-    if rows:
-        written = set(statements.carry_out(session, statements.ADD_NOTICES, rows).scalars())
-        fresh = [_told(row) for row in rows if row["id"] in written]
-        deliveries.queue(session, ways.wanted(session, fresh), now=now)
+    write(session, rows)
+
+
+def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Write notices, each once for its user, kind and action, and none to users who were erased."""
+    if not rows:
+        return
+    user_ids = {row["user_id"] for row in rows}
+    gone = set(session.scalars(select(ErasedUser.user_id).where(ErasedUser.user_id.in_(user_ids))))
+    # In one order, so that two who write about the same do not wait for each other.
+    fresh = sorted(
+        (row for row in rows if row["user_id"] not in gone),
+        key=lambda row: (row["user_id"], row["kind"], row["action_id"]),
+    )
+    if fresh:
+        written = set(statements.carry_out(session, statements.ADD_NOTICES, fresh).scalars())
+        told = [_told(row) for row in fresh if row["id"] in written]
+        deliveries.queue(session, ways.wanted(session, told), now=utcnow())
 
 
 def _told(row: dict[str, Any]) -> Told:
@@ -93,6 +103,12 @@ def mark_read(session: Session, user_id: str, ids: list[str] | None, *, now: dat
 
 def _unread_of(user_id: str) -> tuple[Any, ...]:
     return (Notice.user_id == user_id, Notice.read_at.is_(None))
+
+
+def when(starts_at: datetime, ends_at: datetime, zone: str) -> dict[str, str]:
+    """Return when a slot is, as notices have it: on the hall's clock."""
+    start, end = (instant.astimezone(ZoneInfo(zone)) for instant in (starts_at, ends_at))
+    return {"date": start.date().isoformat(), "start": start.strftime("%H:%M"), "end": end.strftime("%H:%M")}
 
 
 def _params(fact: JoinEvent) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def _notice(notice: Notice, book: Book, language: Language) -> NoticeOut:
         body=body,
         join_id=notice.join_id,
         party_id=notice.party_id,
+        announcement_id=notice.params.get("announcement_id"),
         people=notice.people,
         created_at=notice.happened_at,
         read_at=notice.read_at,

@@ -38,8 +38,9 @@ class NoticeOut(BaseModel):
     kind: NoticeKind
     title: str
     body: str
-    join_id: str
-    party_id: str
+    join_id: str | None = Field(description="null in a notice of an announcement")
+    party_id: str | None
+    announcement_id: str | None
     people: int
     created_at: datetime
     read_at: datetime | None

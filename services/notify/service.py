@@ -39,7 +39,7 @@ service = Service(
         feed_routes.router,  # exports
     ),
     consumers=(
-        handlers.consumer,  # every join event, user.erased, slot.changed
+        handlers.consumer,  # booking's and catalog's events
         sign_outs("notify"),
     ),
     tasks=tasks.TASKS,

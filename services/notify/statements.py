@@ -58,7 +58,7 @@ ADD_SLOTS = text(_insert(SlotStat, [name for name in _names(SlotStat) if name !=
 LOCK_SLOTS = text(
     """
 SELECT slot_id::text, item_id::text, hall_id::text, day, booked, cancelled, revoked, checked_in, missed, taken, capacity,
-    slot_version, asked, definition_version, version, hour, lead_minutes, lead_hour, lead_day, lead_three_days, lead_week,
+    slot_version, asked, definition_version, starts_at, ends_at, is_open, status_since, version, hour, lead_minutes, lead_hour, lead_day, lead_three_days, lead_week,
     lead_fortnight
 FROM slot_stats
 WHERE slot_id = ANY(CAST(:ids AS uuid[]))

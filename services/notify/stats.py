@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.contracts.booking import SlotTaken
-from libs.contracts.catalog import SlotChanged
+from libs.contracts.catalog import SlotChanged, SlotStatus
 from libs.contracts.notify import SlotStatChanged
 from services.notify import statements, totals, webhook_events
 from services.notify.models import JoinRecord, SlotStat
@@ -107,7 +107,7 @@ def _locked(session: Session, slot_ids: Collection[str], *, now: datetime) -> di
     """Lock the stats of these slots, ascending, and return them; those that had none begin with nothing."""
     wanted = sorted(slot_ids)
     nothing = dict.fromkeys(("taken", "slot_version", "definition_version", *COUNTS), 0)
-    nothing["version"] = first_version(now)
+    nothing |= {"version": first_version(now), "is_open": True, "status_since": 0}
     # Before the lock: what is new would otherwise be locked after slots that come later.
     statements.carry_out(session, statements.ADD_SLOTS, [nothing | {"slot_id": slot_id} for slot_id in wanted])
     locked = session.execute(statements.LOCK_SLOTS, {"ids": wanted})
@@ -133,15 +133,27 @@ def _save(session: Session, changed: Sequence[tuple[Stat, Stat]]) -> None:
 
 
 def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:
-    """Keep what catalog asks of a slot's capacity, unless something newer is known; publish what it changes."""
+    """Keep what catalog says of a slot, unless something newer is known; publish what it changes of the capacity."""
     row = _locked(session, [fact.slot_id], now=now)[fact.slot_id]
-    if row["definition_version"] >= fact.version and row["hour"] is not None:
+    is_known = row["hour"] is not None and row["starts_at"] is not None
+    if row["definition_version"] > fact.version or (row["definition_version"] == fact.version and is_known):
         return
-    new = row | {"hour": fact.start.hour}
-    if row["definition_version"] < fact.version:
-        new |= {"asked": fact.capacity, "definition_version": fact.version}
-        new["capacity"] = in_force(fact.capacity, row["taken"])
+    new = row | {
+        "hour": fact.start.hour,
+        "starts_at": fact.starts_at,
+        "ends_at": fact.ends_at,
+        "asked": fact.capacity,
+        "capacity": in_force(fact.capacity, row["taken"]),
+        "definition_version": fact.version,
+    }
+    if row["is_open"] != is_open(fact):
+        new |= {"is_open": is_open(fact), "status_since": fact.version}
     _save(session, [(row, new if new["capacity"] == row["capacity"] else _next(new))])
+
+
+def is_open(fact: SlotChanged) -> bool:
+    """Whether people who have joined a slot may take it that it takes place."""
+    return fact.status == SlotStatus.OPEN and not fact.deleted
 
 
 def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list[Difference]:

@@ -1,14 +1,27 @@
-"""What notify does by night."""
+"""What notify does when it is due: reminders, by night counting again and forgetting."""
 
 from datetime import timedelta
+from functools import partial
 
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import deliveries, recounts, sms_budget, webhook_log
+from services.notify import deliveries, recounts, reminders, sms_budget, webhook_log
 
 KEEP_DELIVERIES = timedelta(days=90)
 KEEP_WEBHOOKS_LOG = timedelta(days=30)
+REMINDERS_AT_ONCE = 500
+
+
+def remind(runtime: Runtime) -> int:
+    """Remind everybody for whom that is due; return how many joins that were. May run anywhere."""
+    total = 0
+    while True:
+        some = partial(reminders.send, now=utcnow(), at_most=REMINDERS_AT_ONCE)
+        done = runtime.db.run(some)
+        total += done
+        if done < REMINDERS_AT_ONCE:
+            return total
 
 
 def recount(runtime: Runtime) -> dict[str, int]:
@@ -37,6 +50,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
 
 
 TASKS = (
+    Task(name="notify.remind", run=remind, every=timedelta(seconds=10)),
     Task(name="notify.recount", run=recount, daily_at=(18, 30)),
     Task(name="notify.recount_asked", run=recount_asked, every=timedelta(seconds=15)),
     Task(name="notify.upkeep", run=upkeep, daily_at=(19, 0)),

@@ -23,6 +23,9 @@ class NoticeKind(StrEnum):
     CHECKED_IN = "checked_in"
     MISSED = "missed"
     COOLING_OFF = "cooling_off"
+    REMINDER = "reminder"
+    SLOT_CHANGED = "slot_changed"
+    ANNOUNCEMENT = "announcement"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,29 @@ TEXTS: dict[NoticeKind, NoticeTexts] = {
             zh="您在{hall}的「{item}」预约（共{people}）未签到，时间：{when}。因多次未到场，{again}起可再次预约{hall}。",
         ),
     ),
+    NoticeKind.REMINDER: NoticeTexts(
+        title=Texts(en="Your booking is coming up", zh="预约即将开始"),
+        body=Texts(
+            en="You are expected at {hall} for {item}, {people}: {when}. If you can't come, please cancel in time.",
+            zh="请您按时前往{hall}办理「{item}」，共{people}，时间：{when}。如不能前来，请提前取消。",
+        ),
+    ),
+    NoticeKind.SLOT_CHANGED: NoticeTexts(
+        title=Texts(en="The hall has changed your time slot", zh="预约时段有变动"),
+        body=Texts(
+            en="{hall} has changed the slot of your booking of {item} for {people}: {when}.{?left} It was {left}.{/left}"
+            "{?closed} It is {closed} now: please ask the hall before you come.{/closed}{?opened} It is {opened} again.{/opened}",
+            zh="{hall}变更了您的「{item}」预约时段（共{people}）：{when}。{?left}原定时间：{left}。{/left}"
+            "{?closed}该时段{closed}，前来之前请向服务厅确认。{/closed}{?opened}该时段{opened}。{/opened}",
+        ),
+    ),
+    NoticeKind.ANNOUNCEMENT: NoticeTexts(
+        title=Texts(en="{title}", zh="{title}"),
+        body=Texts(en="{summary}", zh="{summary}"),
+    ),
 }
+
+CHANGES = {"closed": Texts(en="closed", zh="已关闭"), "opened": Texts(en="open", zh="已重新开放")}
 
 
 # What every kind of notice knows, besides what its own texts here name.
@@ -107,6 +132,9 @@ SAMPLE: dict[str, Any] = {
     "left_date": "2026-11-02",
     "left_start": "14:00",
     "again_date": "2026-11-17",
+    "change": "closed",
+    "title": "国庆放假安排",
+    "summary": "十月一日至七日各服务厅暂停服务。",
 }
 
 
@@ -131,8 +159,10 @@ def confirmation(code: str, language: Language) -> tuple[str, str]:
 
 def words(params: dict[str, Any], *, people: int, language: Language) -> dict[str, str]:
     """Return the facts of a notice as its reader says them; empty where there is none."""
-    said = {
-        "hall": params["hall_name"],
+    told = {"hall": params["hall_name"], "title": params.get("title", ""), "summary": params.get("summary", "")}
+    if "date" not in params:  # an announcement
+        return told
+    said = told | {
         "item": params["item_title"],
         "people": _people(people, language),
         "count": str(people),
@@ -146,6 +176,8 @@ def words(params: dict[str, Any], *, people: int, language: Language) -> dict[st
         said["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
     if "again_date" in params:
         said["again"] = _day(params["again_date"], language)
+    if "change" in params:
+        said[params["change"]] = CHANGES[params["change"]].render(language, {})
     return said
 
 

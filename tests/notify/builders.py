@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.orm import DeclarativeBase
@@ -24,7 +25,15 @@ from libs.contracts.booking import (
     JoinStatus,
     SlotTaken,
 )
-from libs.contracts.catalog import SlotChanged, SlotStatus
+from libs.contracts.catalog import (
+    HallChanged,
+    HallStatus,
+    ItemChanged,
+    ItemStatus,
+    Rules,
+    SlotChanged,
+    SlotStatus,
+)
 from libs.contracts.envelope import Event
 from libs.contracts.principals import issue_user_token
 from services.notify.models import DayStat, HourStat, JoinRecord, Notice, SlotStat
@@ -45,6 +54,8 @@ class Slot:
     id: str = field(default_factory=new_id)
     taken: int = 0
     version: int = 0
+    timezone: str = "Asia/Shanghai"
+    definition: int = 0  # the version of it that booking has heard of
 
     def now_taken(self, change: int) -> SlotTaken:
         """Take or free places, as booking's guarded update does."""
@@ -55,9 +66,18 @@ class Slot:
     def inventory(self) -> SlotTaken:
         return SlotTaken(slot_id=self.id, taken=self.taken, capacity=self.capacity, version=self.version)
 
-    def defined(self, *, capacity: int | None, version: int) -> SlotChanged:
-        """Say what catalog says of the slot, whose capacity is now this; booking is not to hear of it."""
-        local = self.starts_at + timedelta(hours=8)
+    def defined(
+        self,
+        *,
+        version: int,
+        capacity: int | None = 10,
+        starts_at: datetime | None = None,
+        status: SlotStatus = SlotStatus.OPEN,
+        deleted: bool = False,
+    ) -> SlotChanged:
+        """Say what catalog says of the slot, which is now like this; booking is not to hear of it."""
+        starts_at = starts_at or self.starts_at
+        local = starts_at.astimezone(ZoneInfo(self.timezone))
         return SlotChanged(
             version=version,
             slot_id=self.id,
@@ -66,10 +86,38 @@ class Slot:
             date=local.date(),
             start=local.time(),
             end=(local + timedelta(hours=1)).time(),
-            starts_at=self.starts_at,
-            ends_at=self.starts_at + timedelta(hours=1),
-            status=SlotStatus.OPEN,
+            starts_at=starts_at,
+            ends_at=starts_at + timedelta(hours=1),
+            status=status,
             capacity=capacity,
+            deleted=deleted,
+        )
+
+    def hall(self, *, version: int = 1, name: str = "天河政务中心", **more: Any) -> HallChanged:
+        """Say what catalog says of the slot's hall."""
+        return HallChanged(
+            version=version,
+            hall_id=self.hall_id,
+            name=name,
+            address="",
+            timezone=self.timezone,
+            status=HallStatus.OPEN,
+            **more,
+        )
+
+    def item(self, *, version: int = 1, **more: Any) -> ItemChanged:
+        """Say what catalog says of the slot's item."""
+        return ItemChanged(
+            version=version,
+            item_id=self.item_id,
+            hall_id=self.hall_id,
+            title="护照办理",
+            cover="",
+            status=ItemStatus.OPEN,
+            form=[],
+            form_version=1,
+            rules=Rules(),
+            **more,
         )
 
 
@@ -131,7 +179,7 @@ class Join:
 
     def _state(self, action: str | None) -> dict[str, Any]:
         self.version += 1
-        local = self.slot.starts_at + timedelta(hours=8)
+        local = self.slot.starts_at.astimezone(ZoneInfo(self.slot.timezone))
         return {
             "version": self.version,
             "join_id": self.id,
@@ -149,7 +197,8 @@ class Join:
             "end": (local + timedelta(hours=1)).time(),
             "starts_at": self.slot.starts_at,
             "ends_at": self.slot.starts_at + timedelta(hours=1),
-            "timezone": "Asia/Shanghai",
+            "timezone": self.slot.timezone,
+            "definition_version": self.slot.definition,
             "status": self.status,
             "reason": self.reason,
             "checked_in_at": self.checked_in_at,

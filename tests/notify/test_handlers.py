@@ -4,17 +4,16 @@ from dataclasses import replace
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
-from libs.contracts import booking
+from libs.contracts import booking, catalog
 from libs.contracts.admin import StaffSignedOut
-from libs.contracts.catalog import SlotChanged
 from libs.contracts.principals import Role, Staff, issue_staff_token
 from services.notify.handlers import consumer
 from tests.notify.builders import deliver, message
 from tests.world import World, bearer
 
 
-def test_notify_hears_every_event_about_joins_and_slots() -> None:
-    wanted = {event.type for event in booking.EVENTS} | {SlotChanged.type}
+def test_notify_hears_every_event_of_booking_and_catalog() -> None:
+    wanted = {event.type for event in (*booking.EVENTS, *catalog.EVENTS)}
 
     assert set(consumer.types) == wanted
 
