@@ -11,7 +11,8 @@ from libs.common.errors import NotFound, Stale
 from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.principals import Role, RoleForbids, Staff
-from services.notify import webhook_events
+from services.notify import copies, webhook_events
+from services.notify.errors import AnnouncementTold
 from services.notify.models import Announcement
 from services.notify.webhook_events import EventKind
 
@@ -22,7 +23,7 @@ SHOWN_FIRST = (
     pages.Key(Announcement.id, "id", descending=True),
 )
 NEWEST_FIRST = (pages.Key(Announcement.id, "id", descending=True),)
-EDITABLE = ("title", "summary", "content", "status", "order", "publish_at")
+EDITABLE = ("title", "summary", "content", "status", "order", "publish_at", "tell")
 
 
 # --- what everybody sees ---
@@ -85,9 +86,10 @@ def seen(session: Session, staff: Staff, announcement_id: str) -> Announcement:
 def create(
     session: Session, staff: Staff, hall_id: str | None, values: dict[str, Any], *, now: datetime
 ) -> Announcement:
-    """Write an announcement; one to everybody takes a super admin, one of a foreign hall is NotFound."""
+    """Write an announcement; one to everybody takes a super admin, one of a foreign hall, or of none, is NotFound."""
     if hall_id is not None:
         staff.require_hall(hall_id)
+        copies.require_hall(session, hall_id)
     elif staff.role != Role.SUPER_ADMIN:
         raise RoleForbids(role=staff.role)
     complete = _dated(values, now=now)
@@ -111,12 +113,17 @@ def edit(
     version: int | None,
     now: datetime,
 ) -> Announcement:
-    """Change what differs. Raises Stale where the caller names a `version` that is not the present one."""
+    """Change what differs. Raises Stale where the caller names a `version` that is not the present one.
+
+    Raises AnnouncementTold for other readers than those who are told of it already.
+    """
     present = _locked(session, staff, announcement_id, version)
     wanted = _dated({name: getattr(present, name) for name in EDITABLE} | values, now=now)
     differing = {name: value for name, value in wanted.items() if value != getattr(present, name)}
     if not differing:
         return present
+    if "tell" in differing and present.readers is not None:
+        raise AnnouncementTold
     before = {name: getattr(present, name) for name in differing}
     changed = session.scalars(
         update(Announcement)

@@ -2,6 +2,15 @@
 
 from libs.common.errors import Conflict, Forbidden, Invalid, Language, Texts, Unavailable
 
+
+class AnnouncementTold(Conflict):
+    code = "announcement_told"
+    texts = Texts(
+        en="This announcement is told to its readers already; whom it is told to can't be changed any more.",
+        zh="该公告已开始通知读者，不能再更改通知范围",
+    )
+
+
 _FAULTS: dict[str, Texts] = {
     "unknown_fact": Texts(en="there is no {{{said}}} in notices of this kind", zh="此类通知没有 {{{said}}}"),
     "stray_brace": Texts(en="a brace does not belong here: {said}", zh="此处的大括号不正确：{said}"),

@@ -92,8 +92,26 @@ class AnnouncementOut(AnnouncementLine):
     content: str
 
 
+class Tell(Schema):
+    """Which users are told of an announcement by a notice, when it is out: of its hall, or of all of them."""
+
+    upcoming: bool = Field(default=True, description="who is booked for a slot that has not started")
+    visited_days: Annotated[int, Field(ge=1, le=90)] | None = Field(
+        default=None, description="who was checked in within so many days"
+    )
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if not self.upcoming and self.visited_days is None:
+            raise ValueError("say whom to tell: upcoming, visited_days or both")
+        return self
+
+
 class StaffAnnouncement(BaseModel):
-    """An announcement as staff see it. Shown to users when `status` is published and `publish_at` is past."""
+    """An announcement as staff see it. Shown to users when `status` is published and `publish_at` is past.
+
+    `readers` is how many users are told of it by a notice; null as long as nobody is.
+    """
 
     id: str
     hall_id: str | None
@@ -103,6 +121,8 @@ class StaffAnnouncement(BaseModel):
     status: AnnouncementStatus
     order: int
     publish_at: datetime | None
+    tell: Tell | None
+    readers: int | None
     created_at: datetime
     changed_at: datetime
 
@@ -115,10 +135,11 @@ class NewAnnouncement(Schema):
     status: AnnouncementStatus = "draft"
     order: Order = 9999
     publish_at: PublishAt | None = Field(default=None, description="default: when it is published")
+    tell: Tell | None = Field(default=None, description="null: nobody, they find it in the list")
 
 
 class AnnouncementChange(Schema):
-    """What is to be another; what is left out stays. Only `publish_at` may be null."""
+    """What is to be another; what is left out stays. Only `publish_at` and `tell` may be null."""
 
     title: Title = ""
     summary: Summary = ""
@@ -126,6 +147,7 @@ class AnnouncementChange(Schema):
     status: AnnouncementStatus = "draft"
     order: Order = 9999
     publish_at: PublishAt | None = None
+    tell: Tell | None = None
 
 
 # --- stats ---

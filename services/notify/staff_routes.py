@@ -50,10 +50,7 @@ def list_announcements(
 def create_announcement(
     session: Tx, staff: HallStaff, now: Now, body: NewAnnouncement, response: Response
 ) -> StaffAnnouncement:
-    """Write an announcement to everybody or to the visitors of a hall.
-
-    Halls are catalog's: a super admin can name one that does not exist, whose visitors nobody is.
-    """
+    """Write an announcement to everybody or to the visitors of a hall; with `tell`, a notice goes to some of them."""
     made = announcements.create(session, staff, body.hall_id, body.model_dump(exclude={"hall_id"}), now=now)
     return _answer(made, response)
 
@@ -77,7 +74,7 @@ def edit_announcement(
         session,
         staff,
         announcement_id,
-        body.model_dump(exclude_unset=True),
+        body.model_dump(include=body.model_fields_set),
         version=_version(if_match),
         now=now,
     )

@@ -6,11 +6,12 @@ from functools import partial
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import deliveries, recounts, reminders, sms_budget, webhook_log
+from services.notify import deliveries, readers, recounts, reminders, sms_budget, webhook_log
 
 KEEP_DELIVERIES = timedelta(days=90)
 KEEP_WEBHOOKS_LOG = timedelta(days=30)
 REMINDERS_AT_ONCE = 500
+READERS_AT_ONCE = 500
 
 
 def remind(runtime: Runtime) -> int:
@@ -22,6 +23,16 @@ def remind(runtime: Runtime) -> int:
         total += done
         if done < REMINDERS_AT_ONCE:
             return total
+
+
+def announce(runtime: Runtime) -> int:
+    """Tell of announcements that are out whoever is to be told by a notice; return how many. May run anywhere."""
+    while runtime.db.run(partial(readers.list_due, now=utcnow())):
+        pass
+    total = 0
+    while done := runtime.db.run(partial(readers.tell, now=utcnow(), at_most=READERS_AT_ONCE)):
+        total += done
+    return total
 
 
 def recount(runtime: Runtime) -> dict[str, int]:
@@ -51,6 +62,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
 
 TASKS = (
     Task(name="notify.remind", run=remind, every=timedelta(seconds=10)),
+    Task(name="notify.announce", run=announce, every=timedelta(seconds=10)),
     Task(name="notify.recount", run=recount, daily_at=(18, 30)),
     Task(name="notify.recount_asked", run=recount_asked, every=timedelta(seconds=15)),
     Task(name="notify.upkeep", run=upkeep, daily_at=(19, 0)),

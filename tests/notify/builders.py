@@ -125,6 +125,13 @@ def a_slot(**differing: Any) -> Slot:
     return Slot(**differing)
 
 
+def a_hall_known_to(world: World) -> str:
+    """Return the id of a hall that notify has heard of."""
+    slot = a_slot()
+    hear(world, slot.hall())
+    return slot.hall_id
+
+
 @dataclass
 class Join:
     """A join whose life is told as facts: each method is one change, and returns what booking says about it."""

@@ -8,7 +8,7 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.outbox import OutboxRow
 from libs.contracts.principals import Role
-from tests.notify.builders import rows
+from tests.notify.builders import a_hall_known_to, rows
 from tests.world import World
 
 PUBLIC = "/api/notify/announcements"
@@ -76,7 +76,7 @@ def test_drafts_and_what_is_to_come_out_later_are_not_shown(world: World) -> Non
 
 
 def test_news_of_a_hall_is_shown_to_its_visitors_beside_the_news_for_everybody(world: World) -> None:
-    hall, other = new_id(), new_id()
+    hall, other = a_hall_known_to(world), a_hall_known_to(world)
     written(world, title="全体公告")
     written(world, title="天河公告", hall_id=hall)
     written(world, title="越秀公告", hall_id=other)
@@ -123,14 +123,14 @@ def test_odd_queries_are_refused(world: World) -> None:
 
 
 def test_a_super_admin_writes_to_everybody_and_to_any_hall(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
 
     assert written(world)["hall_id"] is None
     assert written(world, hall_id=hall)["hall_id"] == hall
 
 
 def test_a_hall_admin_writes_to_their_halls_only(world: World) -> None:
-    mine = new_id()
+    mine = a_hall_known_to(world)
     admin = world.staff(Role.HALL_ADMIN, [mine])
 
     own = world.client.post(STAFF, json=an_announcement(hall_id=mine), headers=admin)
@@ -142,9 +142,16 @@ def test_a_hall_admin_writes_to_their_halls_only(world: World) -> None:
     assert (everybody.status_code, everybody.json()["code"]) == (403, "role_forbids")
 
 
+def test_a_hall_that_nobody_has_heard_of_is_not_there_for_anybody(world: World) -> None:
+    answer = world.client.post(STAFF, json=an_announcement(hall_id=new_id()), headers=world.staff())
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert world.client.get(STAFF, headers=world.staff()).json()["items"] == []
+
+
 def test_a_foreign_halls_announcement_is_not_there_for_a_hall_admin(world: World) -> None:
     admin = world.staff(Role.HALL_ADMIN, [new_id()])
-    foreign, everybody = written(world, hall_id=new_id()), written(world)
+    foreign, everybody = written(world, hall_id=a_hall_known_to(world)), written(world)
 
     answers = [
         world.client.request(method, f"{STAFF}/{made['id']}", json=body, headers=admin)
@@ -158,7 +165,7 @@ def test_a_foreign_halls_announcement_is_not_there_for_a_hall_admin(world: World
 
 
 def test_a_verifier_and_a_stranger_edit_nothing(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     one = f"{STAFF}/{written(world, hall_id=hall)['id']}"
     asked: list[tuple[str, str, Any]] = [
         ("GET", STAFF, None),
@@ -175,7 +182,7 @@ def test_a_verifier_and_a_stranger_edit_nothing(world: World) -> None:
 
 
 def test_staff_find_drafts_by_hall_status_and_words(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     written(world, title="Holiday 100%", hall_id=hall, status="draft")
     written(world, title="Holiday 1000", hall_id=hall)
     written(world, title="Other news")
@@ -238,7 +245,7 @@ def test_an_edit_of_what_somebody_else_has_changed_is_refused(world: World) -> N
 
 
 def test_what_staff_do_is_audited_with_what_changed(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     made = written(world, hall_id=hall)
     address = f"{STAFF}/{made['id']}"
 
@@ -283,6 +290,10 @@ def test_odd_announcements_are_refused(world: World) -> None:
         {"publish_at": 10**30},
         {"hall_id": "x"},
         {"hall_id": 1},
+        {"tell": {"upcoming": False}},
+        {"tell": {"visited_days": 0}},
+        {"tell": {"visited_days": 91}},
+        {"tell": {"everybody": True}},
         {"unknown": 1},
     ]
 

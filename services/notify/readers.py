@@ -1,0 +1,100 @@
+"""Readers: the users who are told of an announcement by a notice, each once, some at a time."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from libs.common.db import Uuid
+from libs.common.ids import new_id
+from services.notify import notices
+from services.notify.models import Announcement, Hall, JoinRecord, Reader
+from services.notify.texts import NoticeKind
+
+
+def list_due(session: Session, *, now: datetime) -> bool:
+    """Find out whom one of the announcements that are out is told to; False where there is none of which that is open."""
+    announcement = session.scalars(
+        select(Announcement)
+        .where(*_is_out(now), Announcement.tell.is_not(None), Announcement.readers.is_(None))
+        .order_by(Announcement.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).first()
+    if announcement is None:
+        return False
+    found = select(literal(announcement.id, Uuid), JoinRecord.user_id).where(*_meant(announcement, now=now)).distinct()
+    session.execute(insert(Reader).from_select(["announcement_id", "user_id"], found))
+    announcement.readers = session.scalar(select(func.count()).where(Reader.announcement_id == announcement.id))
+    return True
+
+
+def tell(session: Session, *, now: datetime, at_most: int) -> int:
+    """Tell some of the readers that wait; return how many. Any number of processes may do this beside each other."""
+    waiting = session.execute(
+        select(Reader.announcement_id, Reader.user_id, Announcement.hall_id)
+        .join(Announcement, Announcement.id == Reader.announcement_id)
+        .where(*_is_out(now))
+        .order_by(Reader.announcement_id, Reader.user_id)
+        .limit(at_most)
+        .with_for_update(of=Reader, skip_locked=True)
+    ).all()
+    if not waiting:
+        return 0
+    params = _params(session, {row.announcement_id for row in waiting})
+    notices.write(
+        session,
+        [
+            {
+                "id": new_id(),
+                "user_id": row.user_id,
+                "hall_id": row.hall_id,
+                "kind": NoticeKind.ANNOUNCEMENT.value,
+                "action_id": row.announcement_id,
+                "join_id": None,
+                "party_id": None,
+                "people": 0,
+                "params": params[row.announcement_id],
+                "happened_at": now,
+            }
+            for row in waiting
+        ],
+    )
+    key = tuple_(Reader.announcement_id, Reader.user_id)
+    session.execute(delete(Reader).where(key.in_([(row.announcement_id, row.user_id) for row in waiting])))
+    return len(waiting)
+
+
+def _is_out(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (Announcement.status == "published", Announcement.publish_at <= now)
+
+
+def _meant(announcement: Announcement, *, now: datetime) -> list[ColumnElement[bool]]:
+    """Return the conditions on joins whose users an announcement is told to."""
+    wanted: dict[str, Any] = announcement.tell or {}
+    reasons: list[ColumnElement[bool]] = []
+    if wanted["upcoming"]:
+        reasons.append((JoinRecord.status == "booked") & (JoinRecord.starts_at > now))
+    if wanted["visited_days"] is not None:
+        reasons.append(JoinRecord.checked_in_at > now - timedelta(days=wanted["visited_days"]))
+    in_hall = [] if announcement.hall_id is None else [JoinRecord.hall_id == announcement.hall_id]
+    return [*in_hall, or_(*reasons)]
+
+
+def _params(session: Session, announcement_ids: set[str]) -> dict[str, dict[str, Any]]:
+    rows = session.execute(
+        select(Announcement.id, Announcement.title, Announcement.summary, func.coalesce(Hall.name, ""))
+        .outerjoin(Hall, Hall.id == Announcement.hall_id)
+        .where(Announcement.id.in_(announcement_ids))
+    )
+    return {
+        announcement_id: {
+            "announcement_id": announcement_id,
+            "title": title,
+            "summary": summary,
+            "hall_name": hall_name,
+        }
+        for announcement_id, title, summary, hall_name in rows
+    }
