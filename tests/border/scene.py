@@ -97,6 +97,7 @@ class Scene:
         self.today = datetime.now(ZoneInfo(self.hall["timezone"])).date()
         [self.slot] = a_day(world, self.item, self.today, PERIOD)["slots"]
         [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]
+        world.settle()
         self.announcement = self.an_announcement()
         self.spare_webhook = ""
         self.webhook = self.a_webhook()
