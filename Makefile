@@ -22,12 +22,12 @@ test: venv ## run all tests
 test-fast: venv ## run the tests that need no broker and start no whole installation
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ignore=tests/journeys --ignore=tests/faults --ignore=tests/deploy --ignore=tests/distributed
 
-soak: venv ## prove scarcity and exports at length (hours): 20,000 examples of 50 steps, 10,000 requests over 500 kills, 100 exports and imports, 100,000 events
+soak: venv ## prove scarcity, jobs, events and reminders at length (hours): 20,000 examples of 50 steps, 10,000 requests over 500 kills, 100,000 events
 	HALLPASS_TEST_MODEL_EXAMPLES=20000 HALLPASS_TEST_MODEL_STEPS=50 HALLPASS_TEST_KILLS_REQUESTS=10000 HALLPASS_TEST_KILLS=500 HALLPASS_TEST_EXPORTS=100 \
-		HALLPASS_TEST_IMPORTS=100 HALLPASS_TEST_FLOOD=100000 HALLPASS_TEST_SENDER_KILLS=200 \
+		HALLPASS_TEST_IMPORTS=100 HALLPASS_TEST_FLOOD=100000 HALLPASS_TEST_SENDER_KILLS=200 HALLPASS_TEST_REMINDERS=20000 \
 		$(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/concurrency tests/faults/test_failpoints.py tests/faults/test_kills.py \
 			tests/faults/test_export_kills.py tests/faults/test_import_kills.py tests/faults/test_event_flood.py \
-			tests/faults/test_sender_kills.py
+			tests/faults/test_sender_kills.py tests/faults/test_reminder_kills.py
 
 lint: venv ## check style, types, the direction of imports, and that no file names a package registry
 	.venv/bin/ruff check .

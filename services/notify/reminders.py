@@ -1,10 +1,10 @@
 """Reminders: each join knows when its user is to be reminded of it next, and whoever finds it due does so, once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import failpoints
@@ -49,7 +49,7 @@ def send(session: Session, *, now: datetime, at_most: int) -> int:
     A party is reminded once. What nobody was reminded of in time is sent late, unless the next reminder has come due or
     the slot has started. Any number of processes may do this beside each other.
     """
-    rows = session.execute(_due(now).limit(at_most).with_for_update(of=JoinRecord, skip_locked=True)).all()
+    rows = _take(session, now=now, at_most=at_most)
     told: dict[Told, Row[Any]] = {}
     looked_at = []
     for row in rows:
@@ -78,8 +78,9 @@ def overdue_s(session: Session, *, now: datetime) -> float:
     return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
 
 
-def _due(now: datetime) -> Select[Any]:
-    return (
+def _take(session: Session, *, now: datetime, at_most: int) -> Sequence[Row[Any]]:
+    """Lock some of the joins whose users are to be reminded, those who have waited longest first."""
+    return session.execute(
         select(
             JoinRecord.join_id,
             JoinRecord.party_id,
@@ -98,7 +99,9 @@ def _due(now: datetime) -> Select[Any]:
         .join(Hall, Hall.id == JoinRecord.hall_id)
         .where(JoinRecord.next_reminder_at < now)
         .order_by(JoinRecord.next_reminder_at, JoinRecord.join_id)
-    )
+        .limit(at_most)
+        .with_for_update(of=JoinRecord, skip_locked=True)
+    ).all()
 
 
 def _people(session: Session, told: Iterable[Told]) -> dict[tuple[str, str], int]:

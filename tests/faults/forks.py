@@ -20,6 +20,7 @@ from deploy import jobs, parent, processes
 from deploy.embedded import ROOT
 from deploy.servers.process import clean_environment, free_port
 from libs.common import failpoints
+from libs.common.service import USUAL_QUEUE
 from tests.world import KEYS, World, eventually
 
 HERE = "127.0.0.1"
@@ -96,6 +97,20 @@ class NoticeSender:
         os.kill(self._pid, signal.SIGKILL)
 
 
+class Worker:
+    """A worker of the usual queue over the world's database, from its start until it is killed."""
+
+    def __init__(self, forks: "Forks", world: World, **more: str) -> None:
+        urls = {
+            f"HALLPASS_{name.upper()}_DATABASE_URL": runtime.settings.database_url.get_secret_value()
+            for name, runtime in world.runtimes.items()
+        }
+        self._pid = forks.fork("worker", 0, _environment(world, "notify") | urls | more)
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+
+
 class Forks:
     """The process that forks the others, while the block runs."""
 
@@ -163,7 +178,8 @@ def _be(what: str, port: int, environment: dict[str, str]) -> None:
         os._exit(processes.api("booking", host=HERE, port=port))
     if what == "notify-loops":
         os._exit(processes.loops("notify", host=HERE, ops_port=None))
-    os._exit(jobs.worker(queue="exports", pool="threads", concurrency=1, schedule=None, host=HERE, ops_port=None))
+    queue = "exports" if what == "export-worker" else USUAL_QUEUE
+    os._exit(jobs.worker(queue=queue, pool="threads", concurrency=1, schedule=None, host=HERE, ops_port=None))
 
 
 if __name__ == "__main__":

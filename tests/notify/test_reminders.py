@@ -7,13 +7,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from libs.common.ids import new_id
 from libs.common.service import Task
 from libs.common.tasks import perform
 from libs.contracts.booking import UserErased
 from libs.contracts.envelope import Event
-from services.notify import tasks
-from services.notify.models import Notice
+from services.notify import reminders, tasks
+from services.notify.models import Hall, Item, JoinRecord, Notice
 from tests.notify.builders import (
     Join,
     Slot,
@@ -325,11 +328,8 @@ def test_reminders_go_by_the_clock_of_the_hall(
 # --- many workers ---
 
 
-def test_workers_beside_each_other_remind_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "REMINDERS_AT_ONCE", 3)  # so that parties are torn apart
-    slots = [a_slot_ahead(capacity=None) for _ in range(4)]
-    parties = [a_party(2, slot) for slot in slots for _ in range(10)]
-    hear(world, *(join.booked() for party in parties for join in party), at_once=80)
+def at_several_workers(world: World, instant: datetime) -> list[BaseException]:
+    """Let four workers look at the same instant; return what went wrong."""
     runtime = world.runtimes["notify"]
     task = next(task for task in runtime.service.tasks if task.name == "notify.remind")
     barrier = threading.Barrier(4)
@@ -342,14 +342,66 @@ def test_workers_beside_each_other_remind_everybody_once(world: World, monkeypat
         except BaseException as error:  # noqa: BLE001  # told on the test's thread
             failures.append(error)
 
-    with time_machine.travel(STARTS - HOUR + MINUTE, tick=False):
+    with time_machine.travel(instant, tick=False):
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+    return failures
+
+
+def test_workers_beside_each_other_remind_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "REMINDERS_AT_ONCE", 3)  # so that parties are torn apart
+    slots = [a_slot_ahead(capacity=None) for _ in range(4)]
+    parties = [a_party(2, slot) for slot in slots for _ in range(10)]
+    hear(world, *(join.booked() for party in parties for join in party), at_once=80)
+
+    failures = at_several_workers(world, STARTS - HOUR + MINUTE)
 
     told = rows(world, Notice, kind=REMINDER)
     assert failures == []
     assert sorted(row["user_id"] for row in told) == sorted(party[0].user_id for party in parties)
     assert {row["people"] for row in told} == {2}
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every worker see all that is due, also what another is just sending."""
+
+    def look_long(session: Session, *, now: datetime, at_most: int) -> Any:
+        query = select(
+            *JoinRecord.__table__.columns, Item.title, Item.reminders, Hall.timezone, Hall.name.label("hall_name")
+        )
+        everything = query.join(Item, Item.id == JoinRecord.item_id).join(Hall, Hall.id == JoinRecord.hall_id)
+        found = session.execute(everything.where(JoinRecord.next_reminder_at < now)).all()
+        session.execute(select(func.pg_sleep(0.5)))
+        return found
+
+    monkeypatch.setattr(reminders, "_take", look_long)
+
+
+def without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each reminder be another one to the database."""
+    named = reminders._notice
+    monkeypatch.setattr(
+        reminders, "_notice", lambda row, minutes, **words: named(row, minutes, **words) | {"action_id": new_id()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "times"),
+    [((), 1), ((without_locks,), 1), ((without_names,), 1), ((without_locks, without_names), 4)],
+    ids=["both", "names alone", "locks alone", "neither"],
+)
+def test_locks_and_names_each_keep_a_reminder_from_coming_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch, taken_out: Any, times: int
+) -> None:
+    join = a_join(a_slot_ahead())
+    at(world, EARLY, join.booked())
+    for guard in taken_out:
+        guard(monkeypatch)
+
+    failures = at_several_workers(world, STARTS - HOUR + MINUTE)
+
+    assert failures == []
+    assert len(reminded(world, join)) == times
