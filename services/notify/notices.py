@@ -15,7 +15,7 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved
-from services.notify import deliveries, statements, ways
+from services.notify import deliveries, quiet_hours, statements, ways
 from services.notify.channel import Told
 from services.notify.models import ErasedUser, Notice
 from services.notify.texts import NoticeKind
@@ -65,7 +65,9 @@ def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     if fresh:
         written = set(statements.carry_out(session, statements.ADD_NOTICES, fresh).scalars())
         told = [_told(row) for row in fresh if row["id"] in written]
-        deliveries.queue(session, ways.wanted(session, told), now=utcnow())
+        now = utcnow()
+        wanted = quiet_hours.respected(session, ways.wanted(session, told), told, now=now)
+        deliveries.queue(session, wanted, now=now)
 
 
 def _told(row: dict[str, Any]) -> Told:

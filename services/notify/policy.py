@@ -1,9 +1,10 @@
 """Decisions of notify about what a join counts for and when its user is told: pure, and handed the time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from operator import add, attrgetter, neg
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from libs.contracts.catalog import QuietHours
@@ -161,6 +162,19 @@ def send_at(now: datetime, quiet: QuietHours | None, zone: str, useful_until: da
     if ends_at is None or (useful_until is not None and useful_until <= ends_at):
         return now
     return ends_at
+
+
+def useful_until(params: Mapping[str, Any], zone: str, *, now: datetime) -> datetime | None:
+    """Return until when a notice with these facts is of use: until the start of the slot, or of the one that it left.
+
+    None where neither is ahead: then it is no less true later.
+    """
+    starts = [
+        _instant(date.fromisoformat(params[f"{which}date"]), time.fromisoformat(params[f"{which}start"]), zone)
+        for which in ("", "left_")
+        if f"{which}date" in params
+    ]
+    return min((start for start in starts if start > now), default=None)
 
 
 def _quiet_until(now: datetime, quiet: QuietHours, zone: str) -> datetime | None:
