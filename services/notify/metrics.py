@@ -1,4 +1,4 @@
-"""What notify counts about its stats, those who follow them, and deliveries."""
+"""What notify counts about its stats, those who follow them, deliveries and reminders."""
 
 from prometheus_client import Counter, Gauge
 
@@ -14,5 +14,11 @@ DELIVERIES_PENDING = Gauge(
     "hallpass_deliveries_pending",
     "Deliveries that wait or are under way",
     ["service", "channel"],
+    multiprocess_mode="mostrecent",
+)
+REMINDERS_OVERDUE = Gauge(
+    "hallpass_reminders_overdue_seconds",
+    "For how long the oldest reminder that is not sent yet has been due",
+    ["service"],
     multiprocess_mode="mostrecent",
 )

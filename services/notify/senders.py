@@ -2,28 +2,37 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
 
+from libs.common.clock import utcnow
 from libs.common.service import Runtime, WakingLoop
-from services.notify import deliveries, metrics, ways
+from services.notify import deliveries, metrics, reminders, ways
 from services.notify.sender import Sender
 
 
 def of(runtime: Runtime) -> list[WakingLoop]:
-    """Return the loops that carry deliveries, each to be run on a thread of its own; count what waits."""
+    """Return the loops that carry deliveries, each to be run on a thread of its own; count what waits, reminders too.
+
+    Reminders are counted here because their tasks could not tell that no worker runs.
+    """
     loops: list[WakingLoop] = []
     for channel in ways.channels(runtime):
         loops += [Sender(runtime.db, channel)] * channel.at_once
-        metrics.DELIVERIES_PENDING.labels("notify", channel.name).set_function(_pending(runtime, channel.name))
+        pending = _known(runtime, partial(deliveries.pending, channel=channel.name))
+        metrics.DELIVERIES_PENDING.labels("notify", channel.name).set_function(pending)
+    overdue = _known(runtime, lambda session: reminders.overdue_s(session, now=utcnow()))
+    metrics.REMINDERS_OVERDUE.labels("notify").set_function(overdue)
     return loops
 
 
-def _pending(runtime: Runtime, channel: str) -> Callable[[], float]:
+def _known(runtime: Runtime, look: Callable[[Session], float]) -> Callable[[], float]:
     def read() -> float:
         try:
-            return float(runtime.db.run(lambda session: deliveries.pending(session, channel)))
+            return float(runtime.db.run(look))
         except (DBAPIError, PoolTimeout):
             return math.nan  # PostgreSQL is away: nobody knows
 

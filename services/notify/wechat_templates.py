@@ -36,7 +36,7 @@ class Mapping(Protocol):
 def message(template: WeChatTemplate, told: Told) -> dict[str, Any]:
     """Return the message that carries a notice, but for its addressee; ValueError names the keyword that takes no such text."""
     facts = texts.words(told.params, people=told.people, language="zh")
-    ids = {"join_id": told.join_id, "party_id": told.party_id, "notice_id": told.id}
+    ids = {"join_id": told.join_id or "", "party_id": told.party_id or "", "notice_id": told.id}
     data = {}
     for keyword, text in template.values.items():
         try:

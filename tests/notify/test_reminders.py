@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -15,7 +16,7 @@ from libs.common.service import Task
 from libs.common.tasks import perform
 from libs.contracts.booking import UserErased
 from libs.contracts.envelope import Event
-from services.notify import reminders, tasks
+from services.notify import reminders, senders, tasks
 from services.notify.models import Hall, Item, JoinRecord, Notice
 from tests.notify.builders import (
     Join,
@@ -289,6 +290,21 @@ def test_an_erased_user_is_reminded_of_nothing(world: World) -> None:
     as_time_passes(world)
 
     assert reminded(world, join) == []
+
+
+def test_metrics_tell_for_how_long_the_oldest_reminder_has_been_due(world: World) -> None:
+    join = a_join(a_slot_ahead())
+    at(world, EARLY, join.booked())
+    senders.of(world.runtimes["notify"])
+
+    def overdue(instant: datetime) -> float | None:
+        with time_machine.travel(instant, tick=False):
+            return REGISTRY.get_sample_value("hallpass_reminders_overdue_seconds", {"service": "notify"})
+
+    found = [overdue(STARTS - DAY), overdue(STARTS - DAY + MINUTE)]
+    remind(world, STARTS - DAY + MINUTE)
+
+    assert [*found, overdue(STARTS - DAY + MINUTE)] == [0, 60, 0]
 
 
 # --- summer time and midnight ---
