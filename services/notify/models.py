@@ -490,6 +490,8 @@ class WebhookAttempt(Base):
         Index("ix_webhook_attempts_webhook_id", "webhook_id", "id"),
         Index("ix_webhook_attempts_delivery_id", "delivery_id"),
     )
+
+
 class Reader(Base):
     """A user who is still to be told of an announcement."""
 

@@ -159,10 +159,10 @@ def confirmation(code: str, language: Language) -> tuple[str, str]:
 
 def words(params: dict[str, Any], *, people: int, language: Language) -> dict[str, str]:
     """Return the facts of a notice as its reader says them; empty where there is none."""
-    told = {"hall": params["hall_name"], "title": params.get("title", ""), "summary": params.get("summary", "")}
     if "date" not in params:  # an announcement
-        return told
-    said = told | {
+        return {"hall": params["hall_name"], "title": params["title"], "summary": params["summary"]}
+    said = {
+        "hall": params["hall_name"],
         "item": params["item_title"],
         "people": _people(people, language),
         "count": str(people),

@@ -390,7 +390,7 @@ def test_upkeep_forgets_what_is_long_done_and_keeps_what_is_not_published_yet(wo
 
     done = tasks.perform(world.runtimes["notify"], _task(world, "notify.upkeep"))
 
-    assert done == {"outbox": 1, "inbox": 1, "recounts": 0, "deliveries": 0}
+    assert done == {"outbox": 1, "inbox": 1, "recounts": 0, "deliveries": 0, "webhook_events": 0}
     assert len(published_stats(world, slot)) == 2
 
 

@@ -19,7 +19,7 @@ from services.notify.models import Delivery, Webhook, WebhookEvent
 from services.notify.tasks import upkeep
 from services.notify.webhooks import Allowed, HttpsNeeded
 from tests.common.receiver import Exchange, Posted, Receiver, receiver
-from tests.notify.builders import a_join, a_slot, hear, message, rows
+from tests.notify.builders import a_hall_known_to, a_join, a_slot, hear, message, rows
 from tests.notify.builders import deliver as hand_over
 from tests.notify.hooking import (
     HERE,
@@ -149,7 +149,7 @@ def test_each_kind_is_told_to_who_has_chosen_it(world: World, theirs: Receiver) 
 def test_announcements_are_told_when_they_are_published_and_when_they_are_not_any_more(
     world: World, theirs: Receiver
 ) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     a_hook(world, theirs.address, hall_id=hall, events=["announcement.published", "announcement.withdrawn"])
     body = {
         "hall_id": hall,
