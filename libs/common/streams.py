@@ -69,7 +69,9 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         async for chunk in self._events:
             try:
-                await asyncio.wait_for(send({"type": "http.response.body", "body": chunk, "more_body": True}), SLOW_S)
+                # Not `wait_for`, which in Python 3.11 forgets that it was cancelled where the send is done by then.
+                async with asyncio.timeout(SLOW_S):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except TimeoutError:
                 log.info("a stream ends: nobody reads it")
                 return

@@ -39,7 +39,7 @@ KINDS: dict[type[JoinEvent], NoticeKind] = {
 @consumer.on_all(*KINDS, JoinCheckInUndone, JoinExpected)
 def follow_joins(session: Session, heard: Sequence[Heard]) -> None:
     """Keep the record, count, and tell people; a rush into one slot is one change of its stat."""
-    # Locks are taken in one order: items, the records of joins, stats by slot, webhooks, then notices.
+    # Locks are taken in one order: items, the records of joins, stats by slot, totals, webhooks, then notices.
     joins.follow(session, heard, now=utcnow())
     webhook_events.of_joins(session, heard)
     notices.tell(session, [(_kind(fact), fact, message) for fact, message in heard if type(fact) in KINDS])

@@ -139,7 +139,8 @@ class Live:
             yield RETRY
             while not listener.reason:
                 try:
-                    await asyncio.wait_for(listener.woken.wait(), self._beat_s)
+                    async with asyncio.timeout(self._beat_s):
+                        await listener.woken.wait()
                 except TimeoutError:
                     yield BEAT
                     continue
@@ -174,7 +175,8 @@ class Live:
                 self._hurry.clear()
                 await self._look(db)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), self._poll_s)
+                    async with asyncio.timeout(self._poll_s):
+                        await self._hurry.wait()
         except Exception:
             log.exception("live stats ended")
             for listener in self._listeners:
