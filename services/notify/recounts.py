@@ -39,7 +39,7 @@ class RecountUnderWay(Conflict):
 
 @dataclass(frozen=True)
 class Part:
-    """What is counted in one transaction: a hall's day, or slots of which nobody knows where they belong."""
+    """What is counted at once: a hall's day, or slots of which nobody knows where they belong."""
 
     hall_id: str | None
     day: date | None
@@ -89,7 +89,8 @@ def run_all(db: Database) -> dict[str, int]:
         recount_id, halls = begun
         done["recounts"] += 1
         for part in db.run(partial(_parts, halls=halls)):
-            done.update(db.run(partial(_count, recount_id=recount_id, part=part)))
+            for count in (_count_slots, _count_totals):
+                done.update(db.run(partial(count, recount_id=recount_id, part=part)))
         db.run(partial(_end, recount_id=recount_id))
     return dict(done)
 
@@ -139,30 +140,41 @@ def _parts(session: Session, halls: list[str] | None) -> list[Part]:
     return [Part(hall, on, list(slot_ids or ())) for hall, on, slot_ids in session.execute(query)]
 
 
-def _count(session: Session, recount_id: str, part: Part) -> dict[str, int]:
-    """Count one part again, put right what differs, and note it down."""
-    now = utcnow()
-    of_slots = stats.recount(session, part.slot_ids, now=now) if part.slot_ids else []
-    of_totals = totals.recount(session, part.hall_id, part.day) if part.hall_id and part.day else []
+def _count_slots(session: Session, recount_id: str, part: Part) -> dict[str, int]:
+    """Count the slots of one part again, and put right what differs."""
     found = [
-        *(
-            {"kind": "slot", "slot_id": one.slot_id, **_differing(asdict(one.was), asdict(one.counted))}
-            for one in of_slots
-        ),
-        *(_of_total(one) for one in of_totals),
+        {"kind": "slot", "slot_id": one.slot_id, **_differing(asdict(one.was), asdict(one.counted))}
+        for one in stats.recount(session, part.slot_ids, now=utcnow())
     ]
+    return _note(session, recount_id, found, slots=len(part.slot_ids))
+
+
+def _count_totals(session: Session, recount_id: str, part: Part) -> dict[str, int]:
+    """Sum up the slots of one part again, and put right what differs.
+
+    In a transaction of its own: totals by day are locked before those by hour, and the slots' may have locked both.
+    """
+    if part.hall_id is None or part.day is None:
+        return {}
+    found = [_of_total(one) for one in totals.recount(session, part.hall_id, part.day)]
+    return _note(session, recount_id, found, days=1)
+
+
+def _note(
+    session: Session, recount_id: str, found: list[dict[str, Any]], *, slots: int = 0, days: int = 0
+) -> dict[str, int]:
     for difference in found:
         metrics.DIFFERENCES.labels("notify", difference["kind"]).inc()
     row = session.scalars(select(Recount).where(Recount.id == recount_id).with_for_update()).one()
-    row.seen_at = now
-    row.slots += len(part.slot_ids)
-    row.days += part.day is not None
+    row.seen_at = utcnow()
+    row.slots += slots
+    row.days += days
     row.differing += len(found)
     shown = found[: MOST_SHOWN - len(row.differences)]
     row.differences = [*row.differences, *shown]
     for difference in shown:
         log.warning("stat put right", **difference)
-    return {"slots": len(part.slot_ids), "days": int(part.day is not None), "differing": len(found)}
+    return {"slots": slots, "days": days, "differing": len(found)}
 
 
 def _of_total(one: totals.Difference) -> dict[str, Any]:

@@ -162,6 +162,8 @@ def recount(session: Session, slot_ids: Sequence[str], *, now: datetime) -> list
     Exact beside running consumers: a change of the record commits together with its stat, whose row is locked here
     before the record is read.
     """
+    if not slot_ids:
+        return []
     kept = _locked(session, slot_ids, now=now)
     places = _places(session, [slot_id for slot_id, row in kept.items() if row["item_id"] is None])
     counted = _count(session, slot_ids)

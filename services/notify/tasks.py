@@ -36,7 +36,7 @@ def announce(runtime: Runtime) -> int:
 
 
 def recount(runtime: Runtime) -> dict[str, int]:
-    """Count all stats again from the record, a hall's day a transaction; return how much was looked at, and differed."""
+    """Count all stats again from the record, a hall's day at a time; return how much was looked at, and differed."""
     with runtime.db.transaction() as session:
         recounts.ask(session, None, None, now=utcnow())
     return recounts.run_all(runtime.db)
