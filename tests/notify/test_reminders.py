@@ -18,6 +18,7 @@ from libs.contracts.booking import UserErased
 from libs.contracts.envelope import Event
 from services.notify import reminders, senders, tasks
 from services.notify.models import Hall, Item, JoinRecord, Notice
+from tests.catalog.builders import queries_of
 from tests.notify.builders import (
     Join,
     Slot,
@@ -341,7 +342,18 @@ def test_reminders_go_by_the_clock_of_the_hall(
     assert len(reminded(world, join)) == 2
 
 
-# --- many workers ---
+# --- many joins, many workers ---
+
+
+def test_reminders_cost_a_rush_no_statement_for_each_join(world: World) -> None:
+    def statements(joins: int) -> int:
+        slot = a_slot_ahead(capacity=None)
+        told = [message(a_join(slot).booked(), time=EARLY) for _ in range(joins)]
+        return queries_of(world, lambda: deliver(world, *told, at_once=joins), service="notify")
+
+    statements(1)  # what is done once for a process is done
+
+    assert statements(80) == statements(8)
 
 
 def at_several_workers(world: World, instant: datetime) -> list[BaseException]:
