@@ -34,11 +34,11 @@ class Tokens:
         self._wechat = wechat
         self._clock = clock
         self._name = f"wechat:{wechat.appid}"
-        self._patience_s = 2 * wechat.timeout_s + PAUSE_S
+        self.patience_s = 2 * wechat.timeout_s + PAUSE_S
 
     def get(self, *, instead_of: str = "") -> str:
         """Return a token; where WeChat has refused the one that it is asked for `instead_of`, another. Raises NoToken."""
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self.patience_s
         while True:
             token, ours = self._db.run(lambda session: self._look(session, instead_of))
             if token:
@@ -59,7 +59,7 @@ class Tokens:
                 return token, False
         if row.fetching_until is not None and row.fetching_until > now:
             return "", False
-        row.fetching_until = now + timedelta(seconds=self._patience_s)
+        row.fetching_until = now + timedelta(seconds=self.patience_s)
         return "", True
 
     def _locked(self, session: Session) -> ProviderToken:

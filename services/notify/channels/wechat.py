@@ -43,9 +43,9 @@ class WeChatChannel:
         self._wechat = wechat
         self._tokens = tokens
         self._sealer = sealer
-        self.longest_s = (
-            12 * wechat.timeout_s
-        )  # a token and a message, each twice, each in connecting, writing, reading
+        request_s = 3 * wechat.timeout_s  # in connecting, writing and reading
+        token_s = tokens.patience_s + 2 * request_s
+        self.longest_s = 2 * (token_s + request_s)  # where WeChat refuses the token
 
     def prepare(self, session: Session, delivering: Delivering) -> Letter | Refused:
         told = delivering.told
