@@ -66,7 +66,8 @@ def _hand_over(runtime: Runtime, run: Run, progress: Progress) -> None:
     stored = runtime.resources.store.get(import_jobs.key_of(job.id))
     if stored is None:
         raise LeaseLost  # the job is over, and its file is swept
-    found = import_sheets.read(b"".join(stored.pieces), import_sheets.sheets_of(job.kind), job.language)
+    sheets = import_sheets.sheets_of(job.kind)
+    found = import_sheets.read(b"".join(stored.pieces), sheets, job.language, check=progress.check)
     if not found.rows or (job.applies and found.faults):
         runtime.db.run(lambda session: import_jobs.refuse(session, run, found.faults, rows=0, now=utcnow()))
         return

@@ -6,7 +6,7 @@ A workbook is an archive that may unpack to anything, and XML that may name anyt
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, get_args
@@ -18,6 +18,8 @@ from openpyxl.utils import get_column_letter
 from libs.common.errors import Language, Texts
 from libs.common.logs import logger
 from libs.contracts.imports import LONGEST_CELL, MOST_COLUMNS, MOST_ROWS, SHEETS_OF, Column, Kind, Sheet
+from services.admin.job_runs import LeaseLost
+from services.admin.workbooks import ROWS_OF_EXCEL
 
 log = logger(__name__)
 
@@ -123,8 +125,8 @@ class _Unfit(Exception):
     """A cell, or the file, can't be read; the text is a key of SENTENCES."""
 
 
-def read(content: bytes, sheets: Sequence[Sheet], language: str) -> Found:
-    """Read the rows of a workbook; whatever it is, the answer is rows or faults."""
+def read(content: bytes, sheets: Sequence[Sheet], language: str, *, check: Callable[[], None]) -> Found:
+    """Read the rows of a workbook; whatever it is, the answer is rows or faults, unless `check` says that the run is over."""
     found = Found("en" if language == "en" else "zh")
     try:
         _measure(content)
@@ -132,12 +134,14 @@ def read(content: bytes, sheets: Sequence[Sheet], language: str) -> Found:
         titles = set(book.sheetnames)
         for sheet in sheets:
             if sheet.title in titles:
-                _read_sheet(book[sheet.title], sheet, found)
+                _read_sheet(book[sheet.title], sheet, found, check)
             elif sheet is sheets[0]:
                 found.fault(sheet.title, 0, "", "sheet_missing")
     except _Unfit as error:
         found.rows.clear()
         found.fault("", 0, "", str(error))
+    except LeaseLost:
+        raise
     except Exception:  # whatever openpyxl stumbles over, in ways of its own, is the file's fault
         log.info("a workbook can't be read", exc_info=True)
         found.rows.clear()
@@ -166,12 +170,18 @@ def _measure(content: bytes) -> None:
                 raise _Unfit("not_xlsx")
 
 
-def _read_sheet(cells: Any, sheet: Sheet, found: Found) -> None:
+def _read_sheet(cells: Any, sheet: Sheet, found: Found, check: Callable[[], None]) -> None:
     cells.reset_dimensions()  # what the file says about them may be wrong
-    lines: Iterator[tuple[Any, ...]] = cells.iter_rows(max_col=MOST_COLUMNS + 1)
+    # openpyxl makes a line for every number that the file passes over: without an end, as many as the file can spell.
+    lines: Iterator[tuple[Any, ...]] = cells.iter_rows(max_row=ROWS_OF_EXCEL, max_col=MOST_COLUMNS + 1)
     headers = _headers(next(lines, ()), sheet, found)
     before = len(found.rows)
+    passed: tuple[Any, ...] = ()
     for number, line in enumerate(lines, 2):
+        check()
+        if line is passed:  # one and the same line stands for all that were passed over: it has been looked at
+            continue
+        passed = line
         values = _values(line, headers, sheet, number, found)
         if values is None:
             continue

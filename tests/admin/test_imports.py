@@ -11,9 +11,11 @@ from openpyxl import load_workbook
 from sqlalchemy import text
 
 from libs.common.clock import utcnow
+from libs.contracts.imports import HALLS
 from libs.contracts.principals import Role
-from services.admin import import_jobs
+from services.admin import import_jobs, import_sheets
 from services.admin.import_run import MOST_TO_APPLY
+from services.admin.job_runs import LeaseLost
 from tests.admin.builders import actions, change, signed_in
 from tests.admin.exporting import a_world_that_answers, an_exporter, do
 from tests.admin.importing import (
@@ -347,6 +349,48 @@ def _zipped(**parts: bytes) -> bytes:
         for name, content in parts.items():
             archive.writestr(name.replace("__", "/") + ".xml", content)
     return file.getvalue()
+
+
+def _respelled(content: bytes, part: str, old: bytes, new: bytes) -> bytes:
+    """Return a workbook with other words in one of its parts."""
+    source, file = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for one in source.infolist():
+            found = source.read(one)
+            if one.filename == part:
+                assert old in found
+                found = found.replace(old, new)
+            archive.writestr(one.filename, found)
+    return file.getvalue()
+
+
+def _far_below(content: bytes) -> bytes:
+    """Return a workbook whose third row has the number of a row that no sheet has."""
+    return _respelled(content, "xl/worksheets/sheet1.xml", b'<row r="3"', b'<row r="1000000000000"')
+
+
+@pytest.mark.timeout(60)
+def test_a_row_that_says_it_lies_far_below_keeps_no_worker(served: World) -> None:
+    who = an_exporter(served)
+
+    found = checked(served, who, "halls", _far_below(halls("东厅", "西厅")))
+
+    assert (found["state"], found["rows_total"]) == ("checked", 1)
+
+
+@pytest.mark.timeout(60)
+def test_the_reading_of_a_long_sheet_ends_when_its_run_is_over() -> None:
+    asked: list[int] = []
+
+    def over() -> None:
+        asked.append(1)
+        if len(asked) == 10:
+            raise LeaseLost
+
+    with pytest.raises(LeaseLost):
+        import_sheets.read(_far_below(halls("东厅", "西厅")), (HALLS,), "zh", check=over)
+
+    assert len(asked) == 10
 
 
 def _with_entities() -> bytes:
