@@ -31,8 +31,27 @@ def unfit(reason: LiteralString, **params: Any) -> PydanticCustomError:
     return PydanticCustomError(reason, "{reason}", params | {"reason": reason})
 
 
+# Beside controls and what ends a line or paragraph: what turns the direction of text around it, so that a name reads as
+# another. The joiners that emoji are made of stay.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether text stands in one line, and as it is written, wherever it is shown: in a list, a sheet's name, a header."""
+    return not any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or character in _TURNING
+        or _is_no_character(ord(character))
+        for character in text
+    )
+
+
+def _is_no_character(code: int) -> bool:
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
 def _without_controls(text: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if not is_one_line(text):
         raise unfit("control_characters")
     return text
 

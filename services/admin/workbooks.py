@@ -35,10 +35,11 @@ _KINDS: dict[type, tuple[str, str]] = {
 }
 # What XML 1.0 can't hold, what it would change (a carriage return), and what nobody sees: C0 and C1 controls but tab and
 # line feed, lone surrogates, non-characters.
-_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_NO_TEXT = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
+_UNFIT = re.compile(f"[{_NO_TEXT}]")
 # Excel reads _x0041_ in a cell as "A" (ECMA-376, 22.9.2.19): the underscore itself is written as one of these.
 _LOOKS_ESCAPED = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
-_NOT_IN_TITLES = re.compile(r"[\[\]:*?/\\\x00-\x1f\x7f-\x9f]")
+_NOT_IN_TITLES = re.compile(rf"[\[\]:*?/\\\t\n{_NO_TEXT}]")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The decisions of catalog, pure: what is shown, what state a slot is in, and which forms, rules and periods are fit."""
 
 import math
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import re2
 
+from libs.common.inputs import is_one_line
 from libs.contracts import answers
 from libs.contracts.catalog import (
     LONGEST_ANSWER,
@@ -238,7 +238,7 @@ def check_form(form: Sequence[FormField]) -> None:
 def _faults_of(field: FormField) -> Iterable[tuple[str, str]]:
     if not field.label.strip():
         yield "label", "label_empty"
-    if _holds_controls(field.label):
+    if not is_one_line(field.label):
         yield "label", "label_unfit"
     if field.unique is not None and field.type not in _UNIQUE:
         yield "unique", "unique_not_for_type"
@@ -256,12 +256,8 @@ def _faults_of_options(field: FormField) -> Iterable[tuple[str, str]]:
         yield "options", "options_missing"
     if len(set(field.options)) < len(field.options):
         yield "options", "options_repeated"
-    if not all(field.options) or any(map(_holds_controls, field.options)):
+    if not all(field.options) or not all(map(is_one_line, field.options)):
         yield "options", "option_unfit"
-
-
-def _holds_controls(text: str) -> bool:
-    return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from libs.common import inputs
-from libs.common.inputs import Spelled, unfit
+from libs.common.inputs import OneLine, Spelled, unfit
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import (
     USUAL_REMINDERS,
@@ -60,9 +60,9 @@ TimeOfDay = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["09:30"]}),
 ]
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=60)]
-Title = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-Line = Annotated[str, StringConstraints(max_length=200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60), OneLine]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=100), OneLine]
+Line = Annotated[str, StringConstraints(max_length=200), OneLine]
 Prose = Annotated[str, StringConstraints(max_length=20_000)]
 Picture = Annotated[str, StringConstraints(max_length=500, pattern=r"^(https?://\S+|/\S*)?$")]
 Order = Annotated[int, Field(ge=0, le=1_000_000, description="0 comes first")]
@@ -220,12 +220,12 @@ class DateOfHall(BaseModel):
 
 
 class CategoryIn(Schema):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=30)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=30), OneLine]
     order: Order = 9999
 
 
 class CategoryPatch(Schema):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=30)] = Field(default_factory=unset)
+    name: Annotated[str, StringConstraints(min_length=1, max_length=30), OneLine] = Field(default_factory=unset)
     order: Order = Field(default_factory=unset)
 
 
@@ -547,7 +547,7 @@ Week = Annotated[list[WeekPartIn], Field(min_length=1, max_length=7)]
 class TemplateIn(Schema):
     """A named day (`periods`) or a named week (`week`); a weekday that no part of the week names has no slots."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=20)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine]
     hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
     periods: Periods | None = None
     week: Week | None = None
@@ -564,7 +564,7 @@ class TemplateIn(Schema):
 class TemplatePatch(Schema):
     """What is sent is changed; `periods` take the place of a week, and the other way round."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=20)] = Field(default_factory=unset)
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine] = Field(default_factory=unset)
     periods: Periods = Field(default_factory=unset)
     week: Week = Field(default_factory=unset)
     holidays: Holidays = Field(default_factory=unset)
@@ -610,7 +610,7 @@ class SpecialDaysIn(Schema):
     hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
     dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
     kind: Spelled[SpecialKind]
-    name: Annotated[str, StringConstraints(min_length=1, max_length=40)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=40), OneLine]
 
 
 class SpecialDayOut(BaseModel):

@@ -114,6 +114,7 @@ def test_rows_beyond_a_sheet_go_to_the_next_below_the_same_header(tmp_path: Path
         (["'引号'", "", "History"], ["引号", "Sheet", "History (2)"]),
         (["长" * 40, "长" * 40], ["长" * 31, "长" * 27 + " (2)"]),
         (["Case", "CASE"], ["Case", "CASE (2)"]),
+        (["坏\ufffe标题", "a\nb\t\x07\ud800c"], ["坏 标题", "a b   c"]),
     ],
 )
 def test_titles_are_such_as_excel_takes(tmp_path: Path, names: list[str], titles: list[str]) -> None:

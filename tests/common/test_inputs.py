@@ -39,6 +39,25 @@ def test_what_only_looks_like_a_number_or_a_switch_is_refused(world: World) -> N
     assert a_category(world, order=7)["order"] == 7
 
 
+@pytest.mark.parametrize("text", ["坏\ufffe标题", "a\nb", "a\x07b", "a\u202eb", "a\u2028b", "a\U0001ffffb", "a\u2066b"])
+def test_what_breaks_or_turns_a_line_is_in_no_name(world: World, text: str) -> None:
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    boss = world.staff()
+    of_item, of_hall = f"{STAFF}/items/{item['id']}", f"{STAFF}/halls/{hall['id']}"
+    refused: list[tuple[str, str, dict[str, Any]]] = [
+        ("PATCH", of_item, {"title": text}),
+        ("PATCH", of_hall, {"name": text}),
+        ("POST", f"{STAFF}/categories", {"name": text}),
+        ("PATCH", of_item, {"form": [FIELD | {"label": text}]}),
+    ]
+
+    answers = [world.client.request(method, url, json=body, headers=boss) for method, url, body in refused]
+
+    assert [answer.json()["code"] for answer in answers] == ["invalid"] * 3 + ["form_unfit"]
+    assert an_item(world, hall, title="办证👨‍👩‍👧")["title"] == "办证👨‍👩‍👧"
+
+
 @pytest.mark.parametrize("people", [True, "1", 1.5])
 def test_a_number_of_people_is_a_number(world: World, people: Any) -> None:
     place = a_slot(world)
