@@ -27,6 +27,7 @@ MOST_ROWS = 1000
 MOST_MADE = 50
 MOST_COLUMNS = 100
 LONGEST_CELL = 20_000
+MOST_FAULTS = 1000  # that are told; a thousand rows of a hundred columns can have more than anybody reads
 REMEMBERED = timedelta(days=30)
 
 # --- the sheets -----------------------------------------------------------------------------------------------------
@@ -170,15 +171,19 @@ class RowFault(BaseModel):
 
 
 class ImportOut(BaseModel):
-    """Whether the rows are applied. After a dry run they are not, and `faults` says what is wrong with which."""
+    """Whether the rows are applied. After a dry run they are not, and `faults` says what is wrong with which.
+
+    These are the first thousand of `faults_total`.
+    """
 
     applied: bool
     rows: int
     faults: list[RowFault]
+    faults_total: int = 0
 
 
 class ImportFaulty(Invalid):
-    """Nothing was changed. `faults` lists RowFaults."""
+    """Nothing was changed. `faults` lists RowFaults, the first thousand of `faults_total`."""
 
     code = "import_faulty"
     texts = Texts(en="The rows have faults; see `params.faults`.", zh="导入内容有误，请按提示逐项修改")
@@ -200,10 +205,14 @@ _TOO_MANY = Texts(en="the sheet may have {most} rows at most", zh="此工作表�
 
 @dataclass
 class Faults:
-    """The faults of rows, in the language of whoever reads them; of a cell the first that was noted."""
+    """The faults of rows, in the language of whoever reads them; of a cell the first that was noted.
+
+    `found` has no more than are told, `total` counts them all.
+    """
 
     language: Language
     found: list[RowFault] = field(default_factory=list)
+    total: int = 0
     _cells: set[tuple[str, int, str]] = field(default_factory=set)
 
     def add(self, row: RowIn, column: str, reason: str, detail: str) -> None:
@@ -211,7 +220,9 @@ class Faults:
         if cell in self._cells:
             return
         self._cells.add(cell)
-        self.found.append(RowFault(sheet=row.sheet, row=row.row, column=column, reason=reason, detail=detail))
+        self.total += 1
+        if len(self.found) < MOST_FAULTS:
+            self.found.append(RowFault(sheet=row.sheet, row=row.row, column=column, reason=reason, detail=detail))
 
     def refused(self, row: RowIn, column: str, error: HallpassError) -> None:
         """Note that a rule refuses the row."""
@@ -269,8 +280,8 @@ def outcome(session: Session, data: ImportIn, faults: Faults) -> ImportOut:
     if data.dry_run:
         session.rollback()
     elif faults.found:
-        raise ImportFaulty(faults=[fault.model_dump() for fault in faults.found])
-    return ImportOut(applied=not data.dry_run, rows=len(data.rows), faults=faults.found)
+        raise ImportFaulty(faults=[fault.model_dump() for fault in faults.found], faults_total=faults.total)
+    return ImportOut(applied=not data.dry_run, rows=len(data.rows), faults=faults.found, faults_total=faults.total)
 
 
 # --- once -----------------------------------------------------------------------------------------------------------

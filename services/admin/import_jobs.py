@@ -63,20 +63,23 @@ def fail(
     *,
     now: datetime,
     faults: Iterable[dict[str, Any]] = (),
+    faults_total: int = 0,
     rows: int | None = None,
 ) -> bool:
     """Note that nothing was applied, and will be; False where the run has lost the job."""
     job = jobs.locked(session, run)
     if job is None:
         return False
-    job.faults, job.rows_total = list(faults), rows
+    job.faults, job.faults_total, job.rows_total = list(faults), faults_total, rows
     _fail(session, job, failure, now=now)
     return True
 
 
-def refuse(session: Session, run: Run, faults: Iterable[dict[str, Any]], *, rows: int, now: datetime) -> bool:
-    """Note what is wrong with the file; False where the run has lost the job."""
-    return fail(session, run, ImportFaulty.code, faults=faults, rows=rows, now=now)
+def refuse(
+    session: Session, run: Run, faults: Iterable[dict[str, Any]], *, total: int, rows: int, now: datetime
+) -> bool:
+    """Note what is wrong with the file, and how much in all; False where the run has lost the job."""
+    return fail(session, run, ImportFaulty.code, faults=faults, faults_total=total, rows=rows, now=now)
 
 
 def give_back(session: Session, run: Run, failure: str, *, now: datetime) -> bool:
@@ -106,7 +109,7 @@ def _after_failure(session: Session, job: ImportJob, failure: str, *, now: datet
 def _fail(session: Session, job: ImportJob, failure: str, *, now: datetime) -> None:
     job.failure = failure
     _end(session, job, ImportState.FAILED, now=now)
-    _note(session, job, "import.failed", after={"failure": failure, "faults": len(job.faults), "runs": job.runs})
+    _note(session, job, "import.failed", after={"failure": failure, "faults": job.faults_total, "runs": job.runs})
 
 
 def _end(session: Session, job: ImportJob, state: ImportState, *, now: datetime) -> None:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import StringConstraints
+from sqlalchemy.orm import defer
 
 from libs.common import pages
 from libs.common.errors import Language
@@ -18,7 +19,7 @@ from services.admin import import_jobs, imports, jobs
 from services.admin.errors import FAILURES, NotXlsx
 from services.admin.export_routes import XLSX
 from services.admin.export_schemas import Failure
-from services.admin.import_schemas import ImportJobOut
+from services.admin.import_schemas import ImportJobFaults, ImportJobOut
 from services.admin.models import ImportJob
 from services.admin.policy import ImportState
 
@@ -67,17 +68,18 @@ def ask_for_import(
 def list_imports(
     me: HallStaff, session: Tx, language: ReadersLanguage, limit: Limit = 20, cursor: CursorText = None
 ) -> Page[ImportJobOut]:
-    """List one's own imports, newest first."""
-    found, next_cursor = pages.fetch(
-        session, jobs.mine(ImportJob, me), keys=imports.NEWEST_FIRST, limit=limit, cursor=cursor
-    )
+    """List one's own imports, newest first, without their faults."""
+    mine = jobs.mine(ImportJob, me).options(defer(ImportJob.faults, raiseload=True))
+    found, next_cursor = pages.fetch(session, mine, keys=imports.NEWEST_FIRST, limit=limit, cursor=cursor)
     return Page(items=[_shown(job, language) for job in found], next_cursor=next_cursor)
 
 
 @router.get("/{import_id}")
-def get_import(import_id: Id, me: HallStaff, session: Tx, language: ReadersLanguage) -> ImportJobOut:
-    """Show what came of an import of one's own, so far."""
-    return _shown(jobs.one(session, ImportJob, me, import_id), language)
+def get_import(import_id: Id, me: HallStaff, session: Tx, language: ReadersLanguage) -> ImportJobFaults:
+    """Show what came of an import of one's own, so far, with what is wrong with the file."""
+    job = jobs.one(session, ImportJob, me, import_id)
+    faults = [RowFault.model_validate(fault) for fault in job.faults]
+    return ImportJobFaults(**dict(_shown(job, language)), faults=faults)
 
 
 @router.post("/{import_id}/apply", status_code=202)
@@ -103,7 +105,7 @@ def _shown(job: ImportJob, language: Language) -> ImportJobOut:
         rows_total=job.rows_total,
         runs=job.runs,
         failure=Failure(code=failure.code, detail=failure.sentence(language)) if failure else None,
-        faults=[RowFault.model_validate(fault) for fault in job.faults],
+        faults_total=job.faults_total,
         asked_at=job.asked_at,
         begun_at=job.begun_at,
         ended_at=job.ended_at,

@@ -69,26 +69,27 @@ def _hand_over(runtime: Runtime, run: Run, progress: Progress) -> None:
     sheets = import_sheets.sheets_of(job.kind)
     found = import_sheets.read(b"".join(stored.pieces), sheets, job.language, check=progress.check)
     if not found.rows or (job.applies and found.faults):
-        runtime.db.run(lambda session: import_jobs.refuse(session, run, found.faults, rows=0, now=utcnow()))
+        runtime.db.run(
+            lambda session: import_jobs.refuse(session, run, found.faults, total=found.total, rows=0, now=utcnow())
+        )
         return
     body = {"id": job.id, "dry_run": not job.applies, "rows": found.rows}
     with closing(_owner(runtime, run, progress, jobs.owner)) as owner:
         answer = owner.post("imports", body, language=job.language)
     rows = len(found.rows)
-    faults = import_sheets.merged(found.faults, _faults_of(answer))
+    faults, total = import_sheets.merged(found, *_faults_of(answer))
     if faults:
-        runtime.db.run(lambda session: import_jobs.refuse(session, run, faults, rows=rows, now=utcnow()))
+        runtime.db.run(lambda session: import_jobs.refuse(session, run, faults, total=total, rows=rows, now=utcnow()))
     elif job.applies:
         runtime.db.run(lambda session: import_jobs.done(session, run, rows=rows, now=utcnow()))
     else:
         runtime.db.run(lambda session: import_jobs.checked(session, run, rows=rows))
 
 
-def _faults_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (
-        answer["params"]["faults"] if answer.get("code") == ImportFaulty.code else answer["faults"]
-    )
-    return found
+def _faults_of(answer: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    found = answer["params"] if answer.get("code") == ImportFaulty.code else answer
+    faults = found["faults"]
+    return faults, found.get("faults_total", len(faults))  # of the release before, all of them are there
 
 
 def _close(runtime: Runtime, run: Run, progress: Progress, failure: str) -> None:

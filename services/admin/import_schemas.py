@@ -12,7 +12,7 @@ from services.admin.policy import ImportState
 class ImportJobOut(BaseModel):
     """An import. `checked`: the dry run found no fault, and it may be applied until `until`. `done`: all rows are applied.
 
-    `failed`: nothing was applied; where the file has faults, `faults` names each by sheet, row and column.
+    `failed`: nothing was applied; where the file has faults, `faults_total` counts them.
     """
 
     id: str
@@ -23,8 +23,14 @@ class ImportJobOut(BaseModel):
     rows_total: int | None
     runs: int
     failure: Failure | None
-    faults: list[RowFault]
+    faults_total: int
     asked_at: datetime
     begun_at: datetime | None
     ended_at: datetime | None
     until: datetime | None
+
+
+class ImportJobFaults(ImportJobOut):
+    """An import with the first thousand of its faults, each by sheet, row and column."""
+
+    faults: list[RowFault]

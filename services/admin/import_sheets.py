@@ -6,7 +6,7 @@ A workbook is an archive that may unpack to anything, and XML that may name anyt
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from openpyxl.utils import get_column_letter
 
 from libs.common.errors import Language, Texts
 from libs.common.logs import logger
-from libs.contracts.imports import LONGEST_CELL, MOST_COLUMNS, MOST_ROWS, SHEETS_OF, Column, Kind, Sheet
+from libs.contracts.imports import LONGEST_CELL, MOST_COLUMNS, MOST_FAULTS, MOST_ROWS, SHEETS_OF, Column, Kind, Sheet
 from services.admin.job_runs import LeaseLost
 from services.admin.workbooks import ROWS_OF_EXCEL
 
@@ -110,13 +110,20 @@ def _write(book: Workbook, title: str, rows: Sequence[Sequence[str]]) -> None:
 
 @dataclass
 class Found:
-    """The rows that were found, as the owning service takes them, and what is wrong with cells themselves."""
+    """The rows that were found, as the owning service takes them, and what is wrong with cells themselves.
+
+    `faults` has no more than are told, `total` counts them all.
+    """
 
     language: Language
     rows: list[dict[str, Any]] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
+    total: int = 0
 
     def fault(self, sheet: str, row: int, column: str, reason: str, **params: Any) -> None:
+        self.total += 1
+        if len(self.faults) == MOST_FAULTS:
+            return
         detail = SENTENCES[reason].render(self.language, params)
         self.faults.append({"sheet": sheet, "row": row, "column": column, "reason": reason, "detail": detail})
 
@@ -289,7 +296,8 @@ def _spelled(value: datetime | date | time | timedelta) -> str:
     return value.strftime("%Y-%m-%d")
 
 
-def merged(own: Iterable[dict[str, Any]], others: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the faults of both, in the order of the sheet; of a cell that could not be read, that alone."""
-    by_cell = {(fault["sheet"], fault["row"], fault["column"]): fault for fault in [*others, *own]}
-    return [by_cell[cell] for cell in sorted(by_cell)]
+def merged(own: Found, others: Sequence[dict[str, Any]], others_total: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the faults of both in the order of the sheet, of a cell that could not be read that alone; and how many."""
+    by_cell = {(fault["sheet"], fault["row"], fault["column"]): fault for fault in [*others, *own.faults]}
+    untold = own.total - len(own.faults) + others_total - len(others)
+    return [by_cell[cell] for cell in sorted(by_cell)][:MOST_FAULTS], len(by_cell) + untold

@@ -173,7 +173,10 @@ class ExportJob(Job, Base):
 
 
 class ImportJob(Job, Base):
-    """An import; its file is what somebody sent. It is only looked at until they say that it `applies`."""
+    """An import; its file is what somebody sent. It is only looked at until they say that it `applies`.
+
+    `faults` are the first of `faults_total`.
+    """
 
     __tablename__ = "import_jobs"
 
@@ -181,6 +184,7 @@ class ImportJob(Job, Base):
     language: Mapped[str]
     applies: Mapped[bool] = mapped_column(server_default=text("false"))
     faults: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    faults_total: Mapped[int] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
         *_job_rules("import_jobs", ImportState),

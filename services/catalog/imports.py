@@ -193,7 +193,7 @@ def _make_slots(
 
 def _are_fit(where: Place, on: date, wanted: list[Asked], faults: Faults) -> bool:
     """Whether a day can have these slots; what is wrong with which row is noted."""
-    before = len(faults.found)
+    before = faults.total
     try:
         policy.check_periods([(period.start, period.end) for _, period in wanted])
     except errors.PeriodsUnfit as error:
@@ -208,4 +208,4 @@ def _are_fit(where: Place, on: date, wanted: list[Asked], faults: Faults) -> boo
             days.instants(on, period.start, period.end, where.hall.timezone)
         except errors.NoSuchLocalTime as error:
             faults.refused(row, SLOTS.header_of("start"), error)
-    return len(faults.found) == before
+    return faults.total == before

@@ -343,6 +343,20 @@ def test_a_missing_column_or_sheet_is_told(served: World) -> None:
     assert faults(no_rows) == {("服务厅", 0, "", "no_rows")}
 
 
+def test_of_more_faults_than_anybody_reads_the_first_are_told(served: World) -> None:
+    who = an_exporter(served)
+    a_slot(served)
+    headers = ["服务厅", "项目名称", "日期", "开始时间", "结束时间", *(f"列{number}" for number in range(20))]
+    rows = [headers, *([*["x"] * 5, *["=1"] * 20] for _ in range(60))]
+
+    found = checked(served, who, "joins", workbook(预约记录=rows))
+    page = served.client.get(IMPORTS, headers=who)
+
+    assert (len(found["faults"]), found["faults_total"]) == (1000, 60 * (20 + 3))
+    assert [fault["row"] for fault in found["faults"]] == sorted(fault["row"] for fault in found["faults"])
+    assert [(job["faults_total"], "faults" in job) for job in page.json()["items"]] == [(1380, False)]
+
+
 def _zipped(**parts: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -64,7 +64,7 @@ def test_halls_are_made_as_the_rows_say(world: World) -> None:
 
     answer = send(world, rows)
 
-    assert shown(answer) == {"applied": True, "rows": 2, "faults": []}
+    assert shown(answer) == {"applied": True, "rows": 2, "faults": [], "faults_total": 0}
     page = shown(world.client.get(f"{STAFF}/halls", headers=world.staff()))
     east, west = page["items"]
     assert (east["name"], east["address"], east["status"], east["order"]) == ("东厅", "天河路1号", "closed", 3)
@@ -102,7 +102,7 @@ def test_a_dry_run_finds_the_same_and_changes_nothing(world: World) -> None:
     good = send(world, [hall_row(2, "东厅")], dry_run=True)
     bad = send(world, [hall_row(2, "东厅"), hall_row(3, "东厅")], dry_run=True)
 
-    assert shown(good) == {"applied": False, "rows": 1, "faults": []}
+    assert shown(good) == {"applied": False, "rows": 1, "faults": [], "faults_total": 0}
     assert faults(bad) == {(3, "名称", "name_taken")}
     assert names(world) == []
 
@@ -130,7 +130,7 @@ def test_items_come_with_their_slots(world: World) -> None:
 
     answer = send(world, rows)
 
-    assert shown(answer) == {"applied": True, "rows": 5, "faults": []}
+    assert shown(answer) == {"applied": True, "rows": 5, "faults": [], "faults_total": 0}
     [passport] = shown(world.client.get(f"{STAFF}/items?q=护照", headers=world.staff()))["items"]
     item = shown(world.client.get(f"{STAFF}/items/{passport['id']}", headers=world.staff()))
     assert (item["status"], item["category"]["name"], item["hall"]["id"]) == ("open", "证件", hall["id"])
@@ -194,7 +194,7 @@ def test_asked_again_it_is_applied_once(world: World) -> None:
     again = send(world, rows, who=who, key=key)
     other_rows = send(world, [hall_row(2, "西厅")], who=who, key=key)
 
-    assert shown(again) == shown(first) == {"applied": True, "rows": 1, "faults": []}
+    assert shown(again) == shown(first) == {"applied": True, "rows": 1, "faults": [], "faults_total": 0}
     assert (other_rows.status_code, other_rows.json()["code"]) == (409, "import_closed")
     assert names(world) == ["东厅"]
 
@@ -215,7 +215,7 @@ def test_what_is_closed_is_never_applied(world: World) -> None:
     closed = world.client.post(f"{IMPORTS}/{key}/close", headers=world.for_job(who, key))
     late = send(world, rows, who=who, key=key)
 
-    assert shown(closed) == {"applied": False, "rows": 0, "faults": []}
+    assert shown(closed) == {"applied": False, "rows": 0, "faults": [], "faults_total": 0}
     assert (late.status_code, late.json()["code"]) == (409, "import_closed")
     assert names(world) == []
 
@@ -226,7 +226,7 @@ def test_what_is_applied_is_told_when_it_is_closed(world: World) -> None:
 
     closed = world.client.post(f"{IMPORTS}/{key}/close", headers=world.for_job(who, key))
 
-    assert shown(closed) == {"applied": True, "rows": 1, "faults": []}
+    assert shown(closed) == {"applied": True, "rows": 1, "faults": [], "faults_total": 0}
 
 
 def test_a_hall_admin_imports_into_their_own_halls_alone(world: World) -> None:
