@@ -407,14 +407,19 @@ def test_the_reading_of_a_long_sheet_ends_when_its_run_is_over() -> None:
     assert len(asked) == 10
 
 
-def _with_entities() -> bytes:
-    """Return a workbook whose sheet would grow a thousandfold, and read a file of the server."""
-    source, file = zipfile.ZipFile(io.BytesIO(halls("东厅"))), io.BytesIO()
-    declared = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b SYSTEM "file:///etc/passwd">]>'
+_DECLARED = '<!DOCTYPE x [<!ENTITY a "东厅"><!ENTITY b SYSTEM "file:///etc/passwd">]>'
+
+
+def _with_entities(encoding: str = "utf-8", ending: str = "xml") -> bytes:
+    """Return a workbook whose sheet declares what it says, in a part with a name of this ending."""
+    source, file = zipfile.ZipFile(io.BytesIO(workbook(服务厅=[["名称"], ["x"]]))), io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for part in source.infolist():
-            content = source.read(part)
-            archive.writestr(part, declared + content if "sheet1" in part.filename else content)
+            content = source.read(part).replace(b"sheet1.xml", f"sheet1.{ending}".encode())
+            name = part.filename.replace("sheet1.xml", f"sheet1.{ending}")
+            if "sheet1" in name:
+                content = (_DECLARED + content.decode().replace(">x<", ">&a;<")).encode(encoding)
+            archive.writestr(name, content)
     return file.getvalue()
 
 
@@ -424,10 +429,20 @@ def _with_entities() -> bytes:
         (_zipped(a=b"<a/>"), "not_xlsx"),
         (halls("东厅")[:-100], "not_xlsx"),
         (_with_entities(), "not_xlsx"),
+        (_with_entities(ending="bin"), "not_xlsx"),
+        (_with_entities(encoding="utf-16"), "not_xlsx"),
         (_zipped(xl__sharedStrings=b"a" * 30_000_000), "too_large_unpacked"),
         (_zipped(**{f"p{number}": b"" for number in range(300)}), "too_large_unpacked"),
     ],
-    ids=["no workbook", "cut off", "entities", "bomb", "many parts"],
+    ids=[
+        "no workbook",
+        "cut off",
+        "entities",
+        "entities in a part of any name",
+        "entities in UTF-16",
+        "bomb",
+        "many parts",
+    ],
 )
 def test_what_is_no_workbook_is_told_and_breaks_nothing(served: World, content: bytes, reason: str) -> None:
     who = an_exporter(served)
