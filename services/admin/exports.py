@@ -73,7 +73,7 @@ def ask(
 
 def _check_not_too_many(session: Session, staff: Staff) -> None:
     """Raise TooManyExports; the account is locked, so that two requests at once are counted one after the other."""
-    if jobs.unfinished(session, ExportJob, staff) >= policy.MOST_EXPORTS:
+    if jobs.under_way(session, ExportJob, staff) >= policy.MOST_EXPORTS:
         raise TooManyExports(most=policy.MOST_EXPORTS)
 
 

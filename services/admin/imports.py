@@ -63,7 +63,7 @@ def ask(
 
 def _check_not_too_many(session: Session, staff: Staff) -> None:
     """Raise TooManyImports; the account is locked, so that two requests at once are counted one after the other."""
-    if jobs.unfinished(session, ImportJob, staff) >= policy.MOST_IMPORTS:
+    if jobs.under_way(session, ImportJob, staff) >= policy.MOST_IMPORTS:
         raise TooManyImports(most=policy.MOST_IMPORTS)
 
 

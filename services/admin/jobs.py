@@ -17,7 +17,7 @@ from libs.contracts.principals import Right, Role, Staff
 from services.admin import accounts, policy
 from services.admin.errors import RightsChanged
 from services.admin.models import ExportJob, ImportJob, Job, StaffAccount
-from services.admin.policy import UNFINISHED, ExportState
+from services.admin.policy import UNDER_WAY, UNFINISHED, ExportState
 
 J = TypeVar("J", ExportJob, ImportJob)
 SYSTEM = Staff(id="system", name="system", role=Role.SUPER_ADMIN, halls=None, session_id="")
@@ -116,9 +116,9 @@ def forget(session: Session, table: type[J], *, now: datetime) -> int:
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
-def unfinished(session: Session, table: type[J], staff: Staff) -> int:
+def under_way(session: Session, table: type[J], staff: Staff) -> int:
     """Count one's own jobs that are not over. Lock the account before, or two requests at once count the same."""
-    query = select(func.count()).where(table.owner_id == staff.id, table.state.in_(UNFINISHED))
+    query = select(func.count()).where(table.owner_id == staff.id, table.state.in_(UNDER_WAY))
     return session.scalar(query) or 0
 
 

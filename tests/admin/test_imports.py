@@ -167,6 +167,19 @@ def test_one_has_few_unfinished_imports(world: World) -> None:
     assert again.status_code == 202
 
 
+def test_imports_that_wait_to_be_applied_are_under_way(served: World) -> None:
+    who = an_exporter(served)
+    first, *_ = (checked(served, who, "halls", halls(name)) for name in ("东厅", "西厅", "南厅"))
+
+    refused = send(served, who, "halls", halls("北厅"))
+    confirm(served, who, first["id"])
+    do(served, "import")
+    again = send(served, who, "halls", halls("北厅"))
+
+    assert code_of(refused) == (409, "too_many_imports")
+    assert again.status_code == 202
+
+
 def test_an_import_is_nobodys_but_its_owners(world: World) -> None:
     import_id = sent(world, an_exporter(world), "halls", halls("东厅"))
     other = an_exporter(world, "chen")
