@@ -125,7 +125,7 @@ def save(
 
 def delete(session: Session, staff: Staff, item_id: str, on: date, *, if_match: str | None) -> None:
     """Delete a day that nobody ever booked, or raise SlotHasJoins."""
-    where = place(session, staff, item_id)
+    where = place(session, staff, item_id, to_define=True)
     day = _locked(session, item_id, on)
     if day is None:
         raise NotFound

@@ -109,9 +109,9 @@ def _shown(session: Session, where: Place, day: Day, slots: list[Slot], now: Now
 
 
 @router.delete("/items/{item_id}/days/{date}", status_code=204)
-def delete_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, if_match: IfMatch = None) -> None:
+def delete_day(runtime: RuntimeDep, staff: HallStaff, item_id: Id, date: Date, if_match: IfMatch = None) -> None:
     """Delete a day that nobody ever booked."""
-    days.delete(session, staff, item_id, date, if_match=if_match)
+    runtime.db.run(lambda session: days.delete(session, staff, item_id, date, if_match=if_match))
 
 
 @router.post("/items/{item_id}/days/fill")

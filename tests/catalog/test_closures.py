@@ -1,10 +1,12 @@
 """Closures: dates on which a hall or an item is closed, what users are told, and what comes back afterwards."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from libs.contracts.principals import Role
 from services.catalog import policy
@@ -26,7 +28,7 @@ from tests.catalog.builders import (
     shown,
     stat,
 )
-from tests.world import World, simultaneously
+from tests.world import World, eventually, simultaneously
 
 TOMORROW = in_days(1)
 
@@ -219,6 +221,32 @@ def test_no_day_made_while_its_hall_is_being_closed_is_left_open(world: World) -
 
     assert [answer.status_code for answer in answers] == [201] * 4
     assert [dates_shown(world, item) for item in items] == [[]] * 3
+
+
+def test_a_day_is_deleted_after_the_closure_that_is_under_way(world: World) -> None:
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    first, second = a_day(world, item, TOMORROW, MORNING, AFTERNOON)["slots"]
+    lock = "SELECT 1 FROM {} WHERE id = :id FOR NO KEY UPDATE"
+
+    with ThreadPoolExecutor(1) as other, world.runtimes["catalog"].db.transaction() as session:
+        # As a closure does, which takes slots in whatever order they lie.
+        session.execute(text(lock.format("halls")), {"id": hall["id"]})
+        session.execute(text(lock.format("slots")), {"id": second["id"]})
+        deleting = other.submit(world.client.delete, day_url(item, TOMORROW), headers=world.staff())
+        eventually(lambda: somebody_waits(world))
+        session.execute(text(lock.format("slots")), {"id": first["id"]})
+        session.commit()
+        answer = deleting.result()
+
+    assert answer.status_code == 204, answer.text
+
+
+def somebody_waits(world: World) -> bool:
+    """Whether somebody waits in PostgreSQL for what another one holds."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with world.runtimes["catalog"].db.transaction() as session:
+        return bool(session.scalar(text(waiting)))
 
 
 def test_more_slots_than_one_request_can_carry_are_closed_in_several(
