@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from libs.common.errors import Language
@@ -41,6 +41,8 @@ def apply(session: Session, staff: Staff, data: ImportIn, *, language: Language,
         done = imports.begin(session, Import, staff, data, now=now)
         if done is not None:
             return done
+        # Names are looked up before what bears them is made: one import after the other, or two make the same.
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("imports", 0))))
     faults = Faults(language)
     faults.of_foreign_sheets(data, (HALLS, ITEMS, SLOTS))
     _make_halls(session, staff, faults.rows(data, HALLS), faults)

@@ -9,7 +9,7 @@ from libs.contracts.imports import MOST_MADE, MOST_ROWS
 from libs.contracts.principals import Role
 from tests.booking.builders import code_of
 from tests.catalog.builders import STAFF, a_category, a_hall, an_item, shown
-from tests.world import World
+from tests.world import World, simultaneously
 
 IMPORTS = f"{STAFF}/imports"
 
@@ -207,6 +207,16 @@ def test_what_was_refused_may_be_asked_again(world: World) -> None:
 
     assert faults(refused)
     assert shown(mended)["applied"]
+
+
+def test_imports_of_the_same_at_once_make_it_once(world: World) -> None:
+    a_hall(world, name="东厅")
+    wanted = [[hall_row(2, "西厅")], [item_row(2, "东厅", "换证")]] * 3
+
+    answers = simultaneously([lambda rows=rows: send(world, rows) for rows in wanted])  # type: ignore[misc]  # a default binds rows
+
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [422] * 4
+    assert (names(world), titles(world)) == (["东厅", "西厅"], ["换证"])
 
 
 def test_what_is_closed_is_never_applied(world: World) -> None:
