@@ -94,10 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     rescue = add("rescue", "give a staff account a new password, and take locks and second factor from it", _rescue)
     rescue.add_argument("username")
 
-    dead = add("dead-letters", "list the messages that a consumer failed at, or send them to it again", _dead_letters)
-    dead.add_argument("what", choices=("list", "replay"))
+    dead = add("dead-letters", "list what a consumer failed at, send it again, or drop it", _dead_letters)
+    dead.add_argument("what", choices=("list", "replay", "drop"))
     dead.add_argument("consumer", help="for example notify.events; a wrong name lists all")
-    dead.add_argument("--id", action="append", default=[], help="replay this one only (may be repeated)")
+    dead.add_argument("--id", action="append", default=[], help="this one only (may be repeated)")
+    dead.add_argument("--reason", default="", help="why it is dropped, for the audit trail")
 
     front = add("front", "serve the first page, the API documentation and /healthz", _front)
     front.add_argument("--host", default="127.0.0.1")
@@ -188,6 +189,8 @@ def _dead_letters(chosen: argparse.Namespace) -> int:
 
     if chosen.what == "list":
         return dead_letters.show(chosen.consumer)
+    if chosen.what == "drop":
+        return dead_letters.drop(chosen.consumer, chosen.id, reason=chosen.reason)
     return dead_letters.replay(chosen.consumer, chosen.id)
 
 

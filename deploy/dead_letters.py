@@ -1,14 +1,16 @@
-"""`python -m deploy dead-letters`: what no retry could do, and sending it again when its cause is mended."""
+"""`python -m deploy dead-letters`: what no retry could do, sending it again when its cause is mended, or dropping it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy import runtimes
 from deploy.names import Refusal
-from deploy.processes import broker_url
 from deploy.registry import SERVICES
+from libs.common import dead_letters
 from libs.common.bus_rabbit import BrokerDown
-from libs.common.dead_letters import DeadLetters, LocalDeadLetters, RabbitDeadLetters
+from libs.common.dead_letters import DeadLetters, InUse
+from libs.contracts.audit import OPERATOR
+from libs.contracts.dead_letter_routes import noting
 
 SERVICE_OF = {consumer.name: service.name for service in SERVICES for consumer in service.consumers}
 
@@ -28,11 +30,26 @@ def show(consumer: str) -> int:
 def replay(consumer: str, ids: list[str]) -> int:
     """Send a consumer's dead letters to it again: those named, or all."""
     with _of(consumer) as letters:
-        sent = letters.replay(ids or None)
+        sent = letters.replay(noting(OPERATOR, "replayed", consumer), ids or None)
     print(f"{len(sent)} messages are on their way to {consumer}.")
-    if missing := sorted(set(ids) - set(sent)):
-        raise Refusal(f"Among the dead letters of {consumer} there is no {', '.join(missing)}.")
+    _refuse_missing(consumer, ids, sent)
     return 0
+
+
+def drop(consumer: str, ids: list[str], *, reason: str) -> int:
+    """Drop these dead letters of a consumer for good."""
+    if not ids or not reason.strip():
+        raise Refusal("What is to be dropped is named by --id, and why by --reason: what it says will never be done.")
+    with _of(consumer) as letters:
+        dropped = letters.drop(noting(OPERATOR, "dropped", consumer, reason=reason), ids)
+    print(f"{len(dropped)} messages to {consumer} are gone.")
+    _refuse_missing(consumer, ids, dropped)
+    return 0
+
+
+def _refuse_missing(consumer: str, ids: list[str], found: list[str]) -> None:
+    if missing := sorted(set(ids) - set(found)):
+        raise Refusal(f"Among the dead letters of {consumer} there is no {', '.join(missing)}.")
 
 
 @contextmanager
@@ -41,11 +58,8 @@ def _of(consumer: str) -> Iterator[DeadLetters]:
         raise Refusal(f"There is no consumer {consumer}; there are: {', '.join(sorted(SERVICE_OF))}.")
     runtime = runtimes.build(SERVICE_OF[consumer], process="dead-letters")
     try:
-        if runtime.settings.mode == "embedded":
-            yield LocalDeadLetters(runtime.db, consumer)
-        else:
-            yield RabbitDeadLetters(broker_url(runtime), consumer)
-    except BrokerDown as error:
+        yield dead_letters.of(runtime, consumer)
+    except (BrokerDown, InUse) as error:
         raise Refusal(f"The dead letters of {consumer} can't be had: {error}") from None
     finally:
         runtime.close()

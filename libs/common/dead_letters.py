@@ -1,48 +1,91 @@
-"""Dead letters: the messages that a consumer failed at for the last time, and how they are sent to it again."""
+"""Dead letters: the messages that a consumer failed at for the last time; looked into, sent to it again, or dropped."""
 
 import json
+import re
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Protocol
 
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from libs.common import bus_rabbit
 from libs.common.bus_local import QueueRow
 from libs.common.clock import utcnow
 from libs.common.db import Database
+from libs.common.ids import parse_id
+from libs.common.service import Runtime
 
-UNREADABLE = "?"
+UNREADABLE = "unreadable"
+MOST = 1000  # of one look; there is one alarm for all of them
+TURN_WITHIN_S = 3.0  # to wait for somebody else who is at the same letters
+MASK = "***"
+RESOURCE_LOCKED = 405  # AMQP's reply code
+
+_CANNOT_NAME_ANYBODY = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?|\d\d:\d\d(:\d\d)?", re.ASCII
+)
+_WORD = re.compile(r"[a-z][a-z_.]{0,40}", re.ASCII)
+_KINDS = frozenset(
+    {"action", "kind", "object_type", "role", "source", "state", "status", "type"}
+)  # keys of a word of ours
+_ENVELOPE = frozenset({"1.0", "application/json"})
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}", re.ASCII)
+
+
+class InUse(OSError):
+    """Somebody else is at the dead letters of this consumer."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """What may be shown of a message: never its data, which can hold what people have written."""
+    """What may be shown of a message. `content` is all of it, with whatever a person may have written masked."""
 
     id: str
     type: str
     subject: str
     error: str
+    attempts: int
     parked_at: datetime | None
+    content: Any = field(repr=False)
+
+
+Note = Callable[[Session, DeadLetter], None]
 
 
 class DeadLetters(Protocol):
-    """The dead letters of one consumer."""
+    """The dead letters of one consumer.
+
+    `note` is called for each letter that is replayed or dropped, in a transaction that commits before it is gone.
+    """
 
     def all(self) -> list[DeadLetter]:
-        """Return them, the oldest first."""
+        """Return them, the oldest first, or a thousand where there are more."""
         ...
 
-    def replay(self, ids: Collection[str] | None = None) -> list[str]:
+    def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
         """Send the original messages to their consumer again, these or all; return the ids of those sent.
 
         The consumer's inbox makes it safe: what was done after all is not done twice.
         """
         ...
+
+    def drop(self, note: Note, ids: Collection[str]) -> list[str]:
+        """Delete these messages for good; return the ids of those that were there."""
+        ...
+
+
+def of(runtime: Runtime, consumer: str) -> DeadLetters:
+    """Return the dead letters of a consumer of this runtime's service, wherever its bus keeps them."""
+    if runtime.settings.mode == "embedded":
+        return LocalDeadLetters(runtime.db, consumer)
+    return RabbitDeadLetters(runtime.settings.broker_url.get_secret_value(), consumer, runtime.db)
 
 
 class LocalDeadLetters:
@@ -55,20 +98,33 @@ class LocalDeadLetters:
     def all(self) -> list[DeadLetter]:
         with self._db.transaction() as session:
             rows = session.scalars(
-                select(QueueRow).where(*self._parked).order_by(QueueRow.parked_at, QueueRow.event_id)
+                select(QueueRow).where(*self._parked).order_by(QueueRow.parked_at, QueueRow.event_id).limit(MOST)
             ).all()
-            return [
-                DeadLetter(row.event_id, row.message["type"], row.message["subject"], row.error or "", row.parked_at)
-                for row in rows
-            ]
+            return [_stored(row) for row in rows]
 
-    def replay(self, ids: Collection[str] | None = None) -> list[str]:
-        statement = update(QueueRow).where(*self._parked)
+    def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
+        def send(session: Session, letter: DeadLetter) -> None:
+            again: dict[str, Any] = {"parked_at": None, "attempts": 0, "error": None, "due_at": utcnow()}
+            session.execute(update(QueueRow).where(*self._parked, QueueRow.event_id == letter.id).values(**again))
+
+        return self._each(ids, note, send)
+
+    def drop(self, note: Note, ids: Collection[str]) -> list[str]:
+        def forget(session: Session, letter: DeadLetter) -> None:
+            session.execute(delete(QueueRow).where(*self._parked, QueueRow.event_id == letter.id))
+
+        return self._each(ids, note, forget)
+
+    def _each(self, ids: Collection[str] | None, note: Note, act: Note) -> list[str]:
+        query = select(QueueRow).where(*self._parked).order_by(QueueRow.event_id).with_for_update()
         if ids is not None:
-            statement = statement.where(QueueRow.event_id.in_(ids))
-        again = statement.values(parked_at=None, attempts=0, error=None, due_at=utcnow()).returning(QueueRow.event_id)
+            query = query.where(QueueRow.event_id.in_([found for each in ids if (found := parse_id(each))]))
         with self._db.transaction() as session:
-            return list(session.scalars(again))
+            letters = [_stored(row) for row in session.scalars(query)]
+            for letter in letters:
+                note(session, letter)
+                act(session, letter)
+        return [letter.id for letter in letters]
 
 
 class RabbitDeadLetters:
@@ -76,62 +132,125 @@ class RabbitDeadLetters:
 
     Every message is taken, published again (at its end of the same queue, or to the consumer) and acknowledged when the
     broker has confirmed that. Giving it back unread would count as a failed delivery, and RabbitMQ 4 drops what has
-    failed twenty times. Whoever is killed in between leaves a message twice, never not at all.
+    failed twenty times. Whoever is killed in between leaves a message twice, never not at all; the next turn makes one of it.
+
+    One at a time: two who turn the same queue would each see some messages twice and others not at all. A queue that
+    belongs to one connection is the lock, so that it is gone with whoever held it.
     """
 
-    def __init__(self, url: str, consumer: str) -> None:
+    def __init__(self, url: str, consumer: str, db: Database) -> None:
         self._url = url
         self._consumer = consumer
-        self._queue = f"{consumer}{bus_rabbit.DEAD}"
+        self.queue = f"{consumer}{bus_rabbit.DEAD}"
+        self._db = db
 
     def all(self) -> list[DeadLetter]:
-        found = []
+        found: list[DeadLetter] = []
 
-        def stay(properties: pika.BasicProperties, body: bytes) -> None:
-            found.append(_read(properties, body))
+        def stay(letter: DeadLetter) -> str:
+            found.append(letter)
+            return self.queue
 
-        self._turn(stay)
-        return found
+        self._turn(stay, most=MOST)
+        return sorted(found, key=in_order)
 
-    def replay(self, ids: Collection[str] | None = None) -> list[str]:
-        sent = []
+    def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
+        return self._each(ids, note, to=self._consumer)
 
-        def go(properties: pika.BasicProperties, body: bytes) -> str | None:
-            letter = _read(properties, body)
+    def drop(self, note: Note, ids: Collection[str]) -> list[str]:
+        return self._each(ids, note, to=None)
+
+    def _each(self, ids: Collection[str] | None, note: Note, *, to: str | None) -> list[str]:
+        done: list[str] = []
+
+        def act(letter: DeadLetter) -> str | None:
             if ids is not None and letter.id not in ids:
-                return None
-            sent.append(letter.id)
-            return self._consumer
+                return self.queue
+            with self._db.transaction() as session:
+                note(session, letter)
+            done.append(letter.id)
+            return to
 
-        self._turn(go)
-        return sent
+        self._turn(act)
+        return done
 
-    def _turn(self, decide: Callable[[pika.BasicProperties, bytes], str | None]) -> None:
-        """Take each message once, and publish it to the queue that is decided, or else where it was."""
+    def _turn(self, decide: Callable[[DeadLetter], str | None], *, most: int | None = None) -> None:
+        """Take each message once, and publish it to the queue that is decided; None drops it."""
         with self._channel() as channel:
             try:
-                count = channel.queue_declare(self._queue, passive=True).method.message_count
+                count = channel.queue_declare(self.queue, passive=True).method.message_count
             except ChannelClosedByBroker:
                 return  # no consumer has run yet
-            for _ in range(count):
-                method, properties, body = channel.basic_get(self._queue)
+            seen: set[bytes] = set()
+            for _ in range(count if most is None else min(count, most)):
+                method, properties, body = channel.basic_get(self.queue)
                 if method is None:
                     return
-                queue = decide(properties, body)
-                if queue is not None:
-                    properties.headers = {}
-                channel.basic_publish("", queue or self._queue, body, properties, mandatory=True)
-                channel.basic_ack(method.delivery_tag)
+                self._act(channel, method, properties, body, decide, again=body in seen)
+                seen.add(body)
+
+    def _act(
+        self,
+        channel: Any,
+        method: Any,
+        properties: pika.BasicProperties,
+        body: bytes,
+        decide: Callable[[DeadLetter], str | None],
+        *,
+        again: bool,
+    ) -> None:
+        queue = None if again else decide(_read(properties, body))
+        if queue == self._consumer:
+            properties.headers = {}
+        if queue is not None:
+            channel.basic_publish("", queue, body, properties, mandatory=True)
+        channel.basic_ack(method.delivery_tag)
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
+        parameters = pika.URLParameters(self._url)
+        parameters.socket_timeout = parameters.stack_timeout = 3
+        parameters.blocked_connection_timeout = 5
         try:
-            with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
-                channel = connection.channel()
+            with pika.BlockingConnection(parameters) as connection:
+                channel = self._alone(connection)
                 channel.confirm_delivery()  # from now on publishing waits for the broker, and raises where it refuses
                 yield channel
         except AMQPError as error:
             raise bus_rabbit.BrokerDown(f"the broker is away, or has no such queue: {error!r}") from error
+
+    def _alone(self, connection: pika.BlockingConnection) -> Any:
+        deadline = time.monotonic() + TURN_WITHIN_S
+        while True:
+            channel = connection.channel()
+            try:
+                channel.queue_declare(f"{self.queue}.turn", exclusive=True)
+            except ChannelClosedByBroker as error:
+                if error.reply_code != RESOURCE_LOCKED:
+                    raise
+                if time.monotonic() > deadline:
+                    raise InUse(f"somebody else is at the dead letters of {self._consumer}") from None
+                connection.sleep(0.05)
+            else:
+                return channel
+
+
+def in_order(letter: DeadLetter) -> tuple[datetime, str]:
+    """The order in which letters are shown: the oldest first."""
+    return letter.parked_at or datetime.fromtimestamp(0, UTC), letter.id
+
+
+def _stored(row: QueueRow) -> DeadLetter:
+    message = row.message
+    return DeadLetter(
+        id=row.event_id,
+        type=message["type"],
+        subject=message["subject"],
+        error=row.error or "",
+        attempts=row.attempts,
+        parked_at=row.parked_at,
+        content=masked(message),
+    )
 
 
 def _read(properties: pika.BasicProperties, body: bytes) -> DeadLetter:
@@ -140,15 +259,31 @@ def _read(properties: pika.BasicProperties, body: bytes) -> DeadLetter:
         content = json.loads(body)
         named = {name: str(content[name]) for name in ("id", "type", "subject")}
     except (ValueError, TypeError, KeyError):
+        content = None
         named = {
-            "id": properties.message_id or UNREADABLE,
+            "id": properties.message_id or f"{UNREADABLE}-{sha256(body).hexdigest()[:16]}",
             "type": properties.type or UNREADABLE,
             "subject": UNREADABLE,
         }
+    at: datetime | None
     if parked_at := headers.get(bus_rabbit.PARKED_AT):
-        return DeadLetter(**named, error=headers[bus_rabbit.ERROR], parked_at=datetime.fromisoformat(parked_at))
-    # Put here by the broker, because no consumer survived it. The newest death comes first.
-    died = next((death["time"].replace(tzinfo=UTC) for death in headers.get("x-death", [])), None)
-    return DeadLetter(
-        **named, error=f"given to consumers {bus_rabbit.DELIVERY_LIMIT} times and never done", parked_at=died
-    )
+        error, attempts = headers[bus_rabbit.ERROR], int(headers[bus_rabbit.ATTEMPT])
+        at = datetime.fromisoformat(parked_at)
+    else:
+        # Put here by the broker, because no consumer survived it. The newest death comes first.
+        attempts = bus_rabbit.DELIVERY_LIMIT
+        error = f"given to consumers {attempts} times and never done"
+        at = next((death["time"].replace(tzinfo=UTC) for death in headers.get("x-death", [])), None)
+    return DeadLetter(**named, error=error, attempts=attempts, parked_at=at, content=masked(content))
+
+
+def masked(content: Any, key: str = "") -> Any:
+    """Return JSON with its structure, ids, instants, numbers and our own words; any other text is masked."""
+    if isinstance(content, dict):
+        return {name if _NAME.fullmatch(name) else MASK: masked(value, name) for name, value in content.items()}
+    if isinstance(content, list):
+        return [masked(value, key) for value in content]
+    if not isinstance(content, str) or not content:
+        return content
+    harmless = content in _ENVELOPE or parse_id(content) is not None or _CANNOT_NAME_ANYBODY.fullmatch(content)
+    return content if harmless or (key in _KINDS and _WORD.fullmatch(content)) else MASK

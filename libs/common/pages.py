@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -62,6 +62,21 @@ def fetch(
     page = rows[:limit]
     next_cursor = _encode(page[-1][-len(keys) :]) if len(rows) > limit else None
     return [row[0] if width == 1 else row[:width] for row in page], next_cursor
+
+
+def cut(
+    found: Sequence[Item], *, by: Callable[[Item], tuple[Any, ...]], keys: Sequence[Key], limit: int, cursor: str | None
+) -> tuple[list[Item], str | None]:
+    """Return (a page, next_cursor) of what is in memory, in the order of `by`, whose values are of the keys' kinds.
+
+    Keys are ascending and have no column.
+    """
+    ordered = sorted(found, key=by)
+    if cursor is not None:
+        last = tuple(_decode(cursor, keys))
+        ordered = [each for each in ordered if by(each) > last]
+    page = ordered[:limit]
+    return page, _encode(by(page[-1])) if len(ordered) > limit else None
 
 
 def _after(keys: Sequence[Key], values: list[Any]) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from libs.common.service import Service
+from libs.contracts import dead_letter_routes
 from libs.contracts.principals import sign_outs
 from services.admin import (
     export_routes,
@@ -26,6 +27,7 @@ service = Service(
     routers=(
         routes.router,
         second_factor_routes.router,
+        dead_letter_routes.router,  # ahead of staff/{staff_id}
         staff_routes.router,
         export_routes.router,
         import_routes.router,

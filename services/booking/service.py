@@ -8,6 +8,7 @@ Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undon
 from pathlib import Path
 
 from libs.common.service import Service
+from libs.contracts import dead_letter_routes
 from libs.contracts.principals import sign_outs
 from services.booking import (
     feed_routes,
@@ -39,6 +40,7 @@ service = Service(
         staff_user_routes.router,
         feed_routes.router,  # exports
         import_routes.router,
+        dead_letter_routes.router,
     ),
     consumers=(handlers.consumer, sign_outs("booking")),
     tasks=tasks.TASKS,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from libs.common.service import Service
 from libs.common.settings import Settings
+from libs.contracts import dead_letter_routes
 from libs.contracts.principals import sign_outs
 from services.catalog import (
     facts,
@@ -36,7 +37,13 @@ service = Service(
     title="catalog",
     package=Path(__file__).parent,
     settings=CatalogSettings,
-    routers=(routes.router, staff_routes.router, staff_day_routes.router, import_routes.router),
+    routers=(
+        routes.router,
+        staff_routes.router,
+        staff_day_routes.router,
+        import_routes.router,
+        dead_letter_routes.router,
+    ),
     consumers=(handlers.consumer, sign_outs("catalog")),
     tasks=tasks.TASKS,
     resources=resources.build,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from libs.common.service import Service
+from libs.contracts import dead_letter_routes
 from libs.contracts.principals import sign_outs
 from services.notify import (
     delivery_routes,
@@ -37,6 +38,7 @@ service = Service(
         delivery_routes.router,
         webhook_routes.router,
         feed_routes.router,  # exports
+        dead_letter_routes.router,
     ),
     consumers=(
         handlers.consumer,  # booking's and catalog's events

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from secrets import randbelow
+from typing import Any
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
@@ -44,6 +45,22 @@ OwnAsking = Callable[[Scene, Headers], Ask]
 def plain(_: Scene) -> Ask:
     """A request that needs nothing but what its path names."""
     return Ask()
+
+
+def of_dead_letters(service: str) -> "dict[str, StaffRoute]":
+    """Return what a service that hears events serves about those it failed at."""
+    path = f"/api/{service}/staff/dead-letters"
+
+    def route(body: Any = None, *, named: bool = False, shown: bool = False) -> StaffRoute:
+        return StaffRoute(SUPER_ADMIN, FORBIDDEN, lambda s: s.by_a_dead_letter(service, body, named=named, shown=shown))
+
+    return {
+        f"GET {path}": route(shown=True),
+        f"GET {path}/{{letter_id}}": route(named=True, shown=True),
+        f"POST {path}/replay": route(),
+        f"POST {path}/{{letter_id}}/replay": route(named=True),
+        f"POST {path}/{{letter_id}}/drop": route({"reason": "旧版本"}, named=True),
+    }
 
 
 def booking_one(scene: Scene) -> Ask:
@@ -451,6 +468,10 @@ STAFF: dict[str, StaffRoute] = {
     "POST /api/admin/imports/{import_id}/cancel": StaffRoute(
         HALL_ADMIN, ALLOWED, spends=True, own=lambda s, who: Ask(path={"import_id": s.an_import_job(who)})
     ),
+    **of_dead_letters("catalog"),
+    **of_dead_letters("booking"),
+    **of_dead_letters("notify"),
+    **of_dead_letters("admin"),
 }
 
 USERS: dict[str, UserRoute] = {

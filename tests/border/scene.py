@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
+from libs.common.messages import Message
 from libs.contracts.principals import (
     STAFF_TOKEN_LIFETIME,
     USER_TOKEN_LIFETIME,
@@ -426,6 +427,32 @@ class Scene:
         [found] = self.town.deliveries(notice_id=notice_id, channel="email")
         delivery_id: str = found["id"]
         return delivery_id
+
+    def a_dead_letter(self, service: str) -> str:
+        """Return the id of a message that the service failed at for good."""
+        [queue] = [queue for queue in self.world.queues if queue.consumer.name == f"{service}.events"]
+        letter = Message(
+            id=new_id(),
+            type="staff.signed_out",
+            source="admin",
+            subject=new_id(),
+            time=utcnow(),
+            version=1,
+            data={"note": "unfit"},
+        )
+        queue.put([letter])
+        parked = (
+            "UPDATE bus_queue SET attempts = 3, error = 'ValueError: unfit', parked_at = now() WHERE event_id = :id"
+        )
+        with self.world.runtimes[service].db.transaction() as session:
+            session.execute(text(parked), {"id": letter.id})
+        return letter.id
+
+    def by_a_dead_letter(self, service: str, body: Any = None, *, named: bool = False, shown: bool = False) -> Ask:
+        """Return a request about a dead letter of the service that there is now."""
+        letter_id = self.a_dead_letter(service)
+        query = {"limit": 100} if shown and not named else {}
+        return Ask(body, query=query, path={"letter_id": letter_id} if named else {}, shows=letter_id if shown else "")
 
     def a_door_code(self) -> str:
         """Return the code on the hall's screen, with somebody booked who can use it."""

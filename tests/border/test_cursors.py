@@ -57,6 +57,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/admin/audit": [{}],
     "GET /api/admin/exports": [{}],
     "GET /api/admin/imports": [{}],
+    **{f"GET /api/{service.name}/staff/dead-letters": [{}] for service in SERVICES},
 }
 STRANGE: list[Any] = [
     *(sign * 2**power for sign in (1, -1) for power in (15, 31, 32, 62, 63, 200)),
@@ -96,6 +97,9 @@ def scene(shared_world: World, providers: Providers, bridge: Receiver) -> Scene:
         scene.a_delivery()
         scene.a_webhook_call()
     shared_world.settle()
+    for service in SERVICES:
+        for _ in range(2):
+            scene.a_dead_letter(service.name)
     return scene
 
 

@@ -12,7 +12,7 @@ from libs.common import outbox
 from libs.common.bus_local import LocalBus, LocalQueue, QueueRow
 from libs.common.clock import utcnow
 from libs.common.db import Database
-from libs.common.dead_letters import LocalDeadLetters
+from libs.common.dead_letters import DeadLetter, LocalDeadLetters
 from libs.common.ids import new_id
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
@@ -157,14 +157,38 @@ def test_a_dead_letter_that_is_sent_again_has_its_effect_once(ring: Ring) -> Non
     bad = next(letter for letter in letters.all() if letter.subject == "bad")
 
     ring.failing = set()
-    sent = letters.replay([bad.id])
-    again = letters.replay([bad.id])
+    sent = letters.replay(unnoted, [bad.id])
+    again = letters.replay(unnoted, [bad.id])
     eventually(lambda: not ring.queue.consume_once() and ring.queue.waiting() == 0)
 
     assert (bad.type, bad.error) == ("bell.rang", "RuntimeError: bad can't be heard")
     assert (sent, again) == ([bad.id], [])
     assert sorted(ring.heard) == ["bad", "good"]
     assert [letter.subject for letter in letters.all()] == ["worse"]
+
+
+def unnoted(session: Session, letter: DeadLetter) -> None:
+    """Record nothing about what is done to a letter."""
+
+
+def test_a_letter_is_dropped_only_with_its_record(ring: Ring) -> None:
+    ring.failing = {"bad"}
+    ring.ring("bad")
+    ring.relay.relay_once()
+    letters = LocalDeadLetters(ring.db, ring.consumer.name)
+    [bad] = eventually(lambda: not ring.queue.consume_once() and letters.all())
+
+    def refuse(session: Session, letter: DeadLetter) -> None:
+        raise RuntimeError("the record can't be written")
+
+    with pytest.raises(RuntimeError):
+        letters.drop(refuse, [bad.id])
+    kept = letters.all()
+    dropped = letters.drop(unnoted, [bad.id, new_id(), "no id"])
+
+    assert [letter.id for letter in kept] == [bad.id]
+    assert dropped == [bad.id]
+    assert letters.all() == []
 
 
 def test_what_waits_is_carried_out_together_and_in_its_order(ring: Ring) -> None:

@@ -254,6 +254,20 @@ def test_dead_letters_are_listed_without_what_they_hold_and_sent_again(
     assert "1 messages are on their way" in capsys.readouterr().out
     assert (queue.waiting(), queue.parked()) == (1, [])
 
+    eventually(lambda: not queue.consume_once() and queue.parked())
+    capsys.readouterr()
+    assert "--reason" in refusal(capsys, "dead-letters", "drop", "notify.events", "--id", broken.id)
+    assert main(["dead-letters", "drop", "notify.events", "--id", broken.id, "--reason", "an older release"]) == 0
+
+    assert "1 messages to notify.events are gone" in capsys.readouterr().out
+    assert (queue.waiting(), queue.parked()) == (0, [])
+    world.settle()
+    trail = world.client.get("/api/admin/audit?action=dead_letter", headers=world.staff()).json()["items"]
+    assert [(each["action"], each["actor_name"], each["reason"]) for each in trail] == [
+        ("dead_letter.dropped", "operator", "an older release"),
+        ("dead_letter.replayed", "operator", ""),
+    ]
+
 
 def test_a_wrong_consumer_is_told_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert "admin.events, admin.sign_outs, booking.events" in refusal(capsys, "dead-letters", "list", "nobody")

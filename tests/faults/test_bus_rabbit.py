@@ -1,9 +1,15 @@
 """The bus over a real RabbitMQ: nothing lost, nothing twice, one bad message stops no other."""
 
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pika
@@ -14,16 +20,18 @@ from sqlalchemy.orm import Session
 
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
-from libs.common import outbox
+from libs.common import dead_letters, outbox
 from libs.common.bus_rabbit import DELIVERY_LIMIT, EXCHANGE, RabbitConsumer, RabbitPublisher
 from libs.common.db import Database
-from libs.common.dead_letters import UNREADABLE, RabbitDeadLetters
+from libs.common.dead_letters import UNREADABLE, DeadLetter, InUse, RabbitDeadLetters
 from libs.common.ids import new_id
 from libs.common.inbox import Consumer
 from libs.common.messages import Message
 from libs.common.outbox import Relay
 from libs.contracts.envelope import Event
 from tests.world import World, eventually, in_threads
+
+ROOT = Path(__file__).parents[2]
 
 
 class Rang(Event):
@@ -166,7 +174,7 @@ def test_a_message_that_always_fails_is_parked_and_the_others_go_on(ring: Ring) 
 
 def test_dead_letters_are_looked_at_any_number_of_times_and_sent_again(ring: Ring) -> None:
     ring.failing = {"bad", "worse"}
-    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name)
+    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name, ring.db)
     assert letters.all() == []
     with ring.running():
         ring.ring("bad", "worse", "good")
@@ -176,7 +184,7 @@ def test_dead_letters_are_looked_at_any_number_of_times_and_sent_again(ring: Rin
             assert set(found) == {"bad", "worse"}
 
         ring.failing = set()
-        sent = letters.replay([found["bad"].id])
+        sent = letters.replay(unnoted, [found["bad"].id])
         eventually(lambda: ring.heard["bad"])
 
     assert sent == [found["bad"].id]
@@ -200,7 +208,7 @@ def test_nonsense_on_the_queue_is_parked_at_once(ring: Ring) -> None:
 
 
 def test_nonsense_among_dead_letters_is_shown_as_such_and_can_be_sent_again(ring: Ring) -> None:
-    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name)
+    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name, ring.db)
     with ring.running():
         ring.ring("one")
         eventually(lambda: ring.heard["one"])
@@ -208,11 +216,109 @@ def test_nonsense_among_dead_letters_is_shown_as_such_and_can_be_sent_again(ring
         channel.basic_publish(EXCHANGE, ring.fact.type, b"{nonsense")
         channel.connection.close()
         [first] = eventually(letters.all)
-        letters.replay()
+        letters.replay(unnoted)
         [second] = eventually(letters.all)
 
-    assert (first.id, first.type, second.id) == (UNREADABLE, UNREADABLE, UNREADABLE)
+    assert first.id.startswith(f"{UNREADABLE}-")
+    assert (first.type, first.subject, first.content) == (UNREADABLE, UNREADABLE, None)
+    assert second.id == first.id
     assert "nonsense" not in first.error
+
+
+def unnoted(session: Session, letter: DeadLetter) -> None:
+    """Record nothing about what is done to a letter."""
+
+
+def parked(ring: Ring, *bells: str) -> RabbitDeadLetters:
+    """Return the dead letters of a consumer that failed at these bells for good."""
+    ring.failing = set(bells)
+    letters = RabbitDeadLetters(ring.rabbit.url, ring.consumer.name, ring.db)
+    with ring.running():
+        ring.ring(*bells)
+        eventually(lambda: len(letters.all()) == len(bells), timeout_s=60)
+    return letters
+
+
+def test_a_letter_is_dropped_by_its_id_when_that_is_on_record(ring: Ring) -> None:
+    letters = parked(ring, "bad", "worse")
+    ids = {letter.subject: letter.id for letter in letters.all()}
+    noted: list[str] = []
+
+    dropped = letters.drop(lambda _, letter: noted.append(letter.subject), [ids["bad"], new_id()])
+
+    assert (dropped, noted) == ([ids["bad"]], ["bad"])
+    assert [(letter.subject, letter.attempts) for letter in letters.all()] == [("worse", 3)]
+
+
+def test_people_who_are_at_the_same_letters_at_once_see_and_lose_nothing_twice(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bells = [f"bell {number}" for number in range(6)]
+    monkeypatch.setattr(dead_letters, "TURN_WITHIN_S", 60.0)  # however busy the machine is
+    letters = parked(ring, *bells)
+    ids = [letter.id for letter in letters.all()]
+
+    with ThreadPoolExecutor(6) as people:
+        looked = [people.submit(letters.all) for _ in range(4)]
+        dropped = [people.submit(letters.drop, unnoted, ids[:4]) for _ in range(2)]
+
+    for look in looked:
+        seen = Counter(letter.subject for letter in look.result())
+        assert set(seen.values()) == {1}
+        assert len(seen) in (2, 6)
+    assert sorted(len(drop.result()) for drop in dropped) == [0, 4]
+    assert sorted(letter.id for letter in letters.all()) == sorted(ids[4:])
+
+
+KILLED = """
+import os, signal, sys
+from pika.adapters.blocking_connection import BlockingChannel
+from libs.common.dead_letters import RabbitDeadLetters
+
+BlockingChannel.basic_ack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # published again, and never acknowledged
+RabbitDeadLetters(sys.argv[1], sys.argv[2], None).all()
+"""
+
+
+def test_who_is_killed_between_two_steps_leaves_a_letter_twice_at_worst_and_the_next_look_makes_one_of_it(
+    ring: Ring,
+) -> None:
+    letters = parked(ring, "bad", "worse")
+    channel = ring.channel()
+
+    killed = subprocess.run([sys.executable, "-c", KILLED, ring.rabbit.url, ring.consumer.name], cwd=ROOT, timeout=60)
+    left = eventually(lambda: dead(channel, letters) == 3 and 3)
+    found = letters.all()
+
+    assert (killed.returncode, left) == (-signal.SIGKILL, 3)
+    assert sorted(letter.subject for letter in found) == ["bad", "worse"]
+    assert dead(channel, letters) == 2
+    channel.connection.close()
+
+
+def dead(channel: Any, letters: RabbitDeadLetters) -> int:
+    count: int = channel.queue_declare(letters.queue, passive=True).method.message_count
+    return count
+
+
+def test_who_waits_too_long_for_somebody_else_is_told(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = parked(ring, "bad")
+    monkeypatch.setattr(dead_letters, "TURN_WITHIN_S", 0.2)
+    begun, over = threading.Event(), threading.Event()
+
+    def take_time(session: Session, letter: DeadLetter) -> None:
+        begun.set()
+        over.wait(20)
+
+    with ThreadPoolExecutor(1) as somebody:
+        dropping = somebody.submit(letters.drop, take_time, [letters.all()[0].id])
+        assert begun.wait(10)
+        with pytest.raises(InUse):
+            letters.all()
+        over.set()
+
+    assert len(dropping.result()) == 1
+    assert letters.all() == []
 
 
 def test_a_message_delivered_twice_has_its_effect_once(ring: Ring) -> None:
