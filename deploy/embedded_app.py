@@ -38,6 +38,7 @@ def run(*, host: str, port: int, trusted_proxies: str | None, ops_socket: Path, 
     operators = BackgroundServer(ops.OpsOfAll(apps), listen_privately(ops_socket))
     for runtime in serving.values():
         runtime.service.start(runtime)
+        ops.watch_connections(runtime)
     loops.start()
     operators.start()
     mounted: dict[str, ASGIApp] = dict(apps)
@@ -63,7 +64,7 @@ def _loops(serving: dict[str, Runtime], bus: dict[str, Runtime]) -> list[Loop]:
         for database in (runtime.db, serving[name].db):
             for loop in dict.fromkeys(of_service):  # one that runs on several threads is there several times
                 loop.wake_on_commit(database)
-        ops.count_outbox(runtime)
+        ops.watch_service(runtime, [queue for queue in queues if queue.consumer in runtime.service.consumers])
         woken += of_service
     return [*woken, *queues]
 

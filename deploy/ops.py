@@ -2,11 +2,15 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from fastapi import FastAPI
+from pika.exceptions import AMQPError
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics, outbox
 from libs.common.errors import NotFound
+from libs.common.inbox import Consumer
 from libs.common.service import Runtime
 from libs.common.web import create_app, problem
 
@@ -89,16 +94,62 @@ def process_app(redis_url: str) -> ASGIApp:
     )
 
 
-def count_outbox(runtime: Runtime) -> None:
-    """Let /metrics tell how many events of the service wait to be published."""
-    metrics.OUTBOX_PENDING.labels(runtime.service.name).set_function(_pending(runtime))
+class Queue(Protocol):
+    """A consumer's queue, on either bus."""
+
+    consumer: Consumer
+
+    def waiting(self) -> int: ...
+
+    def dead(self) -> int: ...
 
 
-def _pending(runtime: Runtime) -> Callable[[], float]:
-    def read() -> float:
+def watch_service(runtime: Runtime, queues: Iterable[Queue]) -> None:
+    """Let /metrics tell, at each look, what waits in the service's outbox, in its queues and in its tables."""
+    service, db = runtime.service.name, runtime.db
+    metrics.OUTBOX_PENDING.labels(service).set_function(_known(lambda: db.run(outbox.pending)))
+    metrics.OUTBOX_OLDEST.labels(service).set_function(_known(lambda: db.run(outbox.oldest_s)))
+    for queue in queues:
+        metrics.QUEUE_MESSAGES.labels(service, queue.consumer.name).set_function(_known(queue.waiting))
+        metrics.DEAD_LETTERS.labels(service, queue.consumer.name).set_function(_known(queue.dead))
+    REGISTRY.register(_Measures(runtime))
+
+
+def watch_connections(runtime: Runtime) -> None:
+    """Let /metrics tell how many of its connections to PostgreSQL this process uses."""
+    pool: Any = runtime.db.engine.pool
+    metrics.CONNECTIONS.labels(runtime.service.name).set_function(lambda: float(pool.checkedout()))
+    metrics.MOST_CONNECTIONS.labels(runtime.service.name).set(pool.size())
+
+
+class _Measures(Collector):
+    """What a service reads from its tables at each look; nothing while PostgreSQL is away."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # without it the registry would read the tables now
+
+    def collect(self) -> Iterable[Metric]:
+        service = self._runtime.service
         try:
-            return float(runtime.db.run(outbox.pending))
+            found = self._runtime.db.run(lambda session: list(service.measures(session)))
         except (DBAPIError, PoolTimeout):
-            return math.nan  # PostgreSQL is away: nobody knows
+            return
+        by_name: dict[str, GaugeMetricFamily] = {}
+        for measure in found:
+            names = ["service", *measure.labels]
+            family = by_name.setdefault(measure.name, GaugeMetricFamily(measure.name, measure.about, labels=names))
+            family.add_metric([service.name, *measure.labels.values()], measure.value)
+        yield from by_name.values()
 
-    return read
+
+def _known(read: Callable[[], float]) -> Callable[[], float]:
+    def value() -> float:
+        try:
+            return float(read())
+        except (DBAPIError, PoolTimeout, AMQPError, OSError):
+            return math.nan  # PostgreSQL or the broker is away: nobody knows
+
+    return value

@@ -20,6 +20,7 @@ def api(service: str, *, host: str, port: int) -> int:
     """Serve one service's routes until told to stop."""
     runtime = runtimes.build(service, process=f"{service}-api")
     runtime.service.start(runtime)
+    ops.watch_connections(runtime)
     serve(create_app(runtime), listen(host, port), trusted_proxies=runtime.settings.trusted_proxies)
     runtime.close()
     return 0
@@ -29,7 +30,6 @@ def events(service: str, *, host: str, ops_port: int | None) -> int:
     """Relay one service's events to RabbitMQ and consume those it hears, until told to stop."""
     runtime = runtimes.build(service, process=f"{service}-events")
     url = broker_url(runtime)
-    ops.count_outbox(runtime)
     operators = BackgroundServer(ops.ops_app(runtime), listen(host, ops_port)) if ops_port else NoServer()
     publisher = RabbitPublisher(url, name=f"hallpass-{service}-relay")
     relay = outbox.Relay(runtime.db, publisher, source=service, poll_s=runtime.settings.outbox_poll_ms / 1000)
@@ -37,6 +37,7 @@ def events(service: str, *, host: str, ops_port: int | None) -> int:
         RabbitConsumer(url, consumer, runtime.db, retry_delays_s=runtime.settings.retry_delays_s)
         for consumer in runtime.service.consumers
     ]
+    ops.watch_service(runtime, consumers)
     loops = Loops([relay, *consumers])
     stopping = stop_signal()
     loops.start()

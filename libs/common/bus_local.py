@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Index, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Index, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -155,13 +155,16 @@ class LocalQueue:
 
     def waiting(self) -> int:
         """Return how many messages are not yet carried out (parked ones apart)."""
+        return self._count(QueueRow.parked_at.is_(None))
+
+    def dead(self) -> int:
+        """Return how many dead letters there are."""
+        return self._count(QueueRow.parked_at.is_not(None))
+
+    def _count(self, which: ColumnElement[bool]) -> int:
         with self._db.transaction() as session:
-            return (
-                session.scalar(
-                    select(func.count()).where(QueueRow.consumer == self.consumer.name, QueueRow.parked_at.is_(None))
-                )
-                or 0
-            )
+            query = select(func.count()).where(QueueRow.consumer == self.consumer.name, which)
+            return session.scalar(query) or 0
 
 
 class LocalBus:

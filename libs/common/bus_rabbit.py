@@ -33,6 +33,7 @@ T = TypeVar("T")
 EXCHANGE = "hallpass.events"
 CONFIRM_WINDOW = 200
 CONFIRM_TIMEOUT_S = 15
+COUNT_WITHIN_S = 2
 DELIVERY_LIMIT = 20  # for messages that kill their consumer; ordinary failures are counted by us
 ATTEMPT = "x-hallpass-attempt"
 ERROR = "x-hallpass-error"
@@ -298,6 +299,22 @@ class RabbitConsumer(_Link):
                 log.warning("consumer waits for the broker", consumer=self.consumer.name, error=str(error))
                 self._stopping.wait(pause)
                 pause = min(pause * 2, 3.0)
+
+    def waiting(self) -> int:
+        """Return how many messages wait in the queue; raise where the broker is away."""
+        return self._count(self.consumer.name) + len(self._delivered)
+
+    def dead(self) -> int:
+        """Return how many dead letters there are; raise where the broker is away."""
+        return self._count(self.dead_queue)
+
+    def _count(self, queue: str) -> int:
+        async def look() -> int:
+            found = await self.rpc((await self.channel()).queue_declare, queue, passive=True)
+            count: int = found.method.message_count
+            return count
+
+        return self.call(look(), timeout_s=COUNT_WITHIN_S)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -179,6 +179,12 @@ class Relay:
         )
 
 
+def oldest_s(session: Session) -> float:
+    """Return how many seconds ago the oldest event was recorded that waits to be published; 0 where none does."""
+    since = session.scalar(select(func.min(OutboxRow.time)).where(OutboxRow.published_at.is_(None)))
+    return 0.0 if since is None else max(0.0, (utcnow() - since).total_seconds())
+
+
 def pending(session: Session) -> int:
     """Return how many events wait to be published."""
     return session.scalar(select(func.count()).where(OutboxRow.published_at.is_(None))) or 0

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from libs.common.db import Database
 from libs.common.inbox import Consumer
 from libs.common.messages import Fact
+from libs.common.metrics import Measure
 from libs.common.ratelimit import RateLimiter
 from libs.common.settings import Settings
 from libs.common.tally import Tally
@@ -53,8 +54,10 @@ class Service:
 
     `resources` builds what its routes need beside the common parts (available as `runtime.resources`), `attach` ties
     that to the other parts of a runtime (it may start no thread: a worker forks), `start` starts what runs beside a
-    process that serves, and `detach` ends it; `loops` returns what runs on threads in a process of its own; `republish` yields its present state as facts,
-    `body_limits` tells which routes take larger bodies than the others, by their paths.
+    process that serves, and `detach` ends it; `loops` returns what runs on threads in a process of its own; `republish`
+    yields its present state as facts,
+    `body_limits` tells which routes take larger bodies than the others, by their paths; `measures` reads from the
+    tables what /metrics of the process with the service's events tells, at each look: it has to be quick.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Service:
     loops: "Callable[[Runtime], Sequence[WakingLoop]]" = lambda runtime: ()
     republish: Callable[[Session], Iterable[Fact]] | None = None
     body_limits: Callable[[Any], Mapping[str, int]] = lambda settings: {}
+    measures: Callable[[Session], Iterable[Measure]] = lambda session: ()
 
     @property
     def prefix(self) -> str:

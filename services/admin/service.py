@@ -9,6 +9,7 @@ from services.admin import (
     export_routes,
     handlers,
     import_routes,
+    job_measures,
     resources,
     routes,
     second_factor_routes,
@@ -35,4 +36,5 @@ service = Service(
     consumers=(handlers.consumer, sign_outs("admin")),
     tasks=tasks.TASKS,
     republish=staff.facts,
+    measures=job_measures.measures,
 )

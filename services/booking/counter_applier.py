@@ -62,6 +62,7 @@ class Applier:
         self._is_doubtful = True  # a process that starts may follow one that died before it told what it had committed
         self._redis_run = ""
         self._epoch_due = self._redis_due = self._database_due = 0.0
+        self.redis_answers = True  # as of the last time that it was asked anything
         self._redis_clock: tuple[float, int] | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -182,6 +183,7 @@ class Applier:
             return
         try:
             run: str = self._redis.info("server")["run_id"]
+            self.redis_answers = True
         except RedisError as error:
             self._redis_failed("look", error)
             return
@@ -216,6 +218,7 @@ class Applier:
     def _redis_failed(self, at: str, error: RedisError) -> None:
         metrics.REDIS_FAILURES.labels(SERVICE, at).inc()
         self._redis_due = time.monotonic() + PAUSE_S
+        self.redis_answers = False
         log.warning("the counters are not told: Redis is away", error=type(error).__name__)
 
     # --- telling Redis ---

@@ -44,6 +44,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +69,15 @@ PAUSE_S = 1.5
 REFRESH_MS = scripts.FRESH_MS / 3  # a refusal that rests on something older asks for a reading
 ASKERS = 2
 CHANGED = "counts"  # in a session's info: the Counts of its transaction, by slot
+
+
+class State(StrEnum):
+    """`asked`: PostgreSQL has not yet said which history it writes. `off`: there is no Redis."""
+
+    TRUSTED = "trusted"
+    ASKED = "asked"
+    DOWN = "down"
+    OFF = "off"
 
 
 class Counters:
@@ -111,6 +121,15 @@ class Counters:
         """Say that nobody knows whether a commit of theirs came about: they are read anew."""
         for slot_id in slot_ids:
             self._want(slot_id, holders=True)
+
+    @property
+    def state(self) -> State:
+        """How much they are worth now: anything but `trusted` means that PostgreSQL decides alone."""
+        if self.applier is None:
+            return State.OFF
+        if not self.applier.redis_answers:
+            return State.DOWN
+        return State.ASKED if self.applier.epoch is None else State.TRUSTED
 
     async def admit(self, asks: Sequence[Ask]) -> list[Full | None]:
         """Return for each request whether its slot is full; None means that PostgreSQL has to be asked."""

@@ -1,14 +1,16 @@
 """The desk: where one process settles bookings, cancellations and moves, whatever waits of them together."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from libs.common import failpoints
 from libs.common.crypto import Sealer
-from libs.common.errors import HallpassError
+from libs.common.errors import HallpassError, Unavailable
 from libs.common.groups import Groups
+from libs.common.web import Broken
 from services.booking import metrics, policy
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counters import Counters
@@ -92,6 +94,7 @@ class Counter:
             asked for asked in crowd if id(asked) not in turned_away and isinstance(results[id(asked)], HallpassError)
         ]
         self._atomic.release(map(_at_the_counter, refused))
+        _count([(asked, results[id(asked)]) for asked, _ in requests])
         return [results[id(asked)] for asked, _ in requests]
 
     async def close(self) -> None:
@@ -141,6 +144,23 @@ class Counter:
         except HallpassError as refused:
             return refused.with_traceback(None)
         return None
+
+
+_OUTCOMES = {Booking: "booked", Cancelling: "cancelled", Moving: "moved"}
+
+
+def _count(settled: Iterable[tuple[Ask, object]]) -> None:
+    """Count what became of the requests of a group."""
+    for (outcome, code), times in Tally(_outcome(asked, result) for asked, result in settled).items():
+        metrics.joins(outcome, code).inc(times)
+
+
+def _outcome(asked: Ask, result: object) -> tuple[str, str]:
+    if not isinstance(result, BaseException):
+        return _OUTCOMES[type(asked)], ""
+    if isinstance(result, HallpassError):
+        return "failed" if isinstance(result, Unavailable) else "refused", result.code
+    return "failed", Broken.code
 
 
 def _at_the_counter(asked: Booking) -> Asked:

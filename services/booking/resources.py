@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from fastapi import Depends, Header
@@ -14,8 +15,8 @@ from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
 from libs.contracts.principals import CurrentUser
-from services.booking import sign_in
-from services.booking.counters import Counters
+from services.booking import metrics, sign_in
+from services.booking.counters import Counters, State
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
 from services.booking.files import Files
@@ -127,6 +128,12 @@ def start(runtime: Runtime) -> None:
     """Let the counters learn at once what a process before this one may not have told them."""
     resources: Resources = runtime.resources
     resources.counters.start()
+    for state in State:
+        metrics.COUNTER_STATE.labels("booking", state).set_function(partial(_is_in, resources.counters, state))
+
+
+def _is_in(counters: Counters, state: State) -> float:
+    return float(counters.state == state)
 
 
 def detach(runtime: Runtime) -> None:

@@ -430,7 +430,7 @@ class Scene:
 
     def a_dead_letter(self, service: str) -> str:
         """Return the id of a message that the service failed at for good."""
-        [queue] = [queue for queue in self.world.queues if queue.consumer.name == f"{service}.events"]
+        [queue] = [queue for queue in self.world.queues if queue.consumer.name == f"{service}.sign_outs"]
         letter = Message(
             id=new_id(),
             type="staff.signed_out",
