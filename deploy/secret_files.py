@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -35,6 +35,7 @@ class Secrets:
     redis_password: str
     rabbitmq_password: str
     keys: Keys
+    grafana_password: str = field(default_factory=lambda: random_key(24))  # nobody else has to know it
 
     @classmethod
     def fresh(cls) -> Self:
@@ -96,6 +97,7 @@ def files(secrets: Secrets, addresses: Addresses) -> dict[str, Variables]:
         **{f"{name}.env": {**databases[name], **redis, **broker, **own[name]} for name in SERVICE_NAMES},
         "worker.env": {**all_databases, **redis, **broker, **verify, **sign, **users, **personal, **addresses_of_users},
         "beat.env": redis,
+        "grafana.env": {"GF_SECURITY_ADMIN_PASSWORD": secrets.grafana_password},
     }
 
 

@@ -157,6 +157,15 @@ SERVERS: tuple[Server, ...] = (
         command=["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"],
         runs_natively=False,
     ),
+    Server(
+        "grafana",
+        image="grafana/grafana:12.2.1",
+        port=3000,
+        check="wget -q -O /dev/null http://127.0.0.1:3000/api/health",
+        after=("prometheus",),
+        secrets="grafana.env",
+        runs_natively=False,
+    ),
 )
 
 PARTS: tuple[Process | Server, ...] = (*SERVERS, *PROCESSES)

@@ -13,6 +13,7 @@ from deploy.servers.process import ServerError, find_program
 PROGRAMS = {
     "rabbitmq": ("RabbitMQ", "rabbitmq-server", "rabbitmq-server"),
     "nginx": ("nginx", "nginx", "nginx"),
+    "prometheus": ("Prometheus", "promtool", "prometheus"),
 }
 
 LOCK = "hallpass-install.lock"

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from deploy import nginx_conf, table
+from deploy import dashboard, nginx_conf, table
 from deploy.cli import _parser
 from deploy.keys import Keys
 from deploy.names import PREFIXES, SERVICE_NAMES
@@ -174,7 +174,7 @@ def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
     assert not container.get("privileged", False)
 
 
-@each({"postgres", "redis", "rabbitmq", "prometheus"})
+@each({"postgres", "redis", "rabbitmq", "prometheus", "grafana"})
 def test_what_has_to_survive_lies_on_a_volume(name: str) -> None:
     assert name in COMPOSE["volumes"]
     assert any(mounted.startswith(f"{name}:") for mounted in CONTAINERS[name]["volumes"])
@@ -302,3 +302,33 @@ def test_prometheus_reads_every_process_that_has_metrics() -> None:
     assert sum(len(entry["names"]) for entry in found) == len(scraped)
     assert "./deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro" in CONTAINERS["prometheus"]["volumes"]
     assert "--config.file=/etc/prometheus/prometheus.yml" in SERVERS["prometheus"].command
+
+
+def test_prometheus_follows_the_rules_beside_its_configuration() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+
+    assert config["rule_files"] == ["alerts.yml"]
+    assert "./deploy/prometheus/alerts.yml:/etc/prometheus/alerts.yml:ro" in CONTAINERS["prometheus"]["volumes"]
+
+
+def test_grafana_shows_the_dashboard_of_the_table_over_our_prometheus() -> None:
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "hallpass.yml").read_text())["providers"]
+    mounted = CONTAINERS["grafana"]["volumes"]
+
+    assert dashboard.FILE.read_text() == dashboard.text(), "run `python -m deploy.dashboard`"
+    assert source["uid"] == dashboard.SOURCE["uid"]
+    assert source["url"] == f"http://prometheus:{SERVERS['prometheus'].port}"
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in mounted
+    assert "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro" in mounted
+
+
+def test_what_operators_look_at_is_published_on_this_machine_alone_and_only_when_asked_for() -> None:
+    watched = yaml.safe_load((ROOT / "docker-compose.watch.yml").read_text())["services"]
+
+    assert set(watched) == {"grafana", "prometheus"}
+    for name, container in watched.items():
+        [port] = container["ports"]
+        assert port.startswith("127.0.0.1:")
+        assert port.endswith(f":{SERVERS[name].port}")
