@@ -8,7 +8,7 @@ from sqlalchemy.exc import ArgumentError
 
 from deploy.names import Refusal
 from deploy.registry import BY_NAME, SERVICES
-from libs.common import logs
+from libs.common import logs, traces
 from libs.common.service import Runtime, Service
 from libs.common.settings import Settings, SettingsError
 
@@ -26,6 +26,7 @@ def build(name: str, *, process: str) -> Runtime:
     service = BY_NAME[name]
     settings = settings_of(service)
     logs.configure(process, settings.log_level)
+    traces.configure(process, settings.otlp_endpoint, share=settings.otlp_share)
     return rebuild(service, settings)
 
 
@@ -33,6 +34,7 @@ def build_all(*, process: str, services: tuple[Service, ...] = SERVICES) -> list
     """Build the runtimes of several services, usually all, in one process."""
     settings = [settings_of(service) for service in services]
     logs.configure(process, settings[0].log_level)
+    traces.configure(process, settings[0].otlp_endpoint, share=settings[0].otlp_share)
     return [rebuild(service, own) for service, own in zip(services, settings, strict=True)]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Index, delete, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from libs.common import context, metrics
+from libs.common import context, metrics, traces
 from libs.common.clock import utcnow
 from libs.common.db import CommonBase, Database, Uuid, is_away
 from libs.common.logs import logger
@@ -104,7 +104,15 @@ class Consumer:
             self.handle(session, messages)
             also(session, messages)
 
-        db.run(work)
+        began = traces.now_ns()
+        try:
+            db.run(work)
+        except Exception:
+            if traces.is_on() and len(messages) == 1:  # of many, each is tried again alone
+                traces.consumed(self.name, messages, since_ns=began, failed=True)
+            raise
+        if traces.is_on():
+            traces.consumed(self.name, messages, since_ns=began)
         for message in messages:
             metrics.EVENT_LAG.labels(self.name.partition(".")[0], self.name).observe(
                 max(0.0, (utcnow() - message.time).total_seconds())

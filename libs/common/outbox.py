@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from libs.common import context, metrics
+from libs.common import context, metrics, traces
 from libs.common.clock import utcnow
 from libs.common.db import CommonBase, Database, Uuid
 from libs.common.ids import new_id
@@ -159,10 +159,15 @@ class Relay:
             ).all()
             if not rows:
                 return 0
-            stored = self._publisher.publish([self._message(row) for row in rows])
+            messages = [self._message(row) for row in rows]
+            began = traces.now_ns()
+            stored = self._publisher.publish(messages)
             if stored:
                 session.execute(update(OutboxRow).where(OutboxRow.id.in_(stored)).values(published_at=utcnow()))
             metrics.PUBLISHED.labels(self._source).inc(len(stored))
+            if traces.is_on():
+                confirmed = set(stored)
+                traces.published([message for message in messages if message.id in confirmed], since_ns=began)
             return len(stored)
 
     def _message(self, row: OutboxRow) -> Message:

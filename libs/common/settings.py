@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     user_rate: str = Field(default="240/minute", description="changes that one user may ask for")
     sign_in_rate: str = Field(default="30/minute", description="staff sign-ins from one address")
     user_sign_in_rate: str = Field(default="1200/minute", description="user sign-ins from one address")
+    otlp_endpoint: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="where traces go (OTLP over HTTP); empty: nowhere"
+    )
+    otlp_share: float = Field(default=1.0, ge=0, le=1, description="of requests that are traced")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod

@@ -1,5 +1,6 @@
 """Background work on Celery: tasks carry no arguments beyond ids, may be repeated, and are found again by a sweep."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 
-from libs.common import context, metrics
+from libs.common import context, metrics, traces
 from libs.common.ids import new_id
 from libs.common.logs import logger
 from libs.common.service import USUAL_QUEUE, Runtime, Task
@@ -72,9 +73,11 @@ def _register(app: Celery, runtime: Runtime, task: Task) -> None:
 
 def perform(runtime: Runtime, task: Task, *, request_id: str = "") -> object:
     """Do the task here and now; count and log how it ended."""
+    asked_for = traces.span(f"task {task.name}") if request_id else nullcontext()  # by a request, and not by schedule
     with context.working_on(request_id or new_id()):
         try:
-            done = task.run(runtime)
+            with asked_for:
+                done = task.run(runtime)
         except Exception:
             metrics.TASKS.labels(runtime.service.name, task.name, "failed").inc()
             log.exception("task failed", task=task.name)

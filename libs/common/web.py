@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from libs.common import context, errors, faults, health, metrics, storable
+from libs.common import context, errors, faults, health, metrics, storable, traces
 from libs.common.clock import utcnow
 from libs.common.db import unavailable
 from libs.common.errors import HallpassError, Invalid, Language, NotFound, Texts, Unavailable
@@ -280,6 +280,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         redoc_url=None,
         responses=_REFUSALS,
         dependencies=[Depends(_refuse_unknown_query)],
+        # Spans and metrics are the Edge's, which sees the lean routes too; FastAPI's own logs would hold what people sent.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.runtime = runtime
     for router in service.routers:
@@ -366,6 +368,10 @@ class _BodyTooLarge(HTTPException):
 _NOT_STORED = (b"cache-control", b"private, no-store")
 
 
+def _span_name(service: str, scope: Scope) -> str:
+    return f"{scope['method']} {service} {getattr(scope.get('route'), 'path', 'unknown')}"
+
+
 def _as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
     """Turn HEAD into GET whose content is not sent (RFC 9110, 9.3.2). Metrics count it as what it is answered by."""
 
@@ -406,10 +412,13 @@ class Edge:
         most = self._larger.get(scope["path"], self._max)
         exchange = _Exchange(scope, receive, send, service=self._service, most=most)
         tokens = context.begin(exchange.request_id, exchange.caller)
+        traced = exchange.begin_trace() if traces.is_on() else None
         try:
             await exchange.over(self._app)
         finally:
             context.end(tokens)
+            if traced is not None:
+                traces.end_request(traced, _span_name(self._service, scope), exchange.status or HUNG_UP)
             self._measure(scope, exchange.status, time.monotonic() - exchange.started)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
@@ -467,6 +476,10 @@ class _Exchange:
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
         self._giving_up: asyncio.Task[None] | None = None
+
+    def begin_trace(self) -> Any:
+        """Begin the span of this request; None where it is not among those that are traced."""
+        return traces.begin_request(self.request_id, self._scope["method"], self._headers.get(b"traceparent"))
 
     async def over(self, app: ASGIApp) -> None:
         """Let the app answer, or answer in its place."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from libs.common import failpoints
+from libs.common import failpoints, traces
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unavailable
 from libs.common.groups import Groups
@@ -85,6 +85,14 @@ class Counter:
 
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request of a group its answer, or the exception that says why not."""
+        if not traces.is_on():
+            return await self._settled(requests)
+        with traces.span_of_all(
+            "settle", (asked.request_id for asked, _ in requests), **{"hallpass.group": len(requests)}
+        ):
+            return await self._settled(requests)
+
+    async def _settled(self, requests: Sequence[Request]) -> list[Any]:
         crowd = self._crowd_of([asked for asked, _ in requests if isinstance(asked, Booking)])
         turned_away = await self._turned_away(crowd) if crowd else {}
         let_in = [request for request in requests if id(request[0]) not in turned_away]
