@@ -14,7 +14,19 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare_route, dashboard, events, export, filling, hot_slot, installations, missed, release, stored
+from bench import (
+    bare_route,
+    dashboard,
+    events,
+    export,
+    filling,
+    hot_slot,
+    installations,
+    missed,
+    release,
+    stored,
+    traced,
+)
 from bench.generator import allow_many_files
 from bench.ground import Ground
 from bench.report import Row
@@ -43,6 +55,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "export": export.measure,
     "events": events.measure,
     "dashboard": dashboard.measure,
+    "traces": traced.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -137,6 +137,10 @@ class Ground:
     def second_booking(self) -> Api:
         return self._api("booking", "deploy", "api", "booking")
 
+    def booking_with(self, settings: Variables) -> Api:
+        """Start another booking process, with settings of its own."""
+        return self._api("booking", "deploy", "api", "booking", settings=settings)
+
     @cached_property
     def catalog(self) -> Api:
         return self._api("catalog", "deploy", "api", "catalog")
@@ -191,7 +195,7 @@ class Ground:
         self._wait(child, port)
         return Api(port, child.pid)
 
-    def _api(self, name: str, module: str, *words: str) -> Api:
+    def _api(self, name: str, module: str, *words: str, settings: Variables | None = None) -> Api:
         port = self._free_port()
         child = self._start(
             f"{module}-{port}",
@@ -201,7 +205,7 @@ class Ground:
             HERE,
             "--port",
             str(port),
-            variables=self.variables[f"{name}.env"],
+            variables=self.variables[f"{name}.env"] | (settings or {}),
         )
         self._wait(child, port)
         return Api(port, child.pid)

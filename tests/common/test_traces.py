@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from deploy import runtimes
 from libs.common import context, traces
 from libs.common.ids import new_id
 from libs.common.tasks import perform
@@ -138,6 +139,23 @@ def test_a_share_of_requests_is_traced_and_every_process_takes_the_same(world: W
 
     assert 3 < len(first) < 40
     assert traced() == first
+
+
+def test_a_process_turns_traces_on_by_its_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALLPASS_MODE", "embedded")
+    monkeypatch.setenv("HALLPASS_DATABASE_URL", world.runtimes["notify"].settings.database_url.get_secret_value())
+
+    runtimes.build("notify", process="notify-api").close()
+    without = traces.is_on()
+    with Collector() as collector:
+        monkeypatch.setenv("HALLPASS_NOTIFY_OTLP_ENDPOINT", collector.endpoint)
+        runtimes.build("notify", process="notify-api").close()
+        with context.working_on(new_id()), traces.span("deliver"):
+            pass
+        [span] = seen(collector)
+
+    assert not without
+    assert span.process == "hallpass-notify-api"
 
 
 def test_while_traces_are_off_nothing_of_them_is_loaded() -> None:

@@ -1,0 +1,56 @@
+"""Dead letters of a distributed installation: counted, seen, replayed and dropped over HTTP, where RabbitMQ keeps them."""
+
+import httpx2
+import pika
+import pytest
+
+from deploy.native import HERE, Native
+from deploy.servers.rabbitmq import RabbitMQ
+from libs.common.bus_rabbit import EXCHANGE
+from libs.common.ids import new_id
+from tests.distributed.town import Town
+from tests.world import eventually
+
+LETTERS = "notify/staff/dead-letters"
+
+
+@pytest.fixture
+def nonsense(native: Native, town: Town) -> str:
+    """Put something on the bus that notify can't read; return the id that it gets."""
+    rabbit = native["rabbitmq"].part
+    assert isinstance(rabbit, RabbitMQ)
+    with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+        properties = pika.BasicProperties(message_id=new_id())
+        connection.channel().basic_publish(EXCHANGE, "join.booked", b"{13800138000", properties)
+    eventually(lambda: properties.message_id in ids(town), timeout_s=30)
+    found: str = properties.message_id
+    return found
+
+
+def ids(town: Town) -> list[str]:
+    return [letter["id"] for letter in town.get(LETTERS, town.staff, limit=100).json()["items"]]
+
+
+def counted(native: Native) -> float:
+    page = httpx2.get(f"http://{HERE}:{native['notify-events'].port}/metrics", trust_env=False).text
+    [line] = [line for line in page.splitlines() if line.startswith("hallpass_dead_letters{")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_dead_letter_is_counted_seen_replayed_and_dropped(native: Native, town: Town, nonsense: str) -> None:
+    at = f"{LETTERS}/{nonsense}"
+    seen = town.get(at, town.staff)
+    again = town.post(f"{at}/replay", town.staff)
+    eventually(lambda: counted(native) >= 1 and nonsense in ids(town), timeout_s=30)
+    dropped = town.post(f"{at}/drop", town.staff, {"reason": "nobody can read it"})
+
+    assert seen.json()["content"] is None
+    assert "13800138000" not in seen.text
+    assert (again.status_code, dropped.status_code) == (200, 200)
+    assert nonsense not in ids(town)
+    eventually(lambda: actions(town, nonsense) == {"dead_letter.replayed", "dead_letter.dropped"}, timeout_s=30)
+
+
+def actions(town: Town, letter_id: str) -> set[str]:
+    records = town.get("admin/audit", town.staff, object_id=letter_id).json()["items"]
+    return {record["action"] for record in records}
