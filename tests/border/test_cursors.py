@@ -49,6 +49,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/notify/staff/webhooks": [{}],
     "GET /api/notify/staff/webhooks/{webhook_id}/deliveries": [{}],
     "GET /api/notify/staff/webhooks/{webhook_id}/attempts": [{}],
+    "GET /api/notify/staff/recounts": [{}],
     "GET /api/notify/staff/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/notify/staff/feed/stats": [{"group": group} for group in ("slot", "item", "hall", "day")],
     "GET /api/admin/staff": [{}],
@@ -96,6 +97,7 @@ def scene(shared_world: World, providers: Providers, bridge: Receiver) -> Scene:
         scene.an_import_job(chief)
         scene.a_delivery()
         scene.a_webhook_call()
+        scene.a_recount()
     shared_world.settle()
     for service in SERVICES:
         for _ in range(2):

@@ -1,5 +1,6 @@
 """The commands: each refusal is one clear sentence with exit code 2, never a traceback."""
 
+import json
 import os
 import re
 import socket
@@ -19,7 +20,7 @@ from libs.contracts.principals import Role
 from tests.admin.builders import an_account, fail_to_sign_in, refresh, set_factor, sign_in, signed_in, trail
 from tests.conftest import Cluster
 from tests.notify.builders import a_join, message
-from tests.world import World, bearer, eventually
+from tests.world import KEYS, World, bearer, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -235,6 +236,7 @@ def test_dead_letters_are_listed_without_what_they_hold_and_sent_again(
     url = world.runtimes["notify"].settings.database_url.get_secret_value()
     monkeypatch.setenv("HALLPASS_MODE", "embedded")
     monkeypatch.setenv("HALLPASS_NOTIFY_DATABASE_URL", url)
+    monkeypatch.setenv("HALLPASS_NOTIFY_DATA_KEYS", json.dumps(KEYS["data_keys"]))
     sound = message(a_join().booked())
     broken = sound.model_copy(update={"id": new_id(), "data": {"join_id": "张三 13800138000"}})
     [queue] = [queue for queue in world.queues if queue.consumer.name == "notify.events"]

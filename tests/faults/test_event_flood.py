@@ -118,7 +118,7 @@ def local_bus(world: World) -> Iterator[Bus]:
 def rabbit_bus(world: World, rabbit: RabbitMQ) -> Iterator[Bus]:
     publisher = RabbitPublisher(rabbit.url, name="flood")
     taking = RabbitConsumer(rabbit.url, consumer, world.runtimes["notify"].db, retry_delays_s=DELAYS_S)
-    letters = RabbitDeadLetters(rabbit.url, consumer.name)
+    letters = RabbitDeadLetters(rabbit.url, consumer.name, world.runtimes["notify"].db)
     letters_before = len(letters.all())
     assert letters_before == 0
 
