@@ -25,7 +25,8 @@ FILL = """
 INSERT INTO notify.join_records
     (join_id, party_id, user_id, slot_id, item_id, hall_id, day, starts_at, ends_at, status, booked_at, checked_in_at, missed_at,
     version)
-SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), slot.id, slot.item_id, slot.hall_id, slot.day, slot.starts_at,
+SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, slot.id, slot.id, slot.id, slot.item_id, slot.hall_id, slot.day,
+    slot.starts_at,
     slot.starts_at + interval '1 hour', CASE fate WHEN 0 THEN 'cancelled' WHEN 1 THEN 'revoked' ELSE 'booked' END,
     slot.starts_at - random() * interval '20 days', CASE WHEN fate > 3 THEN slot.starts_at END,
     CASE WHEN fate = 2 THEN slot.starts_at END, 1
