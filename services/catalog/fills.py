@@ -84,7 +84,12 @@ def lay_out(
     note: str,
     action: str,
 ) -> Filled:
-    """Make these days with these periods, but for those that exist, are closed, or have no such times."""
+    """Make these days with these periods, but for those that exist, are closed, or have no such times.
+
+    Raises TooManySlots.
+    """
+    if sum(map(len, wanted.values())) > policy.MOST_CHANGES:
+        raise errors.TooManySlots(most=policy.MOST_CHANGES)
     slots: dict[date, list[dict[str, Any]]] = {}
     skipped = []
     closed = closures.over(session, where.hall.id, where.item.id, min(wanted), max(wanted)) if wanted else []

@@ -208,14 +208,16 @@ def test_capacities_are_changed_within_the_staffs_halls_and_within_bounds(world:
 
 
 def test_more_slots_than_one_request_can_carry_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "MOST_CHANGES", 10)  # ten thousand take a while to make
     item = an_item(world, a_hall(world))
     dates = {"from": TOMORROW.isoformat(), "to": in_days(6).isoformat()}
     shown(fill(world, item, periods=[MORNING, AFTERNOON], holidays="ignore", **dates))
+    monkeypatch.setattr(policy, "MOST_CHANGES", 10)  # ten thousand take a while to make
 
     params = refused(change_capacity(world, item, capacity=1), 422, "too_many_slots")
 
     assert params == {"most": 10}
+    other = an_item(world, a_hall(world))
+    refused(fill(world, other, periods=[MORNING, AFTERNOON], holidays="ignore", **dates), 422, "too_many_slots")
     assert shown(change_capacity(world, item, capacity=1, end="12:00"))["slots"] == 6
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from libs.contracts.principals import Role
 from services.catalog import policy
@@ -240,6 +240,22 @@ def test_a_day_is_deleted_after_the_closure_that_is_under_way(world: World) -> N
         answer = deleting.result()
 
     assert answer.status_code == 204, answer.text
+
+
+def test_others_are_told_of_a_closure_by_one_statement(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    dates = {"from": TOMORROW.isoformat(), "to": in_days(60).isoformat()}
+    shown(fill(world, item, periods=[MORNING], holidays="ignore", **dates))
+    batches: list[int] = []
+
+    @event.listens_for(world.runtimes["catalog"].db.engine, "before_cursor_execute")
+    def _(*args: Any) -> None:
+        batches.append(len(args[3]) if args[5] else 1)  # the rows of a statement that is sent for each of them
+
+    made(close(world, TOMORROW, in_days(60), item_id=item["id"]))
+
+    assert sum(batches) == len(batches)
+    assert len(published(world, "slot.changed")) == 120
 
 
 def somebody_waits(world: World) -> bool:
