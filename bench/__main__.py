@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import (
     bare_route,
     dashboard,
+    deliveries,
     events,
     export,
     filling,
@@ -56,6 +57,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "events": events.measure,
     "dashboard": dashboard.measure,
     "traces": traced.measure,
+    "deliveries": deliveries.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {
