@@ -81,7 +81,7 @@ def measure(scene: Scene) -> Iterator[Row]:
 
 def _carried(ground: Ground) -> float:
     with ground.connect() as connection:
-        connection.execute("TRUNCATE notify.notices, notify.deliveries")
+        connection.execute("TRUNCATE notify.notices, notify.deliveries CASCADE")
         connection.execute(FILL, [DELIVERIES])
         connection.execute("ANALYZE notify.deliveries")
     db = Database(ground.variables["notify.env"]["HALLPASS_NOTIFY_DATABASE_URL"], name="bench", pool_size=10)
