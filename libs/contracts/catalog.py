@@ -141,6 +141,18 @@ class Rules(BaseModel):
     cancel: Literal["never", "anytime", "before_start"] = "before_start"
     cancel_minutes_before: int = Field(default=0, ge=0, le=60 * 24 * 60, description="with before_start")
     checkin_opens_minutes: int = Field(default=60, ge=0, le=60 * 24, description="before the start")
+    # Left out where they are as always: readers of an earlier release know no such rules.
+    waitlist: Literal["off", "offer", "take"] = Field(
+        default="off",
+        exclude_if=lambda value: value == "off",
+        description="whether people can wait for a full slot: a free place is offered to them, or taken for them at once",
+    )
+    offer_minutes: int = Field(
+        default=30, ge=1, le=60 * 24, exclude_if=lambda value: value == 30, description="to accept an offered place"
+    )
+    max_waiting: int = Field(
+        default=50, ge=1, le=1000, exclude_if=lambda value: value == 50, description="parties that wait for one slot"
+    )
 
     def window_opens(self, day: date, zone: str) -> datetime | None:
         """Return the instant at which booking for a slot of that day opens, or None where it always was."""

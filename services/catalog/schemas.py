@@ -303,6 +303,9 @@ class PublicSlot(BaseModel):
     capacity: int | None
     remaining: int | None
     state: State
+    waitlist: bool = Field(
+        default=False, exclude_if=lambda value: not value, description="it is full, and people can wait for a place"
+    )
     opens_at: datetime | None = Field(description="when booking opens; null: it always was")
 
 

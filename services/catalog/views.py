@@ -147,7 +147,8 @@ def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: 
 
     `is_open` says whether item and hall take bookings.
     """
-    return PublicSlot(**_offer(slot, rules, zone, is_open=is_open, now=now))
+    shown = _offer(slot, rules, zone, is_open=is_open, now=now)
+    return PublicSlot(**shown, waitlist=shown["state"] == "full" and rules.waitlist != "off")
 
 
 def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> StaffSlot:
