@@ -4,7 +4,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.contracts.catalog import HourMinute
 from libs.contracts.envelope import Event
@@ -16,8 +16,16 @@ class JoinStatus(StrEnum):
     REVOKED = "revoked"
 
 
+def spoken_for(*, taken: int, held: int, waiting: int, capacity: int | None) -> int:
+    """Return how many places nobody can have who comes now: while people wait, whatever is free is theirs."""
+    return taken + held if capacity is None or not waiting else max(capacity, taken + held)
+
+
 class SlotTaken(BaseModel):
-    """The inventory of a slot as it was at commit. `version` grows with every change of taken or capacity."""
+    """The inventory of a slot as it was at commit. `version` grows with every change of any of it.
+
+    `held` places are offered to people who waited; `waiting` people wait for one. Both are left out where there are none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,6 +33,12 @@ class SlotTaken(BaseModel):
     taken: int
     capacity: int | None
     version: int
+    held: int = Field(default=0, exclude_if=lambda value: value == 0)
+    waiting: int = Field(default=0, exclude_if=lambda value: value == 0)
+
+    @property
+    def spoken_for(self) -> int:
+        return spoken_for(taken=self.taken, held=self.held, waiting=self.waiting, capacity=self.capacity)
 
 
 class JoinEvent(Event):
@@ -119,6 +133,78 @@ class JoinExpected(JoinEvent):
     type: ClassVar[str] = "join.expected"
 
 
+class WaitOutcome(StrEnum):
+    """How a wait ended."""
+
+    BOOKED = "booked"
+    LEFT = "left"  # by the user
+    EXPIRED = "expired"  # offered, and not accepted in time
+    REFUSED = "refused"  # a place was there, and a rule forbade it (`code`)
+    CLOSED = "closed"  # the slot can't be booked any more
+    REMOVED = "removed"  # by staff, with a reason
+    DISABLED = "disabled"  # the user was
+    ERASED = "erased"  # the user was
+
+
+class WaitEvent(Event):
+    """What became of a party that waits for a full slot. Instants are UTC; `date`, `start`, `end` are in `timezone`."""
+
+    wait_id: str
+    user_id: str
+    people: int
+    hall_id: str
+    hall_name: str
+    item_id: str
+    item_title: str
+    slot_id: str
+    date: date
+    start: HourMinute
+    end: HourMinute
+    starts_at: datetime
+    ends_at: datetime
+    timezone: str
+    reason: str = ""
+
+    @property
+    def subject(self) -> str:
+        return self.wait_id
+
+
+class WaitOffered(WaitEvent):
+    """Places are held for the party until then; the user has to accept them."""
+
+    type: ClassVar[str] = "wait.offered"
+
+    offered_until: datetime
+
+
+class WaitEnded(WaitEvent):
+    """The party waits no more. `code` is the rule that refused it, `party_id` what it booked."""
+
+    type: ClassVar[str] = "wait.ended"
+
+    outcome: WaitOutcome
+    code: str = ""
+    party_id: str | None = None
+
+
+class LineChanged(Event):
+    """Who waits for a slot, or what is held for them, has changed, or its capacity while people wait."""
+
+    type: ClassVar[str] = "line.changed"
+
+    slot_id: str
+    item_id: str
+    hall_id: str
+    date: date
+    start: HourMinute
+    slot: SlotTaken
+
+    @property
+    def subject(self) -> str:
+        return self.slot_id
+
+
 class UserErased(Event):
     """A user is gone: whatever tells who they were, of them or of their joins, is to be gone everywhere. Counts stay."""
 
@@ -141,5 +227,8 @@ EVENTS: tuple[type[Event], ...] = (
     JoinCheckInUndone,
     JoinMissed,
     JoinExpected,
+    WaitOffered,
+    WaitEnded,
+    LineChanged,
     UserErased,
 )

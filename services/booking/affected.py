@@ -152,7 +152,7 @@ def _bookable(session: Session, staff: Staff, slot: Any, titles: set[str], *, no
     for item_id, rules, timezone in rows:
         of_window[Rules.model_validate(rules).window(timezone, now=now)].append(item_id)
     within = [slot.item_id.in_(item_ids) & _within(slot, window) for window, item_ids in of_window.items()]
-    has_room = slot.capacity.is_(None) | (slot.taken < slot.capacity)
+    has_room = slot.capacity.is_(None) | ((slot.taken + slot.held < slot.capacity) & (slot.waiting == 0))
     return and_(slot.status == SlotStatus.OPEN, slot.deleted.is_(False), has_room, or_(false(), *within))
 
 

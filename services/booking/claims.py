@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -82,6 +82,16 @@ def hold(session: Session, claims: list[Wanted]) -> None:
             .returning(Claim.join_id)
         ).scalar()
         if made is None:
+            raise claim.refusal()
+
+
+def require_free(session: Session, claims: list[Wanted]) -> None:
+    """Raise PersonAlreadyJoined for the first answer that a booked join holds."""
+    columns = tuple_(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
+    query = select(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
+    taken = {tuple(row) for row in session.execute(query.where(columns.in_([claim.key for claim in claims])))}
+    for claim in claims:
+        if claim.key in taken:
             raise claim.refusal()
 
 

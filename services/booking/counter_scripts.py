@@ -71,7 +71,7 @@ def apply_call(epoch: Epoch, count: Count, *, seen_ms: int, is_reading: bool) ->
     numbers: list[str | int] = [
         count.before,
         count.version,
-        count.taken,
+        count.spoken_for,
         "" if count.capacity is None else count.capacity,
         int(count.is_open),
         seen_ms,

@@ -11,7 +11,7 @@ from libs.common.db import Database
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import SlotStatus
 from services.booking.counts import Count, Epoch
-from services.booking.models import Join, MovedAway, Slot
+from services.booking.models import Join, MovedAway, Slot, Wait
 
 BATCH = 200
 
@@ -26,11 +26,15 @@ _EPOCH = text("""
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read in one snapshot: the history it belongs to, a count for each slot, and its booked people if asked."""
+    """What was read in one snapshot: the history it belongs to, a count for each slot, and who is in it if asked.
+
+    `booked` people of each slot; `lined`: for how many of its line places are held, and how many wait.
+    """
 
     epoch: Epoch
     counts: dict[str, Count]
     booked: dict[str, int]
+    lined: dict[str, tuple[int, int]]
 
 
 def epoch(db: Database) -> Epoch:
@@ -49,7 +53,8 @@ def read(
         for slot_id in counts.keys() & set(holders_of):
             counts[slot_id] = replace(counts[slot_id], before=0, holders=_holders(connection, slot_id))
         booked = _booked(connection, list(counts)) if count_booked else {}
-        return Reading(_epoch(connection), counts, booked)
+        lined = _lined(connection, list(counts)) if count_booked else {}
+        return Reading(_epoch(connection), counts, booked, lined)
 
 
 def not_over(db: Database) -> Iterator[list[str]]:
@@ -73,7 +78,9 @@ def _epoch(connection: Connection) -> Epoch:
 
 def _counts(connection: Connection, slot_ids: list[str], seen_at: float) -> dict[str, Count]:
     rows = connection.execute(
-        select(Slot.id, Slot.version, Slot.taken, Slot.capacity, Slot.status, Slot.deleted).where(Slot.id.in_(slot_ids))
+        select(
+            Slot.id, Slot.version, Slot.taken, Slot.held, Slot.waiting, Slot.capacity, Slot.status, Slot.deleted
+        ).where(Slot.id.in_(slot_ids))
     )
     return {
         row.id: Count(
@@ -83,6 +90,8 @@ def _counts(connection: Connection, slot_ids: list[str], seen_at: float) -> dict
             taken=row.taken,
             capacity=row.capacity,
             is_open=row.status == SlotStatus.OPEN and not row.deleted,
+            held=row.held,
+            waiting=row.waiting,
             seen_at=seen_at,
         )
         for row in rows
@@ -103,3 +112,17 @@ def _booked(connection: Connection, slot_ids: list[str]) -> dict[str, int]:
         .group_by(Join.slot_id)
     )
     return {row.slot_id: row.people for row in rows}
+
+
+def _lined(connection: Connection, slot_ids: list[str]) -> dict[str, tuple[int, int]]:
+    is_offered = Wait.offered_until.is_not(None)
+    rows = connection.execute(
+        select(
+            Wait.slot_id,
+            func.coalesce(func.sum(Wait.people).filter(is_offered), 0),
+            func.coalesce(func.sum(Wait.people).filter(~is_offered), 0),
+        )
+        .where(Wait.slot_id.in_(slot_ids), Wait.ended_at.is_(None))
+        .group_by(Wait.slot_id)
+    )
+    return {slot_id: (held, waiting) for slot_id, held, waiting in rows}

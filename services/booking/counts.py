@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from libs.contracts.booking import spoken_for
+
 
 class Ask(NamedTuple):
     """One request for places, at the counter."""
@@ -39,7 +41,14 @@ class Count:
     capacity: int | None
     is_open: bool
     holders: frozenset[str] = frozenset()
+    held: int = 0
+    waiting: int = 0
     seen_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def spoken_for(self) -> int:
+        """How many places nobody can have who comes now: what the counter calls taken."""
+        return spoken_for(taken=self.taken, held=self.held, waiting=self.waiting, capacity=self.capacity)
 
     def then(self, later: "Count") -> "Count":
         """Return both changes, of one transaction, as one."""
@@ -51,6 +60,8 @@ class Count:
             capacity=later.capacity,
             is_open=later.is_open,
             holders=self.holders | later.holders,
+            held=later.held,
+            waiting=later.waiting,
             seen_at=later.seen_at,
         )
 
@@ -88,7 +99,7 @@ class Record:
         """Tell whether the numbers are those of the count, at the same version."""
         return (self.version, self.taken, self.capacity, self.is_open) == (
             count.version,
-            count.taken,
+            count.spoken_for,
             count.capacity,
             count.is_open,
         )

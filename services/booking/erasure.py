@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.contracts.booking import JoinStatus, UserErased
-from services.booking import claims, findables, joins, uploads, users
+from services.booking import claims, findables, inventory, joins, uploads, users, waits
 from services.booking.models import Findable, Join, MovedAway, Slot, Success, User
 
 
@@ -20,6 +20,11 @@ def erase(session: Session, user_id: str, *, now: datetime) -> None:
     # No findable is made of an answer that is being erased, and no booking is under way: both locks are held to the end.
     findables.lock(session)
     user = users.lock(session, user_id)
+    for_which = waits.slots_of(session, user_id) | set(
+        session.scalars(select(Join.slot_id).where(Join.user_id == user_id))
+    )
+    inventory.lock(session, for_which)  # all in one order, those of waits and those of joins
+    waits.end_those_of(session, user_id, now=now)
     theirs = joins.lock_with_slots(session, Join.user_id == user_id)
     joins.give_up(session, _ahead(session, theirs, now=now), now=now)
     join_ids = [join.id for join in theirs]

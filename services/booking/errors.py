@@ -264,6 +264,49 @@ class NothingToCheckIn(Conflict):
     texts = Texts(en="You have no booking here that can be checked in now.", zh="您当前在此服务厅没有可签到的预约")
 
 
+# --- waiting ---
+
+
+class WaitingOff(Conflict):
+    code = "waiting_off"
+    texts = Texts(en="Nobody can wait for this time slot. Choose another.", zh="该时段不支持候补，请选择其他")
+
+
+class SlotNotFull(Conflict):
+    code = "slot_not_full"
+    texts = Texts(en="There are places left in this time slot: book it.", zh="该时段还有名额，请直接预约")
+
+
+class WaitingAlready(Conflict):
+    code = "waiting_already"
+    texts = Texts(en="You are waiting for this time slot already.", zh="您已在候补该时段，请勿重复提交")
+
+
+class LineFull(Conflict):
+    code = "line_full"
+    texts = Texts(
+        en="{most} parties wait for this time slot already. Choose another.",
+        zh="该时段候补人数已满（最多{most}组），请选择其他",
+    )
+
+
+class WaitNotFound(NotFound):
+    code = "wait_not_found"
+    texts = Texts(en="There is no such place in a line.", zh="没有找到该候补记录")
+
+
+class WaitOver(Conflict):
+    """`outcome` says how it ended."""
+
+    code = "wait_over"
+    texts = Texts(en="You are not waiting for this any more.", zh="该候补已结束")
+
+
+class NothingOffered(Conflict):
+    code = "nothing_offered"
+    texts = Texts(en="No place has been offered to you yet.", zh="还没有为您保留的名额，请等待通知")
+
+
 # --- users ---
 
 

@@ -22,12 +22,11 @@ from libs.common.ids import new_id, parse_id
 from libs.common.inputs import Date
 from libs.common.web import Schema
 from libs.contracts import audit, imports
-from libs.contracts.booking import JoinBooked, JoinStatus, SlotTaken
+from libs.contracts.booking import JoinBooked, SlotTaken
 from libs.contracts.catalog import Clock, FieldType, FormField
 from libs.contracts.imports import JOINS, Cell, Faults, ImportIn, ImportOut, RowIn
 from libs.contracts.principals import Staff
-from services.booking import answers as kept
-from services.booking import claims, drafts, errors, events, forms, inventory, offers, policy, users
+from services.booking import claims, errors, events, forms, inventory, joins, offers, policy, users
 from services.booking.claims import Person, Wanted
 from services.booking.forms import Answers
 from services.booking.models import Claim, Hall, Import, Item, Join, Slot, User
@@ -233,19 +232,19 @@ def _book(
     now: datetime,
 ) -> None:
     """Take the places, then write the joins; what was lost to somebody else since it was decided is noted."""
-    joins = [(attendee, _join(sealer, new_id(), attendee, now)) for attendee in attendees]
+    made = [(attendee, _join(sealer, new_id(), attendee, now)) for attendee in attendees]
     taken = _take(session, attendees, faults)
     _claim(session, attendees, faults)
     if faults.found:
         return
     session.execute(
         insert(User),
-        [{"id": join.user_id, "provider": users.IMPORTED, "openid": join.id, "created_at": now} for _, join in joins],
+        [{"id": join.user_id, "provider": users.IMPORTED, "openid": join.id, "created_at": now} for _, join in made],
     )
-    session.execute(insert(Join), [_columns(join) for _, join in joins])
-    booked = [(join, attendee.offered, taken[join.slot_id]) for attendee, join in joins]
+    session.execute(insert(Join), [_columns(join) for _, join in made])
+    booked = [(join, attendee.offered, taken[join.slot_id]) for attendee, join in made]
     outbox.record(session, *events.of_action(JoinBooked, booked))
-    for hall_id, people in Counter(join.hall_id for _, join in joins).items():
+    for hall_id, people in Counter(join.hall_id for _, join in made).items():
         audit.record(
             session,
             staff,
@@ -289,22 +288,14 @@ def _claim(session: Session, attendees: list[Attendee], faults: Faults) -> None:
 
 def _join(sealer: Sealer, user_id: str, attendee: Attendee, now: datetime) -> Join:
     """Return the join of an attendee, a party of one with a user of its own: who is erased takes nobody along."""
-    slot, item = attendee.offered.slot, attendee.offered.item
-    return Join(
-        id=attendee.join_id,
+    return joins.made(
+        sealer,
+        attendee.offered,
+        join_id=attendee.join_id,
         party_id=new_id(),
         user_id=user_id,
-        slot_id=slot.id,
-        item_id=item.id,
-        hall_id=slot.hall_id,
-        code=drafts.new_code(),
-        status=JoinStatus.BOOKED,
-        reason="",
-        answers=attendee.answers.plain,
-        sealed=kept.seal(sealer, attendee.join_id, attendee.answers),
-        form_version=item.form_version,
-        version=1,
-        created_at=now,
+        answers=attendee.answers,
+        now=now,
     )
 
 

@@ -4,17 +4,19 @@ The caller makes it before it writes any join, so that the changes of one slot a
 change is noted in the session, and told to the atomic counters after its commit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import case, exists, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from libs.contracts.booking import SlotTaken
+from libs.common import outbox
+from libs.contracts.booking import LineChanged, SlotTaken
 from libs.contracts.catalog import SlotChanged, SlotStatus
 from services.booking.counters import CHANGED
 from services.booking.counts import Count
+from services.booking.errors import SlotFull
 from services.booking.models import Join, Slot
 from services.booking.rows import SlotRow
 
@@ -24,14 +26,14 @@ def take(
 ) -> SlotTaken | None:
     """Take places for `people` of the user `holder` (None: of users who never sign in), all or none.
 
-    None where they are not free or (unless `even_closed`) the slot is closed.
+    None where they are not free, people wait for them or (unless `even_closed`) the slot is closed.
     """
     statement = (
         update(Slot)
         .where(Slot.id == slot_id)
         .where(Slot.deleted.is_(False))
         .where(true() if even_closed else Slot.status == SlotStatus.OPEN)
-        .where(Slot.capacity.is_(None) | (Slot.taken + people <= Slot.capacity))
+        .where(Slot.capacity.is_(None) | ((Slot.waiting == 0) & (Slot.taken + Slot.held + people <= Slot.capacity)))
         .values(taken=Slot.taken + people, version=Slot.version + 1)
     )
     return _changed(session, statement, holders=[holder] if holder else [])
@@ -39,17 +41,34 @@ def take(
 
 def give_back(session: Session, slot_id: str, people: int) -> SlotTaken:
     """Free the places of `people`; a capacity that stood above what was asked falls with them."""
-    left = Slot.taken - people
+    return shift(session, slot_id, taken=-people)
+
+
+def shift(
+    session: Session, slot_id: str, *, taken: int = 0, held: int = 0, waiting: int = 0, holder: str | None = None
+) -> SlotTaken:
+    """Change how many places are taken (by `holder`) and held, and how many people wait, or raise SlotFull.
+
+    For whoever gives places back, and for the slot's line, whose caller has locked the row: nobody else is asked here
+    whether people wait.
+    """
+    people = Slot.taken + Slot.held + taken + held
+    more = taken + held > 0
     statement = (
         update(Slot)
         .where(Slot.id == slot_id)
+        .where(Slot.capacity.is_(None) | (people <= Slot.capacity) if more else true())
         .values(
-            taken=left,
-            capacity=case((Slot.asked.is_(None), None), else_=func.greatest(Slot.asked, left)),
+            taken=Slot.taken + taken,
+            held=Slot.held + held,
+            waiting=Slot.waiting + waiting,
+            capacity=case((Slot.asked.is_(None), None), else_=func.greatest(Slot.asked, people)),
             version=Slot.version + 1,
         )
     )
-    changed = _changed(session, statement)
+    changed = _changed(session, statement, holders=[holder] if holder else [])
+    if changed is None and more:
+        raise SlotFull(left=0, people=taken + held)
     if changed is None:
         raise LookupError(f"slot {slot_id} has joins but no inventory")
     return changed
@@ -64,7 +83,9 @@ def note(session: Session, count: Count) -> None:
 
 def _changed(session: Session, statement: Any, *, holders: Iterable[str] = ()) -> SlotTaken | None:
     """Carry out a change of one row, that makes one version, and note it; None where no row was changed."""
-    returning = statement.returning(Slot.id, Slot.taken, Slot.capacity, Slot.version, Slot.status, Slot.deleted)
+    returning = statement.returning(
+        Slot.id, Slot.taken, Slot.held, Slot.waiting, Slot.capacity, Slot.version, Slot.status, Slot.deleted
+    )
     row = session.execute(returning.execution_options(synchronize_session=False)).first()
     if row is None:
         return None
@@ -76,23 +97,42 @@ def _changed(session: Session, statement: Any, *, holders: Iterable[str] = ()) -
         capacity=row.capacity,
         is_open=row.status == SlotStatus.OPEN and not row.deleted,
         holders=frozenset(holders),
+        held=row.held,
+        waiting=row.waiting,
     )
     note(session, changed)
-    return SlotTaken(slot_id=row.id, taken=row.taken, capacity=row.capacity, version=row.version)
+    return SlotTaken(
+        slot_id=row.id,
+        taken=row.taken,
+        capacity=row.capacity,
+        version=row.version,
+        held=row.held,
+        waiting=row.waiting,
+    )
 
 
 def current(slot: Slot | SlotRow) -> SlotTaken:
     """Return the inventory as a loaded row has it."""
-    return SlotTaken(slot_id=slot.id, taken=slot.taken, capacity=slot.capacity, version=slot.version)
+    return SlotTaken(
+        slot_id=slot.id,
+        taken=slot.taken,
+        capacity=slot.capacity,
+        version=slot.version,
+        held=slot.held,
+        waiting=slot.waiting,
+    )
 
 
-def lock(session: Session, slot_ids: set[str]) -> dict[str, Slot]:
-    """Lock the rows of these slots in ascending order and return them as they are now."""
+def lock(session: Session, slot_ids: set[str], *, skip_locked: bool = False) -> dict[str, Slot]:
+    """Lock the rows of these slots in ascending order and return them as they are now.
+
+    With `skip_locked` those that somebody else has locked are left out.
+    """
     rows = session.scalars(
         select(Slot)
         .where(Slot.id.in_(slot_ids))
         .order_by(Slot.id)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, skip_locked=skip_locked)
         .execution_options(populate_existing=True)
     )
     return {slot.id: slot for slot in rows}
@@ -133,8 +173,33 @@ def define(session: Session, fact: SlotChanged) -> None:
         return
     if fact.deleted and session.scalar(select(exists().where(Join.slot_id == fact.slot_id))):
         definition |= {"deleted": False, "status": SlotStatus.CLOSED}
-    capacity = None if fact.capacity is None else max(fact.capacity, known.taken)
-    _changed(
+    capacity = None if fact.capacity is None else max(fact.capacity, known.taken + known.held)
+    changed = _changed(
         session,
         update(Slot).where(Slot.id == fact.slot_id).values(capacity=capacity, version=Slot.version + 1, **definition),
+    )
+    if changed is not None and changed.waiting:  # what is free now is not for who comes now: catalog has to hear of it
+        record_line(session, known, changed)
+
+
+def record_line(session: Session, slot: Slot, changed: SlotTaken) -> None:
+    """Record what became of a slot's line, for those who show what is left."""
+    outbox.record(session, _line(slot, changed))
+
+
+def lines(session: Session) -> Iterator[LineChanged]:
+    """Yield the fact of every line that there is, for services that start empty."""
+    for slot in session.scalars(select(Slot).where((Slot.waiting > 0) | (Slot.held > 0))):
+        yield _line(slot, current(slot))
+
+
+def _line(slot: Slot, changed: SlotTaken) -> LineChanged:
+    return LineChanged(
+        version=changed.version,
+        slot_id=slot.id,
+        item_id=slot.item_id,
+        hall_id=slot.hall_id,
+        date=slot.date,
+        start=slot.start,
+        slot=changed,
     )

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinBooked, JoinCancelled, JoinEvent, JoinRevoked, JoinStatus, SlotTaken
-from services.booking import claims, errors, events, inventory, offers, policy, standings, users
+from services.booking import answers as kept_answers
+from services.booking import claims, drafts, errors, events, forms, inventory, offers, policy, standings, users
 from services.booking.models import Join, Slot, User
 from services.booking.offers import Offered
 from services.booking.policy import Held, Place, Standing
@@ -21,9 +22,12 @@ AT_ONCE = 500  # joins of a slot that are revoked in one transaction, about half
 
 
 def may_book(
-    session: Session, user: User, slot_id: str, *, people: int, now: datetime
+    session: Session, user: User, slot_id: str, *, people: int, now: datetime, kept: int = 0
 ) -> tuple[Offered, Standing | None]:
-    """Ask every rule that needs no form; return what is on offer and the user's standing, or raise the first rule broken."""
+    """Ask every rule that needs no form; return what is on offer and the user's standing, or raise the first rule broken.
+
+    `kept` places are there for the user, whatever is left for others.
+    """
     offered = offers.find(session, slot_id)
     standing = standings.at(session, user.id, offered.hall, now=now)
     held = _held(session, user.id, offered.slot, now=now)
@@ -31,12 +35,41 @@ def may_book(
         offered.offer,
         held,
         people=people,
-        left=offered.left,
+        left=kept or offered.left,
         user_is_disabled=user.disabled_at is not None,
         standing=standing,
         now=now,
     )
     return offered, standing
+
+
+def made(
+    sealer: Sealer,
+    offered: Offered,
+    *,
+    join_id: str,
+    party_id: str,
+    user_id: str,
+    answers: forms.Answers,
+    now: datetime,
+) -> Join:
+    """Return a new join, booked. The caller has taken the place, and writes it."""
+    return Join(
+        id=join_id,
+        party_id=party_id,
+        user_id=user_id,
+        slot_id=offered.slot.id,
+        item_id=offered.item.id,
+        hall_id=offered.slot.hall_id,
+        code=drafts.new_code(),
+        status=JoinStatus.BOOKED,
+        reason="",
+        answers=answers.plain,
+        sealed=kept_answers.seal(sealer, join_id, answers),
+        form_version=offered.item.form_version,
+        version=1,
+        created_at=now,
+    )
 
 
 # --- what staff do; the caller has looked at the hall's scope and records the audit ---

@@ -237,7 +237,7 @@ class Ledger:
         slot = offered.slot
         count = self.changes.counts.setdefault(slot.id, Count(seen=slot.version, version=slot.version))
         slot.taken += people
-        slot.capacity = None if slot.asked is None else max(slot.asked, slot.taken)
+        slot.capacity = None if slot.asked is None else max(slot.asked, slot.taken + slot.held)
         slot.version += 1
         count.people += people
         count.version = slot.version

@@ -31,6 +31,9 @@ DIVERGENCE = Gauge(
     ["service"],
     multiprocess_mode="mostrecent",
 )
+WAITS = Gauge(
+    "hallpass_waits", "People who wait for a place in a full slot", ["service"], multiprocess_mode="mostrecent"
+)
 
 
 @cache

@@ -59,8 +59,9 @@ class ItemForm(Base):
 class Slot(Base):
     """The inventory row of a slot: the one place where places are counted.
 
-    `asked` is the capacity the operator wants, `capacity` the one in force: max(asked, taken). `version` grows with
-    every change of taken or capacity; `definition_version` is catalog's.
+    `asked` is the capacity the operator wants, `capacity` the one in force: max(asked, taken + held). `held` places are
+    offered to people who waited; `waiting` people are in the slot's line, and while there are any, what is free is for
+    them. `version` grows with every change of these; `definition_version` is catalog's.
     """
 
     __tablename__ = "slots"
@@ -78,12 +79,16 @@ class Slot(Base):
     asked: Mapped[int | None]
     capacity: Mapped[int | None]
     taken: Mapped[int] = mapped_column(server_default=text("0"))
+    held: Mapped[int] = mapped_column(server_default=text("0"))
+    waiting: Mapped[int] = mapped_column(server_default=text("0"))
     version: Mapped[int] = mapped_column(server_default=text("0"))
     definition_version: Mapped[int]
 
     __table_args__ = (
         CheckConstraint("taken >= 0", name="taken_not_negative"),
-        CheckConstraint("capacity IS NULL OR taken <= capacity", name="not_oversold"),
+        CheckConstraint("held >= 0", name="held_not_negative"),
+        CheckConstraint("waiting >= 0", name="waiting_not_negative"),
+        CheckConstraint("capacity IS NULL OR taken + held <= capacity", name="not_oversold"),
         CheckConstraint("(asked IS NULL) = (capacity IS NULL)", name="limited_or_not"),
         Index("ix_slots_item_date", "item_id", "date"),
         Index("ix_slots_ends_at", "ends_at"),
@@ -236,6 +241,46 @@ class Claim(Base):
     field: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[bytes] = mapped_column(primary_key=True)
     join_id: Mapped[str] = mapped_column(Uuid, index=True)
+
+
+class Wait(Base):
+    """A party that waits for places in a full slot, or waited. Its rows change under the lock of the slot's row alone.
+
+    `position` is its place in the slot's line, `passed` how many smaller parties behind it were served before it. While
+    places are held for it, until `offered_until`, it stands in the line no more. `sealed` holds the answers of all
+    attendees, encrypted; they go when the wait ends.
+    """
+
+    __tablename__ = "waits"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Uuid, ForeignKey("users.id"))
+    slot_id: Mapped[str] = mapped_column(Uuid, ForeignKey("slots.id"))
+    item_id: Mapped[str] = mapped_column(Uuid)
+    hall_id: Mapped[str] = mapped_column(Uuid)
+    people: Mapped[int]
+    position: Mapped[int]
+    passed: Mapped[int] = mapped_column(server_default=text("0"))
+    sealed: Mapped[bytes | None]
+    form_version: Mapped[int]
+    offered_until: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(server_default="")
+    reason: Mapped[str] = mapped_column(server_default="")
+    code: Mapped[str] = mapped_column(server_default="")
+    party_id: Mapped[str | None] = mapped_column(Uuid)
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("people > 0", name="people"),
+        CheckConstraint("(ended_at IS NULL) = (sealed IS NOT NULL)", name="answers_go_with_the_end"),
+        CheckConstraint("(ended_at IS NULL) = (outcome = '')", name="ends_with_an_outcome"),
+        Index("uq_waits_slot_position", "slot_id", "position", unique=True),
+        Index("uq_waits_one_of_a_user", "slot_id", "user_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+        Index("ix_waits_user", "user_id", "id"),
+        Index("ix_waits_ended", "ended_at"),
+    )
 
 
 class Success(Base):

@@ -56,7 +56,12 @@ def inventory(slot: Slot | SlotRow) -> bytes:
     """Return the inventory of a slot as it is now, as events have it."""
     capacity = b"null" if slot.capacity is None else b"%d" % slot.capacity
     return _INVENTORY.filled(
-        slot_id=to_json(slot.id), taken=b"%d" % slot.taken, capacity=capacity, version=b"%d" % slot.version
+        slot_id=to_json(slot.id),
+        taken=b"%d" % slot.taken,
+        capacity=capacity,
+        version=b"%d" % slot.version,
+        held=b"%d" % slot.held,
+        waiting=b"%d" % slot.waiting,
     )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from libs.common.ids import parse_id
+from libs.contracts.booking import spoken_for
 from libs.contracts.catalog import FormField, HallStatus, ItemStatus, Rules, SlotStatus
 from services.booking.errors import SlotNotFound
 from services.booking.models import Hall, Item, Slot
@@ -46,8 +47,12 @@ class Offered:
 
     @property
     def left(self) -> int | None:
-        """How many places are free; None where there is no limit."""
-        return None if self.slot.capacity is None else max(0, self.slot.capacity - self.slot.taken)
+        """How many places are free for who comes now: none while people wait; None where there is no limit."""
+        slot = self.slot
+        if slot.capacity is None:
+            return None
+        taken = spoken_for(taken=slot.taken, held=slot.held, waiting=slot.waiting, capacity=slot.capacity)
+        return max(0, slot.capacity - taken)
 
     @property
     def rules(self) -> Rules:

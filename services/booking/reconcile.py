@@ -43,14 +43,18 @@ def _alarm(reading: Reading) -> int:
     wrong = 0
     for slot_id, count in reading.counts.items():
         booked = reading.booked.get(slot_id, 0)
-        oversold = count.capacity is not None and count.taken > count.capacity
-        if count.taken != booked or oversold:
+        lined = reading.lined.get(slot_id, (0, 0))
+        oversold = count.capacity is not None and count.taken + count.held > count.capacity
+        if count.taken != booked or (count.held, count.waiting) != lined or oversold:
             wrong += 1
             log.error(
-                "the inventory differs from the joins",
+                "the inventory differs from the joins, or from its line",
                 slot_id=slot_id,
                 taken=count.taken,
                 booked=booked,
+                held=count.held,
+                waiting=count.waiting,
+                lined=lined,
                 capacity=count.capacity,
                 version=count.version,
             )

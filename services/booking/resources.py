@@ -1,13 +1,14 @@
 """Booking's settings, and what its routes need beside the common parts."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from fastapi import Depends, Header
 from pydantic import Field, SecretStr, model_validator
 
+from libs.common.clock import utcnow
 from libs.common.crypto import Sealer
 from libs.common.service import Runtime
 from libs.common.settings import SealingSettings, require_secret
@@ -15,11 +16,12 @@ from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
 from libs.contracts.principals import CurrentUser
-from services.booking import metrics, sign_in
-from services.booking.counters import Counters, State
+from services.booking import metrics, sign_in, waits
+from services.booking.counters import CHANGED, Counters, State
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
 from services.booking.files import Files
+from services.booking.steward import Steward
 
 AROUND_A_FILE = 64 * 1024  # what stands around it in the body of an upload
 _KEY = re.compile(r"[!-~]{1,200}")
@@ -79,13 +81,14 @@ class BookingSettings(SealingSettings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to personal data, files, the ways to sign in, the atomic counters, and the desk where places are given out."""
+    """The key to personal data, files, the ways to sign in, the atomic counters, and who gives out places: desk and steward."""
 
     sealer: Sealer
     files: Files
     counters: Counters
     providers: sign_in.Providers
     desk: Desk
+    steward: Steward = field(default_factory=Steward)
 
 
 def build(settings: BookingSettings) -> Resources:
@@ -118,10 +121,12 @@ def body_limits(settings: BookingSettings) -> dict[str, int]:
 
 
 def attach(runtime: Runtime) -> None:
-    """Let the counters follow every commit of this runtime, those of the desk too."""
+    """Let the counters and the steward of lines follow every commit of this runtime, those of the desk too."""
     resources: Resources = runtime.resources
     resources.counters.follow(runtime.db)
     resources.desk.on_commit = runtime.db.committed
+    runtime.db.on_commit(CHANGED, resources.steward.hear)
+    resources.steward.serve = lambda slot_id: waits.serve(runtime, slot_id, now=utcnow())
 
 
 def start(runtime: Runtime) -> None:
@@ -138,6 +143,7 @@ def _is_in(counters: Counters, state: State) -> float:
 
 def detach(runtime: Runtime) -> None:
     resources: Resources = runtime.resources
+    resources.steward.close()
     resources.counters.close()
 
 

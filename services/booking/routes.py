@@ -27,6 +27,7 @@ from services.booking import (
     standings,
     users,
     views,
+    wait_views,
 )
 from services.booking.asks import Booking, Cancelling, Moving
 from services.booking.errors import JoinNotFound
@@ -38,7 +39,6 @@ from services.booking.schemas import (
     BookIn,
     CheckIn,
     CheckOut,
-    DataOut,
     DoorCheckIn,
     FormOut,
     JoinOut,
@@ -52,6 +52,7 @@ from services.booking.schemas import (
     StandingsOut,
     UserOut,
 )
+from services.booking.wait_schemas import DataOut
 
 router = APIRouter(tags=["users"])
 
@@ -103,6 +104,7 @@ def my_data(user: CurrentUser, session: Tx, sealer: SealerDep, now: Now, respons
         provider=found.provider,
         created_at=found.created_at,
         joins=[views.join(sealer, join, Offered(*place), now=now) for join, *place in rows],
+        waits=wait_views.all_of_user(session, sealer, user.id),
     )
 
 

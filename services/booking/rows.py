@@ -53,6 +53,8 @@ class SlotRow:
     taken: int
     version: int
     definition_version: int
+    held: int = 0
+    waiting: int = 0
 
 
 @dataclass(slots=True)

@@ -163,15 +163,6 @@ class JoinsOut(BaseModel):
     joins: list[JoinOut]
 
 
-class DataOut(BaseModel):
-    """All that booking keeps of a user, newest joins first."""
-
-    user: UserOut
-    provider: str
-    created_at: datetime
-    joins: list[JoinOut]
-
-
 # --- staff ---
 
 
@@ -284,7 +275,10 @@ class DoorOut(Page[DoorJoin]):
 
 
 class InventoryOut(BaseModel):
-    """A slot's inventory: `asked` by the operator, `capacity` in force (never below `taken`)."""
+    """A slot's inventory: `asked` by the operator, `capacity` in force (never below `taken` and `held` together).
+
+    `held` places are offered to people who waited; while others are `waiting`, none are remaining.
+    """
 
     slot: SlotRef
     item: ItemRef
@@ -293,6 +287,8 @@ class InventoryOut(BaseModel):
     asked: int | None
     capacity: int | None
     taken: int
+    held: int
+    waiting: int
     remaining: int | None
     version: int
 

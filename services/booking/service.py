@@ -1,8 +1,8 @@
-"""The booking service on one screen: it owns users, joins and the inventory, and decides who gets a place.
+"""The booking service on one screen: it owns users, joins, who waits and the inventory, and decides who gets a place.
 
 Hears    hall.changed, item.changed, slot.changed (catalog); staff.signed_out (admin)
 Says     join.booked, .cancelled, .revoked, .moved, .checked_in, .check_in_undone, .missed, .expected;
-         user.erased; audit.recorded
+         wait.offered, .ended; line.changed; user.erased; audit.recorded
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ from services.booking import (
     staff_routes,
     staff_user_routes,
     tasks,
+    wait_routes,
 )
 
 service = Service(
@@ -41,6 +42,7 @@ service = Service(
         feed_routes.router,  # exports
         import_routes.router,
         dead_letter_routes.router,
+        wait_routes.router,
     ),
     consumers=(handlers.consumer, sign_outs("booking")),
     tasks=tasks.TASKS,

@@ -284,7 +284,7 @@ class Settler:
         return known
 
     async def _offered(self, pipeline: Pipeline, rows: list[Any]) -> dict[str, Offered]:
-        slots = [(SlotRow(*row[:15]), row[15], row[16]) for row in rows]
+        slots = [(SlotRow(*row[:17]), row[17], row[18]) for row in rows]
         stale_items = {slot.item_id for slot, version, _ in slots if not _is_at(self._items.get(slot.item_id), version)}
         stale_halls = {slot.hall_id for slot, _, version in slots if not _is_at(self._halls.get(slot.hall_id), version)}
         if stale_items or stale_halls:
@@ -364,6 +364,8 @@ def _counts(ledger: Ledger) -> dict[str, Count]:
             capacity=slot.capacity,
             is_open=slot.status == SlotStatus.OPEN and not slot.deleted,
             holders=frozenset(change.holders),
+            held=slot.held,
+            waiting=slot.waiting,
         )
     return counts
 

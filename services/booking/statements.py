@@ -12,7 +12,8 @@ from collections.abc import Iterable
 _USERS = "SELECT id::text, disabled_at IS NOT NULL FROM users WHERE id = ANY($1::uuid[]) ORDER BY id"
 _SLOTS = """
 SELECT s.id::text, s.item_id::text, s.hall_id::text, s.date, s.start, s."end", s.starts_at, s.ends_at, s.status,
-    s.deleted, s.asked, s.capacity, s.taken, s.version, s.definition_version, i.version, h.version
+    s.deleted, s.asked, s.capacity, s.taken, s.version, s.definition_version, s.held, s.waiting,
+    i.version, h.version
 FROM slots s
 JOIN items i ON i.id = s.item_id
 JOIN halls h ON h.id = s.hall_id
@@ -80,17 +81,20 @@ FOR NO KEY UPDATE"""
 
 # --- writing; each has to touch as many rows as it was given, or the group is undone ---
 
-# The guard. What was decided upon the locked rows is not believed here: `people` more have to fit, and the row has to
-# be the one that was seen.
+# The guard. What was decided upon the locked rows is not believed here: `people` more have to fit beside what is held,
+# nobody may wait for what is free, and the row has to be the one that was seen.
 COUNT = """
 UPDATE slots SET
     taken = slots.taken + change.people,
-    capacity = CASE WHEN slots.asked IS NULL THEN NULL ELSE greatest(slots.asked, slots.taken + change.people) END,
+    capacity = CASE WHEN slots.asked IS NULL THEN NULL ELSE greatest(slots.asked, slots.taken + slots.held + change.people) END,
     version = change.version
 FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id
     AND slots.version = change.seen
-    AND (slots.capacity IS NULL OR change.people <= 0 OR slots.taken + change.people <= slots.capacity)"""
+    AND (
+        slots.capacity IS NULL OR change.people <= 0
+        OR slots.waiting = 0 AND slots.taken + slots.held + change.people <= slots.capacity
+    )"""
 
 CANCEL = """
 UPDATE joins SET status = 'cancelled', ended_at = change.ended_at, version = change.version

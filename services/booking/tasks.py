@@ -22,13 +22,14 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import erasure, events, findables, inventory, misses, uploads, users
+from services.booking import erasure, events, findables, inventory, metrics, misses, uploads, users, waits
 from services.booking.files import Files
 from services.booking.models import Hall, Import, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
 
 KEEP_SUCCESSES = timedelta(days=7)
+KEEP_WAITS = timedelta(days=30)  # longer than the keys under which they began
 BATCH = 500
 
 
@@ -58,6 +59,15 @@ def _in_batches(runtime: Runtime, some: Callable[[Session, Sealer], int]) -> int
         total += done
 
 
+def serve_lines(runtime: Runtime) -> int:
+    """End waits and offers that are over, and hand out free places for which people wait; return how many. May run anywhere."""
+    now = utcnow()
+    with runtime.db.transaction() as session:
+        metrics.WAITS.labels(runtime.service.name).set(waits.waiting(session))
+        slot_ids = waits.with_something_to_do(session, now=now)
+    return sum(waits.serve(runtime, slot_id, now=now, skip_locked=True) for slot_id in slot_ids)
+
+
 def upkeep(runtime: Runtime) -> dict[str, int]:
     """Sweep old idempotency records, published events and consumed event ids; return how many of each.
 
@@ -69,6 +79,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
         successes = session.execute(delete(Success).where(Success.created_at < now - KEEP_SUCCESSES))
         return {
             "walk_ins": users.sweep_walk_ins(session, before=now - KEEP_SUCCESSES),
+            "waits": waits.forget(session, before=now - KEEP_WAITS),
             "idempotency_records": int(successes.rowcount),  # type: ignore[attr-defined]  # a DML result has a rowcount
             "findables": found,
             "phones": users.rehash(session, runtime.resources.sealer),
@@ -90,8 +101,9 @@ def sweep_uploads(runtime: Runtime) -> dict[str, int]:
 
 
 def republish(session: Session) -> Iterator[Fact]:
-    """Yield every join as it is now, each as the event that brought it there, and who was erased."""
+    """Yield every join as it is now, each as the event that brought it there, who was erased, and the lines of slots."""
     yield from erasure.erased(session)
+    yield from inventory.lines(session)
     query = (
         select(Join, Slot, Item, Hall)
         .join(Slot, Slot.id == Join.slot_id)
@@ -117,6 +129,7 @@ def _kind(join: Join) -> type[JoinEvent]:
 
 TASKS = (
     Task("booking.mark_missed", mark_missed, every=timedelta(minutes=1)),
+    Task("booking.serve_lines", serve_lines, every=timedelta(seconds=5)),
     Task("booking.find", find, every=timedelta(seconds=10)),
     Task("booking.reconcile", reconcile, every=timedelta(minutes=1)),
     Task("booking.sweep_uploads", sweep_uploads, every=timedelta(hours=1)),

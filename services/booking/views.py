@@ -177,6 +177,8 @@ def inventory(offered: Offered) -> InventoryOut:
         asked=offered.slot.asked,
         capacity=offered.slot.capacity,
         taken=offered.slot.taken,
+        held=offered.slot.held,
+        waiting=offered.slot.waiting,
         remaining=offered.left,
         version=offered.slot.version,
     )

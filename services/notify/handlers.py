@@ -17,11 +17,17 @@ from libs.contracts.booking import (
     JoinMissed,
     JoinMoved,
     JoinRevoked,
+    LineChanged,
     UserErased,
+    WaitEnded,
+    WaitEvent,
+    WaitOffered,
+    WaitOutcome,
 )
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
 from services.notify import copies, joins, notices, recipients, slot_changes, sms_budget, stats, webhook_events
 from services.notify.models import JoinRecord
+from services.notify.stats import Inventory, Place
 from services.notify.texts import NoticeKind
 
 consumer = Consumer("notify.events")
@@ -51,6 +57,27 @@ def _kind(fact: JoinEvent) -> NoticeKind:
     if isinstance(fact, JoinMissed) and fact.cooling_off_until is not None:
         return NoticeKind.COOLING_OFF
     return KINDS[type(fact)]
+
+
+@consumer.on_all(WaitOffered, WaitEnded)
+def follow_waits(session: Session, heard: Sequence[Heard]) -> None:
+    """Tell people who wait what became of it; of a place that they got, the join's notice tells."""
+    notices.tell(session, [(_about_waiting(fact), fact, message) for fact, message in heard if _is_news(fact)])
+
+
+def _about_waiting(fact: WaitEvent) -> NoticeKind:
+    return NoticeKind.WAITING_OFFERED if isinstance(fact, WaitOffered) else NoticeKind.WAITING_ENDED
+
+
+def _is_news(fact: WaitEvent) -> bool:
+    told_or_known = (WaitOutcome.BOOKED, WaitOutcome.LEFT, WaitOutcome.ERASED)
+    return not (isinstance(fact, WaitEnded) and fact.outcome in told_or_known)
+
+
+@consumer.on(LineChanged)
+def line_changed(session: Session, fact: LineChanged, message: Message) -> None:
+    place = Place(item_id=fact.item_id, hall_id=fact.hall_id, day=fact.date, hour=fact.start.hour)
+    stats.apply(session, {}, {fact.slot_id: Inventory.of(fact.slot, place)}, now=utcnow())
 
 
 @consumer.on(SlotChanged)

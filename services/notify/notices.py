@@ -14,7 +14,7 @@ from libs.common import pages
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.messages import Message
-from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved
+from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved, WaitEnded, WaitEvent, WaitOffered
 from services.notify import deliveries, quiet_hours, statements, ways
 from services.notify.channel import Told
 from services.notify.models import ErasedUser, Notice
@@ -26,7 +26,7 @@ NEWEST_FIRST = (
 )
 
 
-def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]) -> None:
+def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent | WaitEvent, Message]]) -> None:
     """Write the notices of actions, unless another join of the same action has written it.
 
     A late event is told too, under the time at which it happened. A replayed one is not: it was told then. Nor is anything
@@ -38,9 +38,7 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent, Message]]
             "user_id": fact.user_id,
             "hall_id": fact.hall_id,
             "kind": kind.value,
-            "action_id": fact.action_id,
-            "join_id": fact.join_id,
-            "party_id": fact.party_id,
+            **_subject(fact),
             "people": fact.people,
             "params": _params(fact),
             "happened_at": message.time,
@@ -113,7 +111,14 @@ def when(starts_at: datetime, ends_at: datetime, zone: str) -> dict[str, str]:
     return {"date": start.date().isoformat(), "start": start.strftime("%H:%M"), "end": end.strftime("%H:%M")}
 
 
-def _params(fact: JoinEvent) -> dict[str, Any]:
+def _subject(fact: JoinEvent | WaitEvent) -> dict[str, str]:
+    """What the notice is about. A wait has neither joins nor party: its own id stands for both."""
+    if isinstance(fact, WaitEvent):
+        return dict.fromkeys(("action_id", "join_id", "party_id"), fact.wait_id)
+    return {"action_id": fact.action_id, "join_id": fact.join_id, "party_id": fact.party_id}
+
+
+def _params(fact: JoinEvent | WaitEvent) -> dict[str, Any]:
     """The facts of a notice as plain values; times as they are on the hall's clock."""
     params = {
         "hall_name": fact.hall_name,
@@ -128,4 +133,8 @@ def _params(fact: JoinEvent) -> dict[str, Any]:
         params |= {"left_date": left.date().isoformat(), "left_start": left.strftime("%H:%M")}
     if isinstance(fact, JoinMissed) and fact.cooling_off_until is not None:
         params["again_date"] = fact.cooling_off_until.astimezone(ZoneInfo(fact.timezone)).date().isoformat()
+    if isinstance(fact, WaitOffered):
+        params["until"] = fact.offered_until.astimezone(ZoneInfo(fact.timezone)).strftime("%Y-%m-%d %H:%M")
+    if isinstance(fact, WaitEnded):
+        params["outcome"] = fact.outcome.value
     return params

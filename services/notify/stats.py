@@ -37,7 +37,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What an event says about a slot: its places at commit, and where it belongs if the event tells."""
+    """What an event says about a slot: its places at commit, and where it belongs if the event tells.
+
+    `taken` are those that nobody can have who comes now: also what is held for people who waited, or is for who waits.
+    """
 
     taken: int
     capacity: int | None
@@ -46,7 +49,7 @@ class Inventory:
 
     @classmethod
     def of(cls, slot: SlotTaken, place: Place | None) -> "Inventory":
-        return cls(taken=slot.taken, capacity=slot.capacity, version=slot.version, place=place)
+        return cls(taken=slot.spoken_for, capacity=slot.capacity, version=slot.version, place=place)
 
     def merged(self, other: "Inventory") -> "Inventory":
         """Return the newer of both, with the place that either knows."""

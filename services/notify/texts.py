@@ -26,6 +26,8 @@ class NoticeKind(StrEnum):
     REMINDER = "reminder"
     SLOT_CHANGED = "slot_changed"
     ANNOUNCEMENT = "announcement"
+    WAITING_OFFERED = "waiting_offered"
+    WAITING_ENDED = "waiting_ended"
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,35 @@ TEXTS: dict[NoticeKind, NoticeTexts] = {
         title=Texts(en="{title}", zh="{title}"),
         body=Texts(en="{summary}", zh="{summary}"),
     ),
+    NoticeKind.WAITING_OFFERED: NoticeTexts(
+        title=Texts(en="A place for you", zh="候补名额已保留"),
+        body=Texts(
+            en="{item} at {hall}, {when}: places for {people} are held for you until {until}. Accept them before, or they "
+            "go to the next.",
+            zh="您候补的{hall}「{item}」（{when}）已为您保留{people}的名额，请于{until}前确认，逾期将让给下一位。",
+        ),
+    ),
+    NoticeKind.WAITING_ENDED: NoticeTexts(
+        title=Texts(en="No longer waiting", zh="候补已结束"),
+        body=Texts(
+            en="You are no longer waiting for {item} at {hall} for {people}: {when}. {ended}",
+            zh="您对{hall}「{item}」（{when}，{people}）的候补已结束。{ended}",
+        ),
+    ),
 }
 
 CHANGES = {"closed": Texts(en="closed", zh="已关闭"), "opened": Texts(en="open", zh="已重新开放")}
+
+# How a wait ended, as its user is told.
+ENDED: dict[str, Texts] = {
+    "expired": Texts(en="The places were not accepted in time.", zh="未在规定时间内确认名额。"),
+    "refused": Texts(
+        en="There was a place, but you can't book it by the rules for booking.", zh="有空余名额，但您已不符合预约规则。"
+    ),
+    "closed": Texts(en="It can't be booked any more.", zh="该时段已停止预约。"),
+    "removed": Texts(en="The hall has ended it. Reason: {reason}", zh="服务厅已取消您的候补。原因：{reason}"),
+    "disabled": Texts(en="Your account may not book.", zh="您的账号已被停用。"),
+}
 
 
 # What every kind of notice knows, besides what its own texts here name.
@@ -135,6 +163,8 @@ SAMPLE: dict[str, Any] = {
     "change": "closed",
     "title": "国庆放假安排",
     "summary": "十月一日至七日各服务厅暂停服务。",
+    "until": "2026-11-02 18:00",
+    "outcome": "expired",
 }
 
 
@@ -178,6 +208,10 @@ def words(params: dict[str, Any], *, people: int, language: Language) -> dict[st
         said["again"] = _day(params["again_date"], language)
     if "change" in params:
         said[params["change"]] = CHANGES[params["change"]].render(language, {})
+    if "until" in params:
+        said["until"] = params["until"]
+    if "outcome" in params:
+        said["ended"] = ENDED[params["outcome"]].render(language, said)
     return said
 
 

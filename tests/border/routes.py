@@ -247,6 +247,12 @@ STAFF: dict[str, StaffRoute] = {
         NOT_FOUND,
         lambda s: Ask({"reason": "设备检修"}, path={"slot_id": s.a_join(s.next_slot)["slot"]["id"]}),
     ),
+    "GET /api/booking/staff/slots/{slot_id}/waits": StaffRoute(
+        VERIFIER, NOT_FOUND, lambda s: Ask(path={"slot_id": (wait := s.a_wait())["slot"]["id"]}, shows=wait["id"])
+    ),
+    "POST /api/booking/staff/waits/{wait_id}/remove": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "重复候补"}, path={"wait_id": s.a_wait()["id"]})
+    ),
     "GET /api/booking/staff/affected": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask(query={"item_id": s.item["id"], "limit": 100}, shows=s.slot["id"])
     ),
@@ -495,6 +501,17 @@ USERS: dict[str, UserRoute] = {
     "POST /api/booking/joins/{join_id}/move": UserRoute(
         NOT_FOUND, lambda s: Ask({"slot_id": s.next_slot["id"]}, path={"join_id": s.a_join()["id"]})
     ),
+    "POST /api/booking/slots/{slot_id}/wait": UserRoute(
+        ALLOWED,
+        lambda s: Ask(
+            {"attendees": [{"answers": {"name": "林小满"}}]},
+            headers={"Idempotency-Key": unique()},
+            path={"slot_id": s.a_full_slot()},
+        ),
+    ),
+    "GET /api/booking/waits": UserRoute(FILTERED, lambda s: Ask(shows=s.a_wait()["id"])),
+    "POST /api/booking/waits/{wait_id}/accept": UserRoute(NOT_FOUND, lambda s: Ask(path={"wait_id": s.an_offer()})),
+    "POST /api/booking/waits/{wait_id}/leave": UserRoute(NOT_FOUND, lambda s: Ask(path={"wait_id": s.a_wait()["id"]})),
     "POST /api/booking/check-ins": UserRoute(NOTHING_TO_DO, lambda s: Ask({"code": s.a_door_code()})),
     "GET /api/notify/me": UserRoute(FILTERED, lambda s: Ask(shows=s.an_email())),
     "PATCH /api/notify/me": UserRoute(ALLOWED, lambda s: Ask({"choices": {"booked": []}})),

@@ -30,7 +30,8 @@ from libs.contracts.principals import (
 from tests.admin.builders import PASSWORD, an_account, change, signed_in
 from tests.admin.exporting import EXPORTS, do, link
 from tests.admin.importing import XLSX, send, workbook
-from tests.booking.builders import booked, checked_in, revoke
+from tests.booking.builders import booked, cancel, checked_in, revoke
+from tests.booking.waiting import served, waiting
 from tests.catalog.builders import STAFF, a_category, a_day, a_hall, an_item, made, shown
 from tests.common.receiver import Receiver
 from tests.notify.hooking import carry
@@ -95,6 +96,7 @@ class Scene:
         ]
         rules = {"party_max": 3, "max_per_slot": 1000, "cancel": "anytime"}
         self.item = an_item(world, self.hall, category_id=self.category["id"], form=form, rules=rules)
+        self.waiting_item = an_item(world, self.hall, form=form[:1], rules={"waitlist": "offer", "cancel": "anytime"})
         self.today = datetime.now(ZoneInfo(self.hall["timezone"])).date()
         [self.slot] = a_day(world, self.item, self.today, PERIOD)["slots"]
         [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]
@@ -265,6 +267,27 @@ class Scene:
         with self.world.runtimes["booking"].db.transaction() as session:
             session.execute(text("UPDATE joins SET missed_at = now() WHERE id = :id"), {"id": join_id})
         return join_id
+
+    def a_full_slot(self) -> str:
+        """Return the id of a slot whose one place is booked, and for which people can wait."""
+        free = date.fromisoformat(self.free_date())
+        [slot] = a_day(self.world, self.waiting_item, free, PERIOD | {"capacity": 1})["slots"]
+        self.world.settle()
+        self._owner = self.world.user(unique())
+        [self._place] = booked(self.world, self._owner, slot["id"], "林小满")
+        slot_id: str = slot["id"]
+        return slot_id
+
+    def a_wait(self) -> Any:
+        """Return a wait of the first user's."""
+        return waiting(self.world, self.user, self.a_full_slot())
+
+    def an_offer(self) -> str:
+        """Return the id of a wait of the first user's, for whom a place is held now."""
+        wait_id: str = self.a_wait()["id"]
+        assert cancel(self.world, self._owner, self._place["id"]).is_success
+        served(self.world)
+        return wait_id
 
     def a_user(self) -> str:
         return self._user_id(self.world.user(unique()))
