@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.booking import counter_scripts, errors, statements
+from services.booking import counter_scripts, errors, offers, statements, waits
 from services.booking.counter_scripts import Script
 from services.booking.desk import Counter
 from services.booking.seen import Seen
@@ -58,6 +58,18 @@ def with_redis_as_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
 def with_unversioned_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Redis believe whatever it was told last."""
     monkeypatch.setattr(counter_scripts, "APPLY", _without(counter_scripts.APPLY, "version >= had.version", "true"))
+
+
+def without_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever is quicker have a free place, also while people wait for it."""
+    assert "slots.waiting = 0 AND " in statements.COUNT
+    monkeypatch.setattr(statements, "COUNT", statements.COUNT.replace("slots.waiting = 0 AND ", ""))
+    monkeypatch.setattr(offers, "spoken_for", lambda *, taken, held, waiting, capacity: taken + held)
+
+
+def without_looking_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let who serves a line believe what was seen of it before its lock was taken."""
+    monkeypatch.setattr(waits, "_is_still_next", lambda *_: True)
 
 
 def _without(script: Script, guard: str, instead: str) -> Script:

@@ -37,13 +37,30 @@ class Slot:
     capacity: int | None
     taken: int = 0
     is_open: bool = True
+    held: int = 0
+    waiting: int = 0
+
+    @property
+    def free(self) -> int | None:
+        """How many places are neither taken nor held; None is without limit."""
+        return None if self.capacity is None else self.capacity - self.taken - self.held
+
+    @property
+    def left(self) -> int | None:
+        """How many places there are for who comes now: what is free is for those who wait."""
+        return self.free if self.capacity is None or not self.waiting else 0
+
+    @property
+    def spoken_for(self) -> int:
+        """How many places nobody can have who comes now."""
+        return self.taken + self.held if self.capacity is None else self.capacity - (self.left or 0)
 
     def has_room_for(self, people: int) -> bool:
-        return self.capacity is None or self.taken + people <= self.capacity
+        return self.left is None or people <= self.left
 
     def define(self, asked: int | None) -> None:
         self.asked = asked
-        self.capacity = None if asked is None else max(asked, self.taken)
+        self.capacity = None if asked is None else max(asked, self.taken + self.held)
 
     def give_back(self, people: int) -> None:
         self.taken -= people
@@ -59,6 +76,24 @@ class Join:
     badge: str | None
     status: str = "booked"
     checked_in: bool = False
+
+
+@dataclass
+class Wait:
+    """A party in the line of a slot; `joins` are what it got."""
+
+    user: int
+    slot: int
+    badges: tuple[str | None, ...]
+    is_offered: bool = False
+    is_due: bool = False
+    passed: int = 0
+    outcome: str = ""
+    joins: list[int] = field(default_factory=list)
+
+    @property
+    def people(self) -> int:
+        return len(self.badges)
 
 
 @dataclass(frozen=True)
@@ -88,6 +123,7 @@ class Refused(Exception):
 
 SLOT_NOT_FOUND = Answer(404, "slot_not_found")
 JOIN_NOT_FOUND = Answer(404, "join_not_found")
+MOST_PASSED = 3
 
 
 @dataclass
@@ -100,6 +136,9 @@ class Model:
     joins: list[Join] = field(default_factory=list)
     successes: dict[tuple[int, str], Success] = field(default_factory=dict)
     happened: list[Happened] = field(default_factory=list)
+    offers: bool = False  # places are offered to who waits, or taken for them
+    waits: list[Wait] = field(default_factory=list)
+    told: list[tuple[str, int, str]] = field(default_factory=list)  # to those who wait: kind, wait, outcome
 
     def people_booked(self, slot: int) -> int:
         return sum(join.slot == slot and join.status == "booked" for join in self.joins)
@@ -156,6 +195,138 @@ class Model:
         join.slot = target
         self.happened.append(Happened("join.moved", number, self._taken(target), self._taken(left)))
 
+    # --- waiting ---
+
+    def wait(self, user: int, request: Request) -> Answer:
+        return self._answered(201, lambda: self._wait(user, request))
+
+    def _wait(self, user: int, request: Request) -> None:
+        slot, people = self.slots[request.slot], len(request.badges)
+        try:
+            self._may_book(user, request.slot, people)
+        except Refused as refused:
+            if refused.answer.code != "slot_full":
+                raise
+        else:
+            raise Refused(409, "slot_not_full")
+        if slot.asked is not None and people > max(1, slot.asked):
+            raise Refused(422, "party_too_large")
+        if any(wait.user == user for _, wait in self._line(request.slot)):
+            raise Refused(409, "waiting_already")
+        if request.faulty:
+            raise Refused(422, "form_invalid")
+        if self._clash(request.slot, request.badges):
+            raise Refused(409, "person_already_joined")
+        slot.waiting += people
+        self.waits.append(Wait(user, request.slot, request.badges))
+
+    def accept(self, user: int, number: int) -> Answer:
+        return self._answered(200, lambda: self._accept(user, number))
+
+    def _accept(self, user: int, number: int) -> None:
+        wait = self._own_wait(user, number)
+        if wait.outcome == "booked":
+            return
+        if wait.outcome:
+            raise Refused(409, "wait_over")
+        if not wait.is_offered:
+            raise Refused(409, "nothing_offered")
+        self._book_for(number)
+
+    def leave(self, user: int, number: int) -> Answer:
+        return self._answered(200, lambda: self._leave(user, number))
+
+    def _leave(self, user: int, number: int) -> None:
+        wait = self._own_wait(user, number)
+        if wait.outcome not in ("", "left"):
+            raise Refused(409, "wait_over")
+        if not wait.outcome:
+            self._end_wait(number, "left")
+
+    def serve(self) -> list[int]:
+        """End what is over and hand out what is free until nothing is left to do; return which waits got joins, in order."""
+        booked: list[int] = []
+        for slot in range(len(self.slots)):
+            while (step := self._next(slot)) is not None:
+                number, outcome = step
+                if outcome:
+                    self._end_wait(number, outcome)
+                    continue
+                try:
+                    self._give(number, booked)
+                except Refused:
+                    self._end_wait(number, "refused")
+        return booked
+
+    def _next(self, slot: int) -> tuple[int, str] | None:
+        line = self._line(slot)
+        for number, wait in line:
+            if not self.slots[slot].is_open:
+                return number, "closed"
+            if wait.is_due:
+                return number, "expired"
+        free, asked = self.slots[slot].free, self.slots[slot].asked
+        for number, wait in line:
+            if wait.is_offered:
+                continue
+            if free is None or wait.people <= free:
+                return number, ""
+            if wait.passed >= MOST_PASSED and (asked is None or wait.people <= asked):
+                return None
+        return None
+
+    def _give(self, number: int, booked: list[int]) -> None:
+        wait = self.waits[number]
+        self._may_hold(wait.user, wait.slot, wait.people)
+        if self.offers:
+            self.slots[wait.slot].waiting -= wait.people
+            self.slots[wait.slot].held += wait.people
+            wait.is_offered = True
+            self.told.append(("wait.offered", number, ""))
+        else:
+            self._book_for(number)
+            booked.append(number)
+        for before, other in self._line(wait.slot):
+            if before < number and not other.is_offered:
+                other.passed += 1
+
+    def _book_for(self, number: int) -> None:
+        wait, slot = self.waits[number], self.slots[self.waits[number].slot]
+        self._may_hold(wait.user, wait.slot, wait.people)
+        if self._clash(wait.slot, wait.badges):
+            raise Refused(409, "person_already_joined")
+        made = range(len(self.joins), len(self.joins) + wait.people)
+        self.joins += [Join(wait.user, wait.slot, badge) for badge in wait.badges]
+        slot.taken += wait.people
+        wait.joins = list(made)
+        self._leave_line(wait)
+        self._tell("join.booked", *made)
+        self._close(number, "booked")
+
+    def _end_wait(self, number: int, outcome: str) -> None:
+        wait = self.waits[number]
+        self._leave_line(wait)
+        self.slots[wait.slot].define(self.slots[wait.slot].asked)
+        self._close(number, outcome)
+
+    def _leave_line(self, wait: Wait) -> None:
+        if wait.is_offered:
+            self.slots[wait.slot].held -= wait.people
+        else:
+            self.slots[wait.slot].waiting -= wait.people
+
+    def _close(self, number: int, outcome: str) -> None:
+        self.waits[number].outcome = outcome
+        self.told.append(("wait.ended", number, outcome))
+
+    def _line(self, slot: int) -> list[tuple[int, Wait]]:
+        return [(n, wait) for n, wait in enumerate(self.waits) if wait.slot == slot and not wait.outcome]
+
+    def _own_wait(self, user: int, number: int) -> Wait:
+        if self.waits[number].user != user:
+            raise Refused(404, "wait_not_found")
+        return self.waits[number]
+
     # --- what staff do ---
 
     def revoke(self, join: int) -> Answer:
@@ -185,8 +356,7 @@ class Model:
         join = self.joins[number]
         if join.status != "revoked":
             raise Refused(409, "not_revoked")
-        if self._held(join.user, join.slot) + 1 > self.max_per_slot:
-            raise Refused(409, "already_joined")
+        self._may_hold(join.user, join.slot, 1)
         if not self.slots[join.slot].has_room_for(1):
             raise Refused(409, "slot_full")
         if self._clash(join.slot, (join.badge,)):
@@ -219,13 +389,14 @@ class Model:
             raise Refused(409, "slot_closed")
         if not 1 <= people <= self.party_max:
             raise Refused(422, "party_too_large")
-        if self._held(user, slot) + people > self.max_per_slot:
-            raise Refused(409, "already_joined")
+        self._may_hold(user, slot, people)
         if not self.slots[slot].has_room_for(people):
             raise Refused(409, "slot_full")
 
-    def _held(self, user: int, slot: int) -> int:
-        return sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
+    def _may_hold(self, user: int, slot: int, people: int) -> None:
+        has = sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
+        if has + people > self.max_per_slot:
+            raise Refused(409, "already_joined")
 
     def _may_give_back(self, join: Join) -> None:
         if join.status != "booked":

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import psycopg
@@ -26,10 +26,11 @@ from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.catalog import FieldType, FormField, Rules, SlotStatus
 from libs.contracts.envelope import Event
+from services.booking import waits
 from services.booking.counter_applier import Applier
 from services.booking.counters import Count, Counters
 from tests.booking.builders import NAME, Place
-from tests.concurrency.controls import with_redis_as_the_truth, with_unversioned_applies
+from tests.concurrency.controls import with_redis_as_the_truth, with_unversioned_applies, without_the_line
 from tests.concurrency.model import JOIN_NOT_FOUND, SLOT_NOT_FOUND, Answer, Happened, Model, Request, Slot, Taken
 from tests.conftest import Cluster
 from tests.world import World, eventually
@@ -108,6 +109,14 @@ class Stage:
                 )
                 booking.service.consumers[0].handle(session, [message])
 
+    def serve(self, slot_id: str) -> None:
+        """Return when nothing is left to do in the line of a slot."""
+        waits.serve(self.world.runtimes["booking"], slot_id, now=datetime.now(UTC))
+
+    def make_due(self, wait_id: str) -> None:
+        """Let the time be over in which an offer could be accepted."""
+        self._eye.execute("UPDATE waits SET offered_until = now() WHERE id = %s", [wait_id])
+
     def tell_redis_late(self, count: Count) -> None:
         self.counters.start()
         epoch = eventually(lambda: self.counters.epoch)
@@ -128,16 +137,19 @@ class Booking(RuleBasedStateMachine):
     stage: Stage  # set by the test
     patience_s = 5.0  # until Redis has heard
 
-    @initialize(asked=st.tuples(capacities, capacities, capacities))
-    def open(self, asked: tuple[int | None, ...]) -> None:
-        self.model = Model(PARTY_MAX, MAX_PER_SLOT, [Slot(capacity, capacity) for capacity in asked])
+    @initialize(asked=st.tuples(capacities, capacities, capacities), waitlist=st.sampled_from(["take", "offer"]))
+    def open(self, asked: tuple[int | None, ...], waitlist: Literal["take", "offer"]) -> None:
+        slots = [Slot(capacity, capacity) for capacity in asked]
+        self.model = Model(PARTY_MAX, MAX_PER_SLOT, slots, offers=waitlist == "offer")
         place = Place(self.stage.world)
-        item = place.item.model_copy(update={"form": [NAME, BADGE], "rules": Rules(**RULES)})
+        rules = Rules(**RULES, waitlist=waitlist)
+        item = place.item.model_copy(update={"form": [NAME, BADGE], "rules": rules})
         self.facts = [place.slot.model_copy(update={"slot_id": new_id(), "capacity": capacity}) for capacity in asked]
         self.stage.tell(place.hall, item, *self.facts)
         self.name = new_id()
         self.ids: list[str] = []
         self.codes: list[str] = []
+        self.waits: list[str] = []
         self.versions = [0] * SLOTS
         self.counts: list[Count] = []
         self.fresh = count()
@@ -187,8 +199,8 @@ class Booking(RuleBasedStateMachine):
             expected.append(self.model.refusal(user, request))  # a counter knows the holders of its slot, and no keys
         self._check(answer, *expected)
         if answer.is_error and answer.json()["code"] == "slot_full":
-            assert known.capacity is not None
-            assert answer.json()["params"]["left"] == max(0, known.capacity - known.taken)
+            assert known.left is not None
+            assert answer.json()["params"]["left"] == max(0, known.left)
         if answer.status_code == 201:
             joins = answer.json()["joins"]
             numbers = self.model.successes[user, key].joins
@@ -225,6 +237,78 @@ class Booking(RuleBasedStateMachine):
         else:
             body = {"slot_id": self.facts[slot].slot_id}
             self._check(self.stage.user_post(user, f"joins/{new_id()}/move", body), JOIN_NOT_FOUND)
+
+    # --- waiting ---
+
+    @rule()
+    def wait_where_nobody_has_for_long(self) -> None:
+        number = next(self.fresh)
+        self._wait(number % USERS, Request(number // USERS % SLOTS, (None,)))
+
+    @rule(user=users, request=requests)
+    def wait(self, user: int, request: Request) -> None:
+        self._wait(user, request)
+
+    @precondition(lambda self: self._roomy)
+    @rule(user=users, pick=picks)
+    def wait_with_more_people_than_there_is_room_for(self, user: int, pick: int) -> None:
+        """A party that smaller ones may pass."""
+        slot, left = self._roomy[pick % len(self._roomy)]
+        self._wait(user, Request(slot, (None,) * (left + 1)))
+
+    @property
+    def _roomy(self) -> list[tuple[int, int]]:
+        """The slots that have room for some, but not for every party, with how many."""
+        return [(n, slot.left) for n, slot in enumerate(self.model.slots) if slot.left and slot.left < PARTY_MAX]
+
+    def _wait(self, user: int, request: Request) -> None:
+        name = {} if request.faulty else {"name": "张三"}
+        attendees = [{"answers": name | ({"badge": badge} if badge else {})} for badge in request.badges]
+        path = f"slots/{self.facts[request.slot].slot_id}/wait"
+        answer = self.stage.user_post(user, path, {"attendees": attendees}, **{"Idempotency-Key": new_id()})
+        self._check(answer, self.model.wait(user, request))
+        if answer.status_code == 201:
+            self.waits.append(answer.json()["id"])
+
+    @precondition(lambda self: self.waits)
+    @rule(pick=picks, stranger=st.sampled_from([False] * 7 + [True]))
+    def accept(self, pick: int, stranger: bool) -> None:
+        wait = len(self.waits) - 1 - pick % len(self.waits)
+        user = (self.model.waits[wait].user + stranger) % USERS
+        answer = self.stage.user_post(user, f"waits/{self.waits[wait]}/accept")
+        self._check(answer, self.model.accept(user, wait))
+        if answer.status_code == 200:
+            self._keep_joins_of(wait)
+            assert [join["id"] for join in answer.json()["joins"]] == [
+                self.ids[number] for number in self.model.waits[wait].joins
+            ]
+
+    @precondition(lambda self: self.waits)
+    @rule(pick=picks, stranger=st.sampled_from([False] * 7 + [True]))
+    def leave(self, pick: int, stranger: bool) -> None:
+        wait = len(self.waits) - 1 - pick % len(self.waits)
+        user = (self.model.waits[wait].user + stranger) % USERS
+        answer = self.stage.user_post(user, f"waits/{self.waits[wait]}/leave")
+        self._check(answer, self.model.leave(user, wait))
+
+    @precondition(lambda self: any(wait.is_offered and not wait.outcome for wait in self.model.waits))
+    @rule(pick=picks)
+    def let_an_offer_expire(self, pick: int) -> None:
+        offered = [n for n, wait in enumerate(self.model.waits) if wait.is_offered and not wait.outcome]
+        wait = offered[pick % len(offered)]
+        self.stage.make_due(self.waits[wait])
+        self.model.waits[wait].is_due = True
+
+    def _keep_joins_of(self, wait: int) -> None:
+        """Learn which joins a party got by waiting."""
+        if self.model.waits[wait].joins[0] < len(self.ids):
+            return
+        rows = self.stage.rows(
+            "SELECT j.id::text, j.code FROM joins j JOIN waits w USING (party_id) WHERE w.id = %s ORDER BY j.id",
+            self.waits[wait],
+        )
+        self.ids += [row["id"] for row in rows]
+        self.codes += [row["code"] for row in rows]
 
     # --- what staff do ---
 
@@ -308,6 +392,11 @@ class Booking(RuleBasedStateMachine):
     @invariant()
     def both_say_the_same(self) -> None:
         self.steps += 1
+        for slot in {wait.slot for wait in self.model.waits if not wait.outcome}:
+            self.stage.serve(self.facts[slot].slot_id)
+        for wait in self.model.serve():
+            self._keep_joins_of(wait)
+        self._lines_are_alike()
         self._slots_are_counted_alike()
         self._joins_are_alike()
         self._events_are_alike()
@@ -315,13 +404,15 @@ class Booking(RuleBasedStateMachine):
 
     def _slots_are_counted_alike(self) -> None:
         rows = self.stage.rows(
-            "SELECT id::text, taken, capacity, asked, status, version FROM slots WHERE id = ANY(%s)", self._slot_ids
+            "SELECT id::text, taken, held, waiting, capacity, asked, status, version FROM slots WHERE id = ANY(%s)",
+            self._slot_ids,
         )
         found = {row["id"]: row for row in rows}
         for number, (slot_id, known) in enumerate(zip(self._slot_ids, self.model.slots, strict=True)):
             row = found[slot_id]
             assert row["taken"] == known.taken == self.model.people_booked(number)
-            assert known.capacity is None or known.taken <= known.capacity
+            assert (row["held"], row["waiting"]) == (known.held, known.waiting)
+            assert known.capacity is None or known.taken + known.held <= known.capacity
             assert (row["capacity"], row["asked"]) == (known.capacity, known.asked)
             assert (row["status"] == "open") == known.is_open
             assert row["version"] >= self.versions[number]
@@ -333,9 +424,21 @@ class Booking(RuleBasedStateMachine):
         told = self.stage.counters.records(self._slot_ids)
         return all(
             (record := told.get(slot_id)) is None
-            or (record.version, record.taken, record.capacity) == (version, known.taken, known.capacity)
+            or ((record.version, record.capacity) == (version, known.capacity) and record.taken == known.spoken_for)
             for slot_id, version, known in zip(self._slot_ids, self.versions, self.model.slots, strict=True)
         )
+
+    def _lines_are_alike(self) -> None:
+        rows = self.stage.rows(
+            "SELECT id::text, outcome, offered_until IS NOT NULL AS offered, passed, sealed IS NULL AS forgotten"
+            " FROM waits WHERE slot_id = ANY(%s)",
+            self._slot_ids,
+        )
+        found = {row["id"]: (row["outcome"], row["offered"], row["passed"], row["forgotten"]) for row in rows}
+        assert found == {
+            self.waits[number]: (wait.outcome, wait.is_offered, wait.passed, bool(wait.outcome))
+            for number, wait in enumerate(self.model.waits)
+        }
 
     def _joins_are_alike(self) -> None:
         rows = self.stage.rows(
@@ -359,6 +462,13 @@ class Booking(RuleBasedStateMachine):
         heard = [self._happened(row["type"], row["data"]) for row in rows if row["type"].startswith("join.")]
         assert sorted(heard) == sorted(self.model.happened)
         self.model.happened.clear()
+        told = [
+            (row["type"], self.waits.index(row["data"]["wait_id"]), row["data"].get("outcome", ""))
+            for row in rows
+            if row["type"].startswith("wait.")
+        ]
+        assert sorted(told) == sorted(self.model.told)
+        self.model.told.clear()
 
     def _happened(self, kind: str, data: dict[str, Any]) -> Happened:
         left = self._taken(data["left"]) if "left" in data else None
@@ -393,6 +503,8 @@ def _count(row: dict[str, Any]) -> Count:
         taken=row["taken"],
         capacity=row["capacity"],
         is_open=row["status"] == SlotStatus.OPEN,
+        held=row["held"],
+        waiting=row["waiting"],
     )
 
 
@@ -429,9 +541,10 @@ def test_the_product_answers_and_counts_as_the_model(stage: Stage, part: int) ->
     [
         pytest.param(with_redis_as_the_truth, "slot_full", id="Redis as the truth"),
         pytest.param(with_unversioned_applies, "did not happen", id="unversioned applies"),
+        pytest.param(without_the_line, "party_id", id="free places for newcomers"),
     ],
 )
-def test_the_same_steps_find_a_product_that_believes_redis(
+def test_the_same_steps_find_a_product_that_believes_redis_or_forgets_the_line(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, control: Callable[[pytest.MonkeyPatch], None], found: str
 ) -> None:
     control(monkeypatch)
