@@ -27,6 +27,7 @@ from bench import (
     release,
     stored,
     traced,
+    waiting,
 )
 from bench.generator import allow_many_files
 from bench.ground import Ground
@@ -58,6 +59,7 @@ ON_GROUND: dict[str, Callable[[Scene], Iterator[Row]]] = {
     "dashboard": dashboard.measure,
     "traces": traced.measure,
     "deliveries": deliveries.measure,
+    "waiting": waiting.measure,
 }
 # Each starts a whole installation.
 WHOLE: dict[str, Callable[[Path], Iterator[Row]]] = {
