@@ -96,7 +96,10 @@ class Scene:
         ]
         rules = {"party_max": 3, "max_per_slot": 1000, "cancel": "anytime"}
         self.item = an_item(world, self.hall, category_id=self.category["id"], form=form, rules=rules)
-        self.waiting_item = an_item(world, self.hall, form=form[:1], rules={"waitlist": "offer", "cancel": "anytime"})
+        self.waited_for = ""  # a slot in whose line several stand, where somebody has made one
+        self.waiting_item = an_item(
+            world, self.hall, title="名额候补", form=form[:1], rules={"waitlist": "offer", "cancel": "anytime"}
+        )
         self.today = datetime.now(ZoneInfo(self.hall["timezone"])).date()
         [self.slot] = a_day(world, self.item, self.today, PERIOD)["slots"]
         [self.next_slot] = a_day(world, self.item, self.today + timedelta(days=1), PERIOD)["slots"]

@@ -11,6 +11,7 @@ import pytest
 from deploy.registry import SERVICES
 from libs.common.ids import new_id
 from tests.admin.builders import signed_in
+from tests.booking.waiting import waiting
 from tests.border.routes import STAFF, USERS
 from tests.border.scene import PERIOD, Caller, Scene
 from tests.catalog.builders import a_day, an_item
@@ -35,6 +36,8 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/catalog/staff/special-days": [{}],
     "GET /api/catalog/staff/closures": [{}],
     "GET /api/booking/joins": [{}, {"day": "today"}],
+    "GET /api/booking/waits": [{}],
+    "GET /api/booking/staff/slots/{slot_id}/waits": [{}],
     "GET /api/booking/staff/joins": [{}],
     "GET /api/booking/staff/affected": [{"item_id": "the item"}],
     "GET /api/booking/staff/users": [{}],
@@ -89,6 +92,10 @@ def scene(shared_world: World, providers: Providers, bridge: Receiver) -> Scene:
     scene.a_closure()
     scene.an_announcement()
     scene.a_webhook()
+    scene.a_wait()
+    waited_for = scene.a_wait()["slot"]["id"]
+    waiting(shared_world, shared_world.user("next"), waited_for)
+    scene.waited_for = waited_for
     chief = scene.headers(Caller.SUPER_ADMIN)
     for _ in range(2):
         scene.an_export(chief)
@@ -110,7 +117,8 @@ def asked(scene: Scene, route: str, query: Query, **more: Any) -> Any:
     caller = Caller.SUPER_ADMIN if route in STAFF else Caller.USER if route in USERS else Caller.ANONYMOUS
     meant = {"today": scene.today.isoformat(), "the hall": scene.hall["id"], "the item": scene.item["id"]}
     params = {name: meant.get(value, value) for name, value in query.items()} | {"limit": 1} | more
-    path = route.partition(" ")[2].format(**scene.path)
+    slot_id = scene.waited_for if route.endswith("/waits") else scene.slot["id"]
+    path = route.partition(" ")[2].format(**scene.path | {"slot_id": slot_id})
     return scene.world.client.get(path, params=params, headers=scene.headers(caller))
 
 
