@@ -5,6 +5,7 @@ whole set in one request, applies it in one transaction, and remembers under its
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -69,6 +70,17 @@ _DATE = Column("日期", "date", "date", required=True, example="2026-12-01", no
 _START = Column("开始时间", "start", "time", required=True, example="09:00", note="时间，或文字 09:00")
 _END = Column("结束时间", "end", "time", required=True, example="12:00", note="时间，或文字 12:00")
 _ORDER = Column("排序", "order", "whole", example="100", note="整数，0 在最前，默认 9999")
+
+
+def numbered(headers: Iterable[str]) -> list[str]:
+    """Return headers so that each is there once: of several alike, as exports write fields of one label, `备注 (2)` is next."""
+    seen: Counter[str] = Counter()
+    found = []
+    for header in headers:
+        seen[header] += 1
+        found.append(header if seen[header] == 1 else f"{header} ({seen[header]})")
+    return found
+
 
 HALLS = Sheet(
     "服务厅",

@@ -129,7 +129,7 @@ def _answer(answer: Any, kind: str) -> Value:
         case {"name": str(name), "bytes": int()}:
             return name  # of a file
         case list() if all(isinstance(one, str) for one in answer):
-            return ("" if kind == FieldType.REGION else "、").join(answer)
+            return (" " if kind == FieldType.REGION else "、").join(answer)
     return json.dumps(answer, ensure_ascii=False)
 
 

@@ -18,7 +18,17 @@ from openpyxl.utils import get_column_letter
 
 from libs.common.errors import Language, Texts
 from libs.common.logs import logger
-from libs.contracts.imports import LONGEST_CELL, MOST_COLUMNS, MOST_FAULTS, MOST_ROWS, SHEETS_OF, Column, Kind, Sheet
+from libs.contracts.imports import (
+    LONGEST_CELL,
+    MOST_COLUMNS,
+    MOST_FAULTS,
+    MOST_ROWS,
+    SHEETS_OF,
+    Column,
+    Kind,
+    Sheet,
+    numbered,
+)
 from services.admin.job_runs import LeaseLost
 from services.admin.workbooks import ROWS_OF_EXCEL
 
@@ -113,13 +123,15 @@ def _write(book: Workbook, title: str, rows: Sequence[Sequence[str]]) -> None:
 class Found:
     """The rows that were found, as the owning service takes them, and what is wrong with cells themselves.
 
-    `faults` has no more than are told, `total` counts them all.
+    `faults` has no more than are told, `total` counts them all. `letters` are those of the columns, by sheet and header,
+    that are the form's.
     """
 
     language: Language
     rows: list[dict[str, Any]] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
+    letters: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def fault(self, sheet: str, row: int, column: str, reason: str, **params: Any) -> None:
         self.total += 1
@@ -198,24 +210,33 @@ Headers = list[Column | str | None]  # text: a header that is a fault of its own
 
 
 def _headers(line: tuple[Any, ...], sheet: Sheet, found: Found) -> Headers:
-    """Return the column that each place of the sheet is."""
+    """Return the column that each place of the sheet is.
+
+    One that the sheet itself does not have is named by its letter alone: what stands there may be somebody's data, where
+    the row of headers was forgotten.
+    """
+    texts = [str(cell.value if cell.value is not None else "").strip() for cell in line]
     known = {column.header: column for column in sheet.columns}
     headers: Headers = []
     seen: set[str] = set()
-    for cell in line:
-        header = str(cell.value if cell.value is not None else "").strip()
-        column = known.get(header) or (Column(header, header) if sheet.form is not None else None)
-        if not header:
+    for place, (text, header) in enumerate(zip(texts, numbered(texts), strict=True)):
+        if not text:
             headers.append(None)
             continue
-        if header in seen:
-            found.fault(sheet.title, 1, header[:100], "header_repeated")
+        letter = get_column_letter(place + 1)
+        column = known.get(header) or (Column(header, header) if sheet.form is not None else None)
+        fault = None
+        if header in seen or (text in seen and sheet.form is None):
+            fault = "header_repeated"
         elif column is None or len(header) > 100:
-            found.fault(sheet.title, 1, header[:100], "unknown_column")
-        elif len(headers) == MOST_COLUMNS:
-            found.fault(sheet.title, 1, header, "too_many_columns", most=MOST_COLUMNS)
-        is_known = column is not None and header not in seen and len(header) <= 100
-        headers.append(column if is_known else header)
+            fault = "unknown_column"
+        elif place == MOST_COLUMNS:
+            fault = "too_many_columns"
+        if fault:
+            found.fault(sheet.title, 1, text if text in known else letter, fault, most=MOST_COLUMNS)
+        if column is not None and header not in known:
+            found.letters[sheet.title, header] = letter
+        headers.append(header if fault else column)
         seen.add(header)
     for column in sheet.columns:
         if column.required and column.header not in seen:
@@ -239,7 +260,8 @@ def _values(line: tuple[Any, ...], headers: Headers, sheet: Sheet, number: int, 
         try:
             values[column.header] = _value(cell, column, is_form=column not in sheet.columns)
         except _Unfit as error:
-            found.fault(sheet.title, number, column.header, str(error), most=LONGEST_CELL)
+            name = found.letters.get((sheet.title, column.header), column.header)
+            found.fault(sheet.title, number, name, str(error), most=LONGEST_CELL)
     if values and [str(values.get(column.header, "")) for column in _all(sheet)] == _example(sheet):
         found.fault(sheet.title, number, "", "example")
     return None if is_empty else values
@@ -294,6 +316,11 @@ def _spelled(value: datetime | date | time | timedelta) -> str:
 
 def merged(own: Found, others: Sequence[dict[str, Any]], others_total: int) -> tuple[list[dict[str, Any]], int]:
     """Return the faults of both in the order of the sheet, of a cell that could not be read that alone; and how many."""
-    by_cell = {(fault["sheet"], fault["row"], fault["column"]): fault for fault in [*others, *own.faults]}
+    by_cell = {}
+    for fault in others:
+        letter = own.letters.get((fault["sheet"], fault["column"]), "")
+        shown = fault | {"column": letter} if fault["reason"] == "unknown_field" else fault
+        by_cell[fault["sheet"], fault["row"], letter or fault["column"]] = shown
+    by_cell |= {(fault["sheet"], fault["row"], fault["column"]): fault for fault in own.faults}
     untold = own.total - len(own.faults) + others_total - len(others)
     return [by_cell[cell] for cell in sorted(by_cell)][:MOST_FAULTS], len(by_cell) + untold

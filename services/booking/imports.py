@@ -35,7 +35,7 @@ from services.booking.policy import Held
 
 _NUMBERED = frozenset({FieldType.NUMBER})
 _LISTED = frozenset({FieldType.CHECKBOX, FieldType.REGION})
-_BETWEEN = re.compile(r"[、,，;；/\s]+")
+_BETWEEN = r"、,，;；/\s"  # what stands between the entries of a cell
 _SWITCHES = {"是": True, "否": False}
 
 
@@ -123,22 +123,28 @@ def _may_book(offered: Offered, taken: int, *, now: datetime) -> None:
 
 def _attendee(sealer: Sealer, row: RowIn, offered: Offered, faults: Faults) -> Attendee | None:
     form = offered.form
-    fixed = {column.header for column in JOINS.columns}
-    keys = {field.label: field for field in form}
+    fixed = [column.header for column in JOINS.columns]
+    headers = imports.numbered([*fixed, *(field.label.strip() for field in form)])[len(fixed) :]
     given: dict[str, Any] = {}
-    for header, cell in row.values.items():
-        if header in fixed or cell == "":
-            continue
-        field = keys.get(header)
-        given[field.key if field else header] = _answer(field, cell) if field else cell
+    for field, header in zip(form, headers, strict=True):
+        if (cell := row.values.get(header, "")) != "":
+            given[field.key] = _answer(field, cell)
+    unknown = row.values.keys() - {*fixed, *headers}
+    for header in unknown:
+        faults.add(row, header, "unknown_field", errors.FAULTS["unknown_field"].render(faults.language, {}))
     try:
         [checked] = forms.check_all(form, [given])
         person = Person(new_id(), 1, checked.all)
-        return Attendee(row, offered, person.join_id, checked, claims.wanted(sealer, offered.slot, form, [person]))
+        return (
+            None
+            if unknown
+            else Attendee(row, offered, person.join_id, checked, claims.wanted(sealer, offered.slot, form, [person]))
+        )
     except errors.FormInvalid as error:
+        header_of = {field.key: header for field, header in zip(form, headers, strict=True)}
         for fault in error.params["faults"]:
             detail = errors.FAULTS[fault["reason"]].render(faults.language, {})
-            faults.add(row, fault["label"], fault["reason"], detail)
+            faults.add(row, header_of[fault["field"]], fault["reason"], detail)
         return None
 
 
@@ -147,10 +153,22 @@ def _answer(field: FormField, cell: Cell) -> Any:
     if field.type == FieldType.SWITCH:
         return _SWITCHES.get(cell, cell) if isinstance(cell, str) else cell
     if field.type in _LISTED:
-        return [part for part in _BETWEEN.split(str(cell)) if part]
+        return _listed(str(cell), field.options)
+    if field.options:
+        return {option.strip(): option for option in field.options}.get(str(cell), cell)
     if field.type in _NUMBERED or isinstance(cell, (str, bool)):
         return cell
     return str(cell)
+
+
+def _listed(text: str, options: list[str]) -> list[str]:
+    """Return the entries of a cell: options, the longest first, whatever they hold, and what stands between separators."""
+    known = {option.strip(): option for option in options}
+    if text in known:
+        return [known[text]]
+    whole = "|".join(re.escape(option) for option in sorted(known, key=len, reverse=True))
+    entry = rf"(?:{whole})(?=[{_BETWEEN}]|$)|[^{_BETWEEN}]+" if known else rf"[^{_BETWEEN}]+"
+    return [known.get(found, found) for found in re.findall(entry, text)]
 
 
 class _Offers:

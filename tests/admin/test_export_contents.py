@@ -189,7 +189,7 @@ def test_answers_come_out_as_what_they_are(served: World) -> None:
         ID_CARD,
         LONG,
         datetime(1990, 2, 28),  # noqa: DTZ001  # a date
-        "广东省广州市天河区",
+        "广东省 广州市 天河区",
         "换证、补办",
         "是",
         2.5,

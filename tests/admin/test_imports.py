@@ -11,6 +11,7 @@ from openpyxl import load_workbook
 from sqlalchemy import text
 
 from libs.common.clock import utcnow
+from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.imports import HALLS
 from libs.contracts.principals import Role
 from services.admin import import_jobs, import_sheets
@@ -20,6 +21,7 @@ from tests.admin.builders import actions, change, signed_in
 from tests.admin.exporting import a_world_that_answers, an_exporter, do
 from tests.admin.importing import (
     IMPORTS,
+    Rows,
     applied,
     checked,
     confirm,
@@ -333,7 +335,7 @@ def test_cells_that_are_no_values_are_told(served: World) -> None:
     found = checked(served, who, "halls", workbook(服务厅=rows))
 
     assert faults(found) == {
-        ("服务厅", 1, "没有的列", "unknown_column"),
+        ("服务厅", 1, "E", "unknown_column"),
         ("服务厅", 2, "名称", "formula"),
         ("服务厅", 3, "电话", "digits_lost"),
         ("服务厅", 3, "排序", "int_type"),
@@ -354,6 +356,24 @@ def test_a_missing_column_or_sheet_is_told(served: World) -> None:
     assert ("服务厅", 1, "名称", "missing") in faults(no_column)
     assert faults(no_sheet) == {("服务厅", 0, "", "sheet_missing")}
     assert faults(no_rows) == {("服务厅", 0, "", "no_rows")}
+
+
+def test_what_stands_where_headers_were_forgotten_is_not_told(served: World) -> None:
+    place = a_slot(served)
+    who = an_exporter(served)
+    start, end = place.slot.start, place.slot.end
+    row = [place.hall.name, place.item.title, place.slot.date, start, end]
+    headers = ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "姓名", "13800138000", "林小满的备注" + "长" * 40]
+
+    found = checked(
+        served, who, "joins", workbook(预约记录=[headers, [*row, "王大年", "x", "y"], [*row, "王大年", "=1"]])
+    )
+    of_halls = checked(served, who, "halls", workbook(服务厅=[["名称", "林小满", "林小满"], ["东厅"]]))
+
+    sheet = "预约记录"
+    unknown = {(sheet, 2, "G", "unknown_field"), (sheet, 2, "H", "unknown_field")}
+    assert faults(found) == unknown | {(sheet, 3, "G", "formula")}
+    assert faults(of_halls) == {("服务厅", 1, "B", "unknown_column"), ("服务厅", 1, "C", "header_repeated")}
 
 
 def test_of_more_faults_than_anybody_reads_the_first_are_told(served: World) -> None:
@@ -481,6 +501,25 @@ def test_more_rows_than_one_may_send_are_told(served: World) -> None:
     found = checked(served, who, "halls", halls(*(f"厅{number}" for number in range(60))))
 
     assert ("服务厅", 52, "", "too_many_rows") in faults(found)
+
+
+def test_a_column_that_is_there_twice_answers_two_fields_of_one_label(served: World) -> None:
+    form = [FormField(key=key, type=FieldType.TEXT, label=label) for key, label in LABELS.items()]
+    place = a_slot(served, form=form)
+    who = an_exporter(served)
+    start, end = place.slot.start, place.slot.end
+    rows: Rows = [
+        ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "备注", "备注", "日期"],
+        [place.hall.name, place.item.title, place.slot.date, start, end, "一", "二", "周三"],
+    ]
+
+    applied(served, who, "joins", workbook(预约记录=rows))
+
+    [join] = served.client.get("/api/booking/staff/joins", headers=served.staff()).json()["items"]
+    assert join["answers"] == {"first": "一", "second": "二", "when": "周三"}
+
+
+LABELS = {"first": "备注", "second": "备注", "when": "日期"}
 
 
 def test_a_hall_admin_books_by_a_file_and_never_oversells(served: World) -> None:

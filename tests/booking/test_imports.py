@@ -151,7 +151,7 @@ def test_cells_are_read_as_answers_of_every_kind(world: World) -> None:
             FormField(key="mobile", type=FieldType.MOBILE, label="手机号"),
             FormField(key="age", type=FieldType.NUMBER, label="年龄"),
             FormField(key="born", type=FieldType.DATE, label="生日"),
-            FormField(key="needs", type=FieldType.CHECKBOX, label="需要", options=["轮椅", "手语"]),
+            FormField(key="needs", type=FieldType.CHECKBOX, label="需要", options=["轮椅", "手语", "手语/唇语 各一"]),
             FormField(key="region", type=FieldType.REGION, label="地区"),
             FormField(key="agrees", type=FieldType.SWITCH, label="同意"),
         ]
@@ -160,7 +160,7 @@ def test_cells_are_read_as_answers_of_every_kind(world: World) -> None:
         "手机号": 13800138000,
         "年龄": 36,
         "生日": "1990-01-02",
-        "需要": "轮椅、手语",
+        "需要": "手语/唇语 各一、轮椅,手语",
         "地区": "广东省 广州市 天河区",
         "同意": "是",
     }
@@ -174,7 +174,7 @@ def test_cells_are_read_as_answers_of_every_kind(world: World) -> None:
         "mobile": "masked",
         "age": 36,
         "born": "1990-01-02",
-        "needs": ["轮椅", "手语"],
+        "needs": ["手语/唇语 各一", "轮椅", "手语"],
         "region": ["广东省", "广州市", "天河区"],
         "agrees": True,
     }
