@@ -32,6 +32,7 @@ ITEM_STATUS: dict[str, tuple[str, int]] = {
     ItemStatus.CLOSED: ("已关闭", 10),
 }
 USUAL_ZONE = ZoneInfo("Asia/Shanghai")  # of what belongs to no hall
+EXCEL_BEGINS = date(1900, 1, 1)
 SLOTS_AT_ONCE = 200  # as many as booking takes in one request
 
 
@@ -195,8 +196,10 @@ def _items(booking: Source) -> Iterator[Json]:
 
 
 @lru_cache(maxsize=1024)
-def _day(text: str) -> date:
-    return date.fromisoformat(text)
+def _day(text: str) -> date | str:
+    """Return a date; as text where it lies before Excel's first, which to a cell is a negative number."""
+    day = date.fromisoformat(text)
+    return day if day >= EXCEL_BEGINS else text
 
 
 @lru_cache(maxsize=1440)

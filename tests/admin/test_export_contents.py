@@ -197,6 +197,20 @@ def test_answers_come_out_as_what_they_are(served: World) -> None:
     assert masked == row | {"身份证号": "110*************2X"}
 
 
+def test_a_date_before_excels_first_is_text(served: World) -> None:
+    place = a_slot(served, form=FORM)
+    for name, born in (("王一", "1899-12-31"), ("王二", "1900-01-01")):
+        booked(served, served.user(name), place.slot_id, name, born=born)
+    who = an_exporter(served)
+
+    rows = records(sheets(exported(served, who, "joins"))["护照办理"])
+
+    assert {row["姓名"]: row["出生日期"] for row in rows} == {
+        "王一": "1899-12-31",
+        "王二": datetime(1900, 1, 1),  # noqa: DTZ001  # a date
+    }
+
+
 @pytest.mark.parametrize(
     "stored", ["=1+1", "@cmd", "+8613800138000", "张\x07三", "  x ", "440106199001011234", "_x0041_"]
 )
