@@ -153,7 +153,7 @@ def _named(slot: Slot) -> dict[str, Any]:
 
 def instants(on: date, start: time, end: time, zone: str) -> tuple[datetime, datetime]:
     """Return when a period starts and ends, or raise NoSuchLocalTime."""
-    starts_at, ends_at = policy.instant(on, start, zone), policy.instant(on, end, zone)
+    starts_at, ends_at = policy.instant(on, start, zone), policy.end_of_period(on, end, zone)
     if starts_at is None or ends_at is None:
         raise errors.NoSuchLocalTime(date=on.isoformat(), start=_clock(start), end=_clock(end))
     return starts_at, ends_at

@@ -114,6 +114,16 @@ def instant(day: date, at: time, zone: str) -> datetime | None:
     return found if found.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == wall else None
 
 
+def end_of_period(day: date, at: time, zone: str) -> datetime | None:
+    """Return the instant at which a period ends; that may be the very moment at which the clocks jump ahead."""
+    found = instant(day, at, zone)
+    if found is not None:
+        return found
+    before = (datetime.combine(day, at) - timedelta(minutes=1)).time()
+    last = instant(day, before, zone)
+    return None if last is None else last + timedelta(minutes=1)
+
+
 # --- periods of a day -----------------------------------------------------------------------------------------------
 
 

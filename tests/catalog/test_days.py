@@ -719,6 +719,18 @@ def test_a_time_that_the_clocks_jump_over_is_refused_and_its_day_skipped(world: 
     assert filled["skipped"] == [{"date": "2027-03-14", "reason": "no_such_local_time", "name": ""}]
 
 
+def test_a_period_may_end_when_the_clocks_jump_ahead(world: World) -> None:
+    item = an_item(world, a_hall(world, timezone="America/New_York"))
+    until_then = {"start": "01:00", "end": "02:00", "capacity": 1}
+    dates = {"from": "2027-03-14", "to": "2027-03-14"}
+
+    filled = shown(fill(world, item, periods=[until_then], **dates))
+
+    assert (filled["created"], filled["skipped"]) == (["2027-03-14"], [])
+    [slot] = shown(world.client.get(day_url(item, date(2027, 3, 14)), headers=world.staff()))["slots"]
+    assert [datetime.fromisoformat(slot[name]).astimezone(UTC).hour for name in ("starts_at", "ends_at")] == [6, 7]
+
+
 def test_a_time_that_comes_twice_means_its_first_coming(world: World) -> None:
     item = an_item(world, a_hall(world, timezone="America/New_York"))
 
