@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import StringConstraints
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import Session, defer
 
 from libs.common import pages
-from libs.common.errors import Language
+from libs.common.errors import HallpassError, Language
 from libs.common.ids import new_id
 from libs.common.inputs import OneLine
 from libs.common.pages import CursorText, Limit, Page
@@ -46,7 +46,6 @@ def ask_for_import(
     content: Annotated[bytes, Body(media_type=XLSX, description="the workbook, at most 1 MB")],
     me: HallStaff,
     runtime: RuntimeDep,
-    session: Tx,
     now: Now,
     language: ReadersLanguage,
     response: Response,
@@ -55,13 +54,23 @@ def ask_for_import(
     """Send a workbook. It is looked at in the background, under the `Location`; nothing is applied before one says so."""
     if not content.startswith(_ARCHIVE):
         raise NotXlsx
-    job_id = new_id()
-    job = imports.ask(
-        session, me, job_id, kind=kind, file_name=file_name, size=len(content), language=language, now=now
-    )
-    runtime.resources.store.put(import_jobs.key_of(job_id), content)  # it is there before anybody sees the job
-    response.headers["Location"] = f"/api/admin/imports/{job.id}"
-    return _shown(job, language)
+    job_id, store = new_id(), runtime.resources.store
+    # It is there before anybody sees the job, and no lock waits for it: another machine may take seconds.
+    store.put(import_jobs.key_of(job_id), content)
+
+    def ask(session: Session) -> ImportJobOut:
+        job = imports.ask(
+            session, me, job_id, kind=kind, file_name=file_name, size=len(content), language=language, now=now
+        )
+        return _shown(job, language)
+
+    try:
+        asked = runtime.db.run(ask)
+    except HallpassError:
+        store.delete([import_jobs.key_of(job_id)])
+        raise
+    response.headers["Location"] = f"/api/admin/imports/{job_id}"
+    return asked
 
 
 @router.get("")

@@ -169,6 +169,34 @@ def test_one_has_few_unfinished_imports(world: World) -> None:
     assert again.status_code == 202
 
 
+def test_of_a_refused_import_no_file_stays(world: World) -> None:
+    place = a_hall(world)
+    who = an_exporter(world, "hai", role=Role.HALL_ADMIN, halls=[place["id"]])
+
+    refused = send(world, who, "halls", halls("东厅"))
+
+    assert code_of(refused) == (403, "role_forbids")
+    assert world.runtimes["admin"].resources.store.keys("imports") == []
+
+
+def test_a_file_is_stored_while_nobody_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = an_exporter(world)
+    store = world.runtimes["admin"].resources.store
+    put, stood_open = store.put, []
+
+    def slow(key: str, content: bytes) -> int:
+        with world.runtimes["admin"].db.transaction() as session:
+            session.execute(text("SELECT id FROM staff FOR UPDATE NOWAIT"))
+            stood_open.append(True)
+        stored: int = put(key, content)
+        return stored
+
+    monkeypatch.setattr(store, "put", slow)
+    sent(world, who, "halls", halls("东厅"))
+
+    assert stood_open == [True]
+
+
 def test_imports_that_wait_to_be_applied_are_under_way(served: World) -> None:
     who = an_exporter(served)
     first, *_ = (checked(served, who, "halls", halls(name)) for name in ("东厅", "西厅", "南厅"))
