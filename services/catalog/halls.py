@@ -12,7 +12,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.catalog import HallStatus
-from libs.contracts.principals import Staff
+from libs.contracts.principals import Role, RoleForbids, Staff
 from services.catalog import changes, edits, errors, facts, policy, stats
 from services.catalog.models import Hall, Slot
 from services.catalog.schemas import HallIn, HallPatch
@@ -56,6 +56,7 @@ def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_ma
     hall = locked(session, staff, hall_id)
     edits.require(session, if_match, hall)
     wanted = _columns(changes.given(data, apart={"accept_joins_ahead"}))
+    check_order(staff, wanted.get("order", hall.order), stands=hall.order)
     if wanted.get("timezone", hall.timezone) != hall.timezone:
         _check_zone(wanted["timezone"])
         _check_no_slots_ahead(session, hall_id, now)
@@ -79,6 +80,12 @@ def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_ma
         after=after,
     )
     return hall
+
+
+def check_order(staff: Staff, order: int, *, stands: int) -> None:
+    """Raise RoleForbids where somebody who is not for all halls would change what ranks among the items of all."""
+    if order != stands and staff.role != Role.SUPER_ADMIN:
+        raise RoleForbids(role=staff.role)
 
 
 def locked(session: Session, staff: Staff, hall_id: str) -> Hall:

@@ -109,6 +109,8 @@ def _make_items(session: Session, staff: Staff, rows: list[RowIn], faults: Fault
             faults.refused(row, ITEMS.header_of("category"), error)
         except errors.NameTaken as error:
             faults.refused(row, ITEMS.header_of("title"), error)
+        except RoleForbids as error:
+            faults.refused(row, ITEMS.header_of("order"), error)
     return made
 
 

@@ -16,7 +16,7 @@ from libs.contracts.catalog import ItemStatus, Rules
 from libs.contracts.principals import Staff
 from services.catalog import changes, edits, errors, facts, halls, policy, stats
 from services.catalog.models import Category, Hall, Item, Slot
-from services.catalog.schemas import ItemIn, ItemPatch, ItemRulesIn
+from services.catalog.schemas import LAST, ItemIn, ItemPatch, ItemRulesIn
 
 
 def listed(
@@ -59,6 +59,7 @@ def get(session: Session, staff: Staff, item_id: str) -> tuple[Item, Hall, Categ
 def create(session: Session, staff: Staff, data: ItemIn) -> Item:
     """Make an item in a hall of the staff's, and tell the other services."""
     halls.get(session, staff, data.hall_id)
+    halls.check_order(staff, data.order, stands=LAST)
     policy.check_form(data.form)
     policy.check_rules(data.rules)
     _check_category(session, data.category_id)
@@ -78,6 +79,7 @@ def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_ma
     item = _locked(session, staff, item_id)
     edits.require(session, if_match, item)
     wanted = changes.given(data, apart={"accept_joins_ahead"})
+    halls.check_order(staff, wanted.get("order", item.order), stands=item.order)
     _check(session, data, wanted)
     hides = wanted.get("status", item.status) not in policy.VISIBLE_ITEM and item.status in policy.VISIBLE_ITEM
     if hides and not data.accept_joins_ahead:

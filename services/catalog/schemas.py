@@ -66,6 +66,7 @@ Line = Annotated[str, StringConstraints(max_length=200), OneLine]
 Prose = Annotated[str, StringConstraints(max_length=20_000)]
 Picture = Annotated[str, StringConstraints(max_length=500, pattern=r"^(https?://\S+|/\S*)?$")]
 Order = Annotated[int, Field(ge=0, le=1_000_000, description="0 comes first")]
+LAST = 9999  # the order of what has none of its own
 Capacity = Annotated[int | None, Field(ge=0, le=1_000_000, description="in people; null: no limit")]
 ISO_WEEKDAY = "1 is Monday, 7 is Sunday"
 Weekday = Annotated[int, Field(ge=1, le=7)]
@@ -133,7 +134,7 @@ class HallIn(Schema):
     phone: Annotated[str, StringConstraints(max_length=40)] = ""
     cover: Picture = ""
     intro: Prose = ""
-    order: Order = 9999
+    order: Order = LAST
     timezone: Annotated[str, StringConstraints(max_length=64)] = "Asia/Shanghai"
     quiet_hours: QuietHoursIn | None = None
     status: Spelled[HallStatus] = HallStatus.OPEN
@@ -221,7 +222,7 @@ class DateOfHall(BaseModel):
 
 class CategoryIn(Schema):
     name: Annotated[str, StringConstraints(min_length=1, max_length=30), OneLine]
-    order: Order = 9999
+    order: Order = LAST
 
 
 class CategoryPatch(Schema):
@@ -248,7 +249,7 @@ class ItemIn(Schema):
     cover: Picture = ""
     content: Prose = ""
     status: Spelled[ItemStatus] = ItemStatus.DRAFT
-    order: Order = 9999
+    order: Order = LAST
     recommended: bool = False
     form: Annotated[list[FormField], Field(max_length=100)] = []
     rules: Rules = Rules()

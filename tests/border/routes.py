@@ -121,7 +121,7 @@ STAFF: dict[str, StaffRoute] = {
         lambda s: Ask({"item_ids": [s.item["id"]], "rules": {"checkin_opens_minutes": randbelow(60 * 24)}}),
     ),
     "PUT /api/catalog/staff/items/order": StaffRoute(
-        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"item_ids": [s.an_item(), s.item["id"]]})
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"item_ids": [s.an_item(), s.item["id"]]})
     ),
     "GET /api/catalog/staff/items/{item_id}/qr.svg": StaffRoute(VERIFIER, NOT_FOUND, lambda s: Ask(shows="<svg")),
     "POST /api/catalog/staff/slots/capacity": StaffRoute(

@@ -108,9 +108,21 @@ def test_items_are_put_on_top_in_the_order_that_is_sent(world: World) -> None:
     assert [(one["id"], one["order"]) for one in arranged] == [(second["id"], 0), (first["id"], 1)]
     assert titles(shown(world.client.get(f"{API}/items", params={"hall_id": hall["id"]}))) == ["乙", "甲", "丙"]
     assert third["order"] == 9999
-    admin = world.staff(Role.HALL_ADMIN, [hall["id"]])
-    refused(arrange(world, first, an_item(world, a_hall(world)), staff=admin), 404, "not_found")
+    refused(arrange(world, first, {"id": hall["id"]}), 404, "not_found")
     refused(arrange(world, first, first), 422, "invalid")
+
+
+def test_a_hall_admin_does_not_go_on_top_of_what_all_halls_offer(world: World) -> None:
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    admin = world.staff(Role.HALL_ADMIN, [hall["id"]])
+    body = {"hall_id": hall["id"], "title": "置顶", "order": 0}
+
+    refused(arrange(world, item, staff=admin), 403, "role_forbids")
+    for url in (f"{STAFF}/halls/{hall['id']}", f"{STAFF}/items/{item['id']}"):
+        refused(world.client.patch(url, json={"order": 0}, headers=admin), 403, "role_forbids")
+        shown(world.client.patch(url, json={"order": 9999}, headers=admin))  # as it stands
+    refused(world.client.post(f"{STAFF}/items", json=body, headers=admin), 403, "role_forbids")
 
 
 def test_staff_and_users_list_what_is_recommended(world: World) -> None:
