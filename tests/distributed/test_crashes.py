@@ -17,7 +17,9 @@ pytestmark = [
 PEOPLE = 40
 
 
-@pytest.mark.parametrize("victim", ["catalog-events", "booking-events", "notify-events", "admin-events", "rabbitmq"])
+@pytest.mark.parametrize(
+    "victim", ["catalog-events", "booking-events", "notify-events", "notify-loops", "admin-events", "rabbitmq"]
+)
 def test_a_crash_on_the_way_of_events_loses_and_doubles_nothing(native: Native, town: Town, victim: str) -> None:
     slot = town.slot(capacity=100)
     users = town.users(PEOPLE)
