@@ -22,7 +22,7 @@ from tests.world import World
 API = "/api/notify"
 TEMPLATE = "tmpl-booked"
 VALUES = {"thing1": "{item}", "time2": "{date} {start}", "thing3": "{hall}，{people}"}
-PATIENCE_S = 0.5  # of our channels with their providers
+PATIENCE_S = 2.0  # of our channels with their providers
 MakeWorld = Callable[..., World]
 
 
