@@ -1,12 +1,13 @@
 """What booking does about facts of others: it keeps its own copy of halls, items and slots."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common.clock import utcnow
-from libs.common.inbox import Consumer
+from libs.common.inbox import Consumer, Heard
 from libs.common.messages import Message
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
 from services.booking import inventory, misses
@@ -43,10 +44,11 @@ def keep_item(session: Session, fact: ItemChanged, message: Message) -> None:
     _keep(session, Item, fact.item_id, values)
 
 
-@consumer.on(SlotChanged)
-def keep_slot(session: Session, fact: SlotChanged, message: Message) -> None:
-    inventory.define(session, fact)
-    misses.withdraw(session, fact.slot_id, now=utcnow())
+@consumer.on_all(SlotChanged)
+def keep_slots(session: Session, heard: Sequence[Heard]) -> None:
+    facts = [fact for fact, _ in heard]
+    inventory.define(session, *facts)
+    misses.withdraw(session, {fact.slot_id for fact in facts}, now=utcnow())
 
 
 def _keep(session: Session, model: Any, key: str, values: dict[str, Any]) -> None:

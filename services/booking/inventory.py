@@ -4,10 +4,10 @@ The caller makes it before it writes any join, so that the changes of one slot a
 change is noted in the session, and told to the atomic counters after its commit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import case, exists, func, select, true, update
+from sqlalchemy import Row, case, exists, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -83,12 +83,18 @@ def note(session: Session, count: Count) -> None:
 
 def _changed(session: Session, statement: Any, *, holders: Iterable[str] = ()) -> SlotTaken | None:
     """Carry out a change of one row, that makes one version, and note it; None where no row was changed."""
+    row = session.execute(_returning(statement)).first()
+    return None if row is None else _noted(session, row, holders)
+
+
+def _returning(statement: Any) -> Any:
     returning = statement.returning(
         Slot.id, Slot.taken, Slot.held, Slot.waiting, Slot.capacity, Slot.version, Slot.status, Slot.deleted
     )
-    row = session.execute(returning.execution_options(synchronize_session=False)).first()
-    if row is None:
-        return None
+    return returning.execution_options(synchronize_session=False)
+
+
+def _noted(session: Session, row: Row[Any], holders: Iterable[str] = ()) -> SlotTaken:
     changed = Count(
         slot_id=row.id,
         before=max(0, row.version - 1),  # what was just made at version 0 had no holder before
@@ -138,18 +144,51 @@ def lock(session: Session, slot_ids: set[str], *, skip_locked: bool = False) -> 
     return {slot.id: slot for slot in rows}
 
 
-def define(session: Session, fact: SlotChanged) -> None:
-    """Take over catalog's definition of a slot, unless a newer one is here.
+def define(session: Session, *facts: SlotChanged) -> None:
+    """Take over catalog's definitions of slots, unless newer ones are here.
 
     A capacity below what is taken throws nobody out. A slot deleted while joins for it were made is closed instead.
     """
-    known = session.scalar(
-        select(Slot)
-        .where(Slot.id == fact.slot_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
+    newest: dict[str, SlotChanged] = {}
+    for fact in facts:
+        if fact.slot_id not in newest or newest[fact.slot_id].version <= fact.version:
+            newest[fact.slot_id] = fact
+    known = lock(session, set(newest))
+    fresh = sorted(newest.keys() - known.keys())
+    made = _make(session, [newest[slot_id] for slot_id in fresh])
+    for slot_id, slot in known.items():
+        _redefine(session, slot, newest[slot_id])
+    met = [newest[slot_id] for slot_id in fresh if slot_id not in made]
+    if met:  # other deliveries have made them in this moment: look at them again
+        define(session, *met)
+
+
+def _make(session: Session, facts: Sequence[SlotChanged]) -> set[str]:
+    """Write the slots that there were none of; return which."""
+    if not facts:
+        return set()
+    rows = [{"id": fact.slot_id, "capacity": fact.capacity, **_definition(fact)} for fact in facts]
+    made = session.execute(_returning(insert(Slot).values(rows).on_conflict_do_nothing())).all()
+    return {_noted(session, row).slot_id for row in made}
+
+
+def _redefine(session: Session, slot: Slot, fact: SlotChanged) -> None:
+    if slot.definition_version > fact.version:
+        return
+    definition = _definition(fact)
+    if fact.deleted and session.scalar(select(exists().where(Join.slot_id == fact.slot_id))):
+        definition |= {"deleted": False, "status": SlotStatus.CLOSED}
+    capacity = None if fact.capacity is None else max(fact.capacity, slot.taken + slot.held)
+    changed = _changed(
+        session,
+        update(Slot).where(Slot.id == fact.slot_id).values(capacity=capacity, version=Slot.version + 1, **definition),
     )
-    definition = {
+    if changed is not None and changed.waiting:  # what is free now is not for who comes now: catalog has to hear of it
+        record_line(session, slot, changed)
+
+
+def _definition(fact: SlotChanged) -> dict[str, Any]:
+    return {
         "item_id": fact.item_id,
         "hall_id": fact.hall_id,
         "date": fact.date,
@@ -162,24 +201,6 @@ def define(session: Session, fact: SlotChanged) -> None:
         "asked": fact.capacity,
         "definition_version": fact.version,
     }
-    if known is None:
-        fresh = insert(Slot).values(id=fact.slot_id, capacity=fact.capacity, **definition)
-        if (
-            _changed(session, fresh.on_conflict_do_nothing()) is None
-        ):  # another delivery has made it in this moment: look at it again
-            define(session, fact)
-        return
-    if known.definition_version > fact.version:
-        return
-    if fact.deleted and session.scalar(select(exists().where(Join.slot_id == fact.slot_id))):
-        definition |= {"deleted": False, "status": SlotStatus.CLOSED}
-    capacity = None if fact.capacity is None else max(fact.capacity, known.taken + known.held)
-    changed = _changed(
-        session,
-        update(Slot).where(Slot.id == fact.slot_id).values(capacity=capacity, version=Slot.version + 1, **definition),
-    )
-    if changed is not None and changed.waiting:  # what is free now is not for who comes now: catalog has to hear of it
-        record_line(session, known, changed)
 
 
 def record_line(session: Session, slot: Slot, changed: SlotTaken) -> None:

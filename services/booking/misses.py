@@ -40,11 +40,11 @@ def note(session: Session, *, now: datetime, at_most: int) -> int:
     return len(joins)
 
 
-def withdraw(session: Session, slot_id: str, *, now: datetime) -> None:
-    """Expect again those whom a slot noted as missed, where it is not over any more. The caller has locked the slot."""
+def withdraw(session: Session, slot_ids: set[str], *, now: datetime) -> None:
+    """Expect again those whom slots noted as missed, where they are not over any more. The caller has locked the slots."""
     joins = session.scalars(
         _booked()
-        .where(Join.slot_id == slot_id)
+        .where(Join.slot_id.in_(slot_ids))
         .where(Slot.ends_at > now)
         .where(Join.missed_at.is_not(None))
         .with_for_update(of=Join, key_share=True)

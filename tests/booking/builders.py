@@ -129,19 +129,22 @@ def _slot(item: ItemChanged, *, starts_in: timedelta, lasts: timedelta = timedel
     )
 
 
-def tell(world: World, fact: Event, *, event_id: str | None = None) -> None:
-    """Deliver a fact to booking's consumer as the bus would."""
-    message = Message(
-        id=event_id or new_id(),
-        type=fact.type,
-        source="catalog",
-        subject=fact.subject,
-        time=datetime.now(UTC),
-        version=fact.version,
-        data=fact.model_dump(mode="json"),
-    )
+def tell(world: World, *facts: Event, event_id: str | None = None) -> None:
+    """Deliver facts to booking's consumer as the bus would, several in one transaction."""
+    messages = [
+        Message(
+            id=event_id or new_id(),
+            type=fact.type,
+            source="catalog",
+            subject=fact.subject,
+            time=datetime.now(UTC),
+            version=fact.version,
+            data=fact.model_dump(mode="json"),
+        )
+        for fact in facts
+    ]
     runtime = world.runtimes["booking"]
-    runtime.service.consumers[0].receive(runtime.db, message)
+    runtime.service.consumers[0].receive(runtime.db, *messages)
 
 
 def book(
