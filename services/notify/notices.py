@@ -111,10 +111,10 @@ def when(starts_at: datetime, ends_at: datetime, zone: str) -> dict[str, str]:
     return {"date": start.date().isoformat(), "start": start.strftime("%H:%M"), "end": end.strftime("%H:%M")}
 
 
-def _subject(fact: JoinEvent | WaitEvent) -> dict[str, str]:
-    """What the notice is about. A wait has neither joins nor party: its own id stands for both."""
+def _subject(fact: JoinEvent | WaitEvent) -> dict[str, str | None]:
+    """What the notice is about. A wait has neither joins nor party."""
     if isinstance(fact, WaitEvent):
-        return dict.fromkeys(("action_id", "join_id", "party_id"), fact.wait_id)
+        return {"action_id": fact.wait_id, "join_id": None, "party_id": None}
     return {"action_id": fact.action_id, "join_id": fact.join_id, "party_id": fact.party_id}
 
 

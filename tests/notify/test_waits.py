@@ -9,7 +9,7 @@ import pytest
 from tests.booking.builders import IN_CHINESE, Headers, booked, cancel
 from tests.booking.waiting import accept, leave, served, waiting
 from tests.catalog.builders import a_day, a_hall, an_item
-from tests.world import World
+from tests.world import World, eventually
 
 NAME = {"key": "name", "type": "text", "label": "姓名"}
 PERIOD = {"start": "08:00", "end": "20:00"}
@@ -28,10 +28,17 @@ class Bookable:
         self.id: str = slot["id"]
         world.settle()
 
-    def shown(self) -> tuple[int, str, bool]:
-        """Return what is left, the state, and whether people can wait."""
+    def done(self) -> None:
+        """Let the line be served, and everybody hear of it."""
         served(self.world)
         self.world.settle()
+
+    def comes_to(self, *wanted: Any) -> None:
+        """Expect the page to show what is left, the state and whether people can wait, when all is done."""
+        self.done()
+        eventually(lambda: self._shown() == wanted)  # the page of a moment ago may be shown once more
+
+    def _shown(self) -> tuple[int, str, bool]:
         page = self.world.client.get(f"/api/catalog/items/{self.item['id']}?from={self.tomorrow}").json()
         [slot] = page["days"][0]["slots"]
         return slot["remaining"], slot["state"], slot.get("waitlist", False)
@@ -47,24 +54,22 @@ def test_what_is_held_or_waited_for_is_never_shown_as_free(world: World) -> None
     slot = Bookable(world, capacity=2, waitlist="offer")
     owner, user, other = world.user("owner"), world.user("user"), world.user("other")
     joins = [*booked(world, owner, slot.id, "张三", "李四")]
-    seen = [slot.shown()]
+    slot.comes_to(0, "full", True)
     waits = [waiting(world, user, slot.id, people=2), waiting(world, other, slot.id)]
 
     cancel(world, owner, joins[0]["id"])
-    seen.append(slot.shown())  # the smaller party passes, and has an offer
+    slot.comes_to(0, "full", True)  # the smaller party passes, and has an offer
     leave(world, other, waits[1]["id"])
-    seen.append(slot.shown())  # one is free, for the party of two
+    slot.comes_to(0, "full", True)  # one is free, for the party of two
     leave(world, user, waits[0]["id"])
-    seen.append(slot.shown())
-
-    assert seen == [(0, "full", True), (0, "full", True), (0, "full", True), (1, "bookable", False)]
+    slot.comes_to(1, "bookable", False)
 
 
 def test_a_slot_whose_line_can_not_use_a_larger_capacity_yet_stays_full(world: World) -> None:
     slot = Bookable(world, capacity=2, waitlist="take")
     booked(world, world.user("owner"), slot.id, "张三")
     waiting(world, world.user("user"), slot.id, people=2)
-    assert slot.shown() == (0, "full", True)
+    slot.comes_to(0, "full", True)
 
     answer = world.client.post(
         "/api/catalog/staff/slots/capacity",
@@ -78,7 +83,7 @@ def test_a_slot_whose_line_can_not_use_a_larger_capacity_yet_stays_full(world: W
     )
     assert answer.is_success, answer.text
 
-    assert slot.shown() == (1, "bookable", False), "three are taken: the line is served, and the rest is for all"
+    slot.comes_to(1, "bookable", False)  # three are taken: the line is served, and the rest is for all
 
 
 def test_an_offer_is_told_with_the_time_until_when_it_stands(world: World) -> None:
@@ -88,14 +93,14 @@ def test_an_offer_is_told_with_the_time_until_when_it_stands(world: World) -> No
     wait = waiting(world, user, slot.id)
 
     cancel(world, owner, join["id"])
-    slot.shown()
+    slot.done()
 
     [told] = notices(world, user)
     until = datetime.fromisoformat(wait_of(world, user)["offered_until"])
     assert (told["kind"], told["people"]) == ("waiting_offered", 1)
     assert until.strftime("%Y-%m-%d %H:%M") in told["body"]
     assert accept(world, user, wait["id"]).status_code == 200
-    slot.shown()
+    slot.done()
     assert [one["kind"] for one in notices(world, user)] == ["booked", "waiting_offered"]
 
 
@@ -113,7 +118,7 @@ def test_who_is_removed_is_told_why(world: World, language: Headers, words: str)
 
     path = f"/api/booking/staff/waits/{wait['id']}/remove"
     assert world.client.post(path, json={"reason": "重复候补"}, headers=world.staff()).is_success
-    slot.shown()
+    slot.done()
 
     [told] = notices(world, user | language)
     assert told["kind"] == "waiting_ended"
@@ -128,6 +133,6 @@ def test_who_leaves_or_gets_the_place_is_not_told_that_the_wait_is_over(world: W
     leave(world, second, waiting(world, second, slot.id)["id"])
 
     cancel(world, owner, join["id"])
-    slot.shown()
+    slot.done()
 
     assert [[one["kind"] for one in notices(world, user)] for user in (first, second)] == [["booked"], []]
