@@ -95,7 +95,9 @@ class Scene:
             {"key": "photo", "type": "image", "label": "照片", "required": False},
         ]
         rules = {"party_max": 3, "max_per_slot": 1000, "cancel": "anytime"}
-        self.item = an_item(world, self.hall, category_id=self.category["id"], form=form, rules=rules)
+        self.item = an_item(
+            world, self.hall, title="居住证办理", category_id=self.category["id"], form=form, rules=rules
+        )
         self.waited_for = ""  # a slot in whose line several stand, where somebody has made one
         self.waiting_item = an_item(
             world, self.hall, title="名额候补", form=form[:1], rules={"waitlist": "offer", "cancel": "anytime"}

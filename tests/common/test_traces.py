@@ -1,5 +1,6 @@
 """Traces follow one request through its group, its events and their effects; off, they are not even loaded."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from libs.common.tasks import perform
 from tests.booking.builders import a_slot
 from tests.common.collector import Collector, Seen
 from tests.notify.builders import a_join, message
-from tests.world import World, eventually, simultaneously
+from tests.world import KEYS, World, eventually, simultaneously
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,6 +144,7 @@ def test_a_share_of_requests_is_traced_and_every_process_takes_the_same(world: W
 
 def test_a_process_turns_traces_on_by_its_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLPASS_MODE", "embedded")
+    monkeypatch.setenv("HALLPASS_NOTIFY_DATA_KEYS", json.dumps(KEYS["data_keys"]))
     monkeypatch.setenv("HALLPASS_DATABASE_URL", world.runtimes["notify"].settings.database_url.get_secret_value())
 
     runtimes.build("notify", process="notify-api").close()

@@ -33,7 +33,8 @@ def ids(town: Town) -> list[str]:
 
 def counted(native: Native) -> float:
     page = httpx2.get(f"http://{HERE}:{native['notify-events'].port}/metrics", trust_env=False).text
-    [line] = [line for line in page.splitlines() if line.startswith("hallpass_dead_letters{")]
+    of_events = 'hallpass_dead_letters{consumer="notify.events"'
+    [line] = [line for line in page.splitlines() if line.startswith(of_events)]
     return float(line.rpartition(" ")[2])
 
 
