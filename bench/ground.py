@@ -108,7 +108,7 @@ class Ground:
     def clear_notify(self) -> None:
         """Forget what notify has heard and said."""
         with self.connect() as connection:
-            connection.execute(f"TRUNCATE {LEFT_IN_NOTIFY}")
+            connection.execute(f"TRUNCATE {LEFT_IN_NOTIFY} CASCADE")
             connection.execute("CHECKPOINT")
 
     def unpublished(self) -> int:
