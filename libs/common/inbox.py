@@ -19,7 +19,7 @@ from libs.common.messages import Fact, Message
 
 log = logger(__name__)
 
-BATCH = 100
+BATCH = 500  # with 100, notify followed half as many events a second: what many have in common is written once
 
 F = TypeVar("F", bound=Fact)
 T = TypeVar("T")
