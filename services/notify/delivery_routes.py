@@ -29,6 +29,7 @@ PageText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-
 class DeliveryOut(BaseModel):
     """One notice by one channel. `answer` is what the provider said last, or why it was not asked.
 
+    `join_id` is null where the notice is about none: an announcement, a wait.
     `possibly_twice`: an answer was lost, and the notice may have arrived twice, or once where it says failed.
     """
 
@@ -36,7 +37,7 @@ class DeliveryOut(BaseModel):
     notice_id: str
     kind: str
     user_id: str
-    join_id: str
+    join_id: str | None
     hall_id: str | None
     channel: str
     target: str

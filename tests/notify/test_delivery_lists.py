@@ -1,12 +1,16 @@
 """What staff see of deliveries: those of their halls, with answers and without addresses."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
+from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
+from services.notify import notices
+from services.notify.texts import NoticeKind
 from tests.notify.builders import a_party, a_slot, hear
 from tests.notify.reaching import MakeWorld, Town, a_town
 
@@ -54,6 +58,24 @@ def test_what_a_party_was_told_is_found_by_each_of_its_joins(town: Town) -> None
 
     assert [len(each) for each in found] == [1, 1, 1]
     assert len({each[0]["id"] for each in found}) == 1
+
+
+@pytest.mark.parametrize("join_id", [new_id(), None], ids=["of a join", "of none"])
+def test_deliveries_of_notices_of_every_kind_are_shown(town: Town, join_id: str | None) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    about: dict[str, Any] = {"user_id": user, "hall_id": None, "join_id": join_id, "party_id": join_id, "people": 1}
+    told = [
+        about | {"id": new_id(), "kind": kind.value, "action_id": new_id(), "params": {}, "happened_at": utcnow()}
+        for kind in NoticeKind
+    ]
+    with town.world.runtimes["notify"].db.transaction() as session:
+        notices.write(session, told)
+
+    found = town.deliveries()
+
+    assert sorted(one["kind"] for one in found) == sorted(NoticeKind)
+    assert {one["join_id"] for one in found} == {join_id}
 
 
 def test_deliveries_are_filtered_by_channel_and_state(town: Town) -> None:
