@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, StringConstraints
 
+from libs.common.errors import Language
 from libs.common.etags import IfMatch
 from libs.common.web import Id, Now, Schema, Tx
 from libs.contracts.principals import HallStaff
@@ -59,11 +60,15 @@ class TemplatesOut(BaseModel):
     items: list[TemplateOut]
 
 
-class Preview(BaseModel):
-    """What a notice would say, on sample facts."""
-
+class Said(BaseModel):
     title: InBoth
     body: InBoth
+
+
+class Preview(Said):
+    """What a notice would say on sample facts, with all that it may tell; `others`: what else, where it tells less."""
+
+    others: list[Said]
 
 
 @router.get("")
@@ -106,9 +111,13 @@ def reset_template(
 @router.post("/{kind}/preview")
 def preview_template(staff: HallStaff, kind: NoticeKind, body: TemplateIn) -> Preview:
     """Try words on sample facts; nothing is changed."""
-    tried = templates.preview(kind, body.wording())
+    first, *others = [_said(tried) for tried in templates.preview(kind, body.wording())]
+    return Preview(title=first.title, body=first.body, others=others)
+
+
+def _said(tried: dict[Language, tuple[str, str]]) -> Said:
     (title_zh, body_zh), (title_en, body_en) = tried["zh"], tried["en"]
-    return Preview(title=InBoth(zh=title_zh, en=title_en), body=InBoth(zh=body_zh, en=body_en))
+    return Said(title=InBoth(zh=title_zh, en=title_en), body=InBoth(zh=body_zh, en=body_en))
 
 
 def _answer(shown: Shown, response: Response) -> TemplateOut:

@@ -101,10 +101,11 @@ def get(session: Session, staff: Staff, kind: NoticeKind, hall_id: str | None) -
     return _shown(kind, hall_id, _rows(session, staff, hall_id))
 
 
-def preview(kind: NoticeKind, own: Wording) -> dict[Language, tuple[str, str]]:
-    """Return what notices would say on sample facts, or raise TemplateFaulty."""
+def preview(kind: NoticeKind, own: Wording) -> list[dict[Language, tuple[str, str]]]:
+    """Return what notices would say on sample facts, each once, the fullest first; or raise TemplateFaulty."""
     _check(kind, own)
-    return {language: _tried(own, language) for language in _LANGUAGES}
+    in_each = [_tried(kind, own, language) for language in _LANGUAGES]
+    return [dict(zip(_LANGUAGES, said, strict=True)) for said in dict.fromkeys(zip(*in_each, strict=True))]
 
 
 def put(
@@ -164,24 +165,26 @@ def _check(kind: NoticeKind, own: Wording) -> None:
         except wording.Faulty as fault:
             faults.append({"field": field, "reason": fault.reason, "said": fault.said})
     if not faults:
-        faults = [fault for language in _LANGUAGES for fault in _unfit(own, language)]
+        faults = [fault for language in _LANGUAGES for fault in _unfit(kind, own, language)]
     if faults:
         raise TemplateFaulty(faults=faults)
 
 
-def _unfit(own: Wording, language: Language) -> list[dict[str, str]]:
+def _unfit(kind: NoticeKind, own: Wording, language: Language) -> list[dict[str, str]]:
+    tried = _tried(kind, own, language)
     faults = []
-    parts = zip(("title", "body"), _tried(own, language), (LONGEST_TITLE, LONGEST_BODY), strict=True)
-    for part, said, longest in parts:
-        if not said.strip():
+    for part, outcomes, longest in zip(
+        ("title", "body"), zip(*tried, strict=True), (LONGEST_TITLE, LONGEST_BODY), strict=True
+    ):
+        if not all(said.strip() for said in outcomes):
             faults.append({"field": f"{part}_{language}", "reason": "empty", "said": ""})
-        if len(said) > longest:
+        if any(len(said) > longest for said in outcomes):
             faults.append({"field": f"{part}_{language}", "reason": "too_long", "said": str(longest)})
     return faults
 
 
-def _tried(own: Wording, language: Language) -> tuple[str, str]:
-    return _rendered(own, texts.words(texts.SAMPLE, people=2, language=language), language)
+def _tried(kind: NoticeKind, own: Wording, language: Language) -> list[tuple[str, str]]:
+    return [_rendered(own, facts, language) for facts in texts.samples_of(kind, language)]
 
 
 def _require_scope(staff: Staff, hall_id: str | None) -> None:

@@ -30,6 +30,9 @@ class NoticeKind(StrEnum):
     WAITING_ENDED = "waiting_ended"
 
 
+ABOUT_NO_JOIN = frozenset({NoticeKind.ANNOUNCEMENT, NoticeKind.WAITING_OFFERED, NoticeKind.WAITING_ENDED})
+
+
 @dataclass(frozen=True)
 class NoticeTexts:
     title: Texts
@@ -146,34 +149,48 @@ ENDED: dict[str, Texts] = {
 }
 
 
-# What every kind of notice knows, besides what its own texts here name.
-USUAL = frozenset({"hall", "item", "people", "count", "when", "date", "start", "end", "reason"})
+# What notices know besides what their own texts here name.
+OF_JOINS_AND_WAITS = frozenset({"hall", "item", "people", "count", "when", "date", "start", "end", "reason"})
+OF_ANNOUNCEMENTS = frozenset({"hall", "title", "summary"})
 
-# Facts to try a template on; a kind that tells more of them adds them here.
-SAMPLE: dict[str, Any] = {
-    "hall_name": "天河政务中心",
+_HALL = "天河政务中心"
+_REASON = "系统维护"
+_USUAL = {
+    "hall_name": _HALL,
     "item_title": "护照办理",
     "date": "2026-11-03",
     "start": "09:00",
     "end": "10:00",
-    "reason": "系统维护",
-    "left_date": "2026-11-02",
-    "left_start": "14:00",
-    "again_date": "2026-11-17",
-    "change": "closed",
-    "title": "国庆放假安排",
-    "summary": "十月一日至七日各服务厅暂停服务。",
-    "until": "2026-11-02 18:00",
-    "outcome": "expired",
+    "reason": "",
 }
+_LEFT = {"left_date": "2026-11-02", "left_start": "14:00"}
+_NEWS = {"hall_name": "", "title": "国庆放假安排", "summary": "十月一日至七日各服务厅暂停服务。"}
+
+# Facts to try the templates of a kind on that tells others than most: first with all that it may tell, then with less.
+_SAMPLES: dict[NoticeKind, tuple[dict[str, Any], ...]] = {
+    NoticeKind.MOVED: (_USUAL | _LEFT,),
+    NoticeKind.COOLING_OFF: (_USUAL | {"again_date": "2026-11-17"},),
+    NoticeKind.SLOT_CHANGED: (_USUAL | _LEFT | {"change": "closed"}, _USUAL | _LEFT, _USUAL | {"change": "opened"}),
+    NoticeKind.ANNOUNCEMENT: (_NEWS | {"hall_name": _HALL}, _NEWS),
+    NoticeKind.WAITING_OFFERED: (_USUAL | {"until": "2026-11-02 18:00"},),
+    NoticeKind.WAITING_ENDED: (_USUAL | {"outcome": "removed", "reason": _REASON}, _USUAL | {"outcome": "expired"}),
+}
+
+
+def samples_of(kind: NoticeKind, language: Language) -> list[dict[str, str]]:
+    """Return facts to try a template of this kind on, as `words` gives them: the fullest, then those that lack some."""
+    tried = _SAMPLES.get(kind, (_USUAL | {"reason": _REASON}, _USUAL))
+    return [words(params, people=2, language=language) for params in tried]
 
 
 @cache
 def facts_of(kind: NoticeKind) -> frozenset[str]:
     """Return the facts that a template of this kind may name."""
+    if kind is NoticeKind.ANNOUNCEMENT:
+        return OF_ANNOUNCEMENTS
     own = TEXTS[kind]
     texts = (own.title.zh, own.title.en, own.body.zh, own.body.en)
-    return USUAL.union(*(wording.names(text) for text in texts))
+    return OF_JOINS_AND_WAITS.union(*(wording.names(text) for text in texts))
 
 
 def confirmation(code: str, language: Language) -> tuple[str, str]:

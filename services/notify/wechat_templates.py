@@ -22,6 +22,7 @@ from services.notify.models import WeChatTemplate
 from services.notify.texts import NoticeKind
 
 OF_PAGE = frozenset({"join_id", "party_id", "notice_id"})
+OF_PAGE_WITHOUT_JOIN = frozenset({"notice_id"})
 FIRST_TAG = '"none"'
 
 
@@ -103,18 +104,20 @@ def _locked(session: Session, kind: NoticeKind, if_match: str | None) -> WeChatT
 
 def _check(kind: NoticeKind, mapping: Mapping) -> None:
     """Raise TemplateFaulty with everything that is wrong, as far as sample facts show it."""
-    facts = texts.words(texts.SAMPLE, people=2, language="zh")
+    samples = texts.samples_of(kind, "zh")
     faults: list[dict[str, str]] = []
     for keyword, text in mapping.values.items():
         try:
-            said = wording.render(wording.parse(text, known=texts.facts_of(kind)), facts, "zh")
-            wechat.value(keyword, said)
+            template = wording.parse(text, known=texts.facts_of(kind))
+            for facts in samples:
+                said = wording.render(template, facts, "zh")
+                wechat.value(keyword, said)
         except wording.Faulty as fault:
             faults.append({"field": f"values.{keyword}", "reason": fault.reason, "said": fault.said})
         except ValueError:
             faults.append({"field": f"values.{keyword}", "reason": "unfit", "said": said})
     try:
-        wording.parse(mapping.page, known=OF_PAGE)
+        wording.parse(mapping.page, known=OF_PAGE_WITHOUT_JOIN if kind in texts.ABOUT_NO_JOIN else OF_PAGE)
     except wording.Faulty as fault:
         faults.append({"field": "page", "reason": fault.reason, "said": fault.said})
     if faults:

@@ -39,6 +39,15 @@ def told(world: World, hall_id: str, language: str = "en") -> tuple[str, str]:
     return notice["title"], notice["body"]
 
 
+def previewed(world: World, kind: str, words: dict[str, Any]) -> list[str]:
+    """Return the bodies that a preview shows, each in both languages."""
+    body = {"title": words["title"], "body": words["body"]}
+    answer = world.client.post(f"{PATH}/{kind}/preview", json=body, headers=world.staff())
+    assert answer.status_code == 200, answer.text
+    tried = answer.json()
+    return [said["body"][language] for said in (tried, *tried["others"]) for language in ("zh", "en")]
+
+
 # --- the language ---
 
 
@@ -169,6 +178,43 @@ def test_a_preview_fills_in_sample_facts_and_changes_nothing(world: World) -> No
         "en": "护照办理, 3 Nov 2026 at 09:00 (系统维护)",
     }
     assert told(world, new_id())[0] == "Booked"
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_preview_has_all_that_notices_of_the_kind_tell(world: World, kind: str) -> None:
+    built_in = world.client.get(f"{PATH}/{kind}", headers=world.staff()).json()
+
+    zh, en = previewed(world, kind, built_in)[:2]
+
+    assert "未说明" not in zh
+    assert "none given" not in en
+
+
+def test_a_preview_shows_what_is_said_with_and_without(world: World) -> None:
+    built_in = world.client.get(f"{PATH}/slot_changed", headers=world.staff()).json()
+
+    bodies = previewed(world, "slot_changed", built_in)[1::2]
+
+    assert [("It was" in said, "closed" in said, "open again" in said) for said in bodies] == [
+        (True, True, False),
+        (True, False, False),
+        (False, False, True),
+    ]
+
+
+def test_announcements_know_facts_of_their_own(world: World) -> None:
+    words = {
+        "title": {"zh": "{title}", "en": "{title}"},
+        "body": {"zh": "{summary}", "en": "{?hall}{hall}: {/hall}{summary}"},
+    }
+
+    assert put(world, words, kind="announcement").json()["facts"] == ["hall", "summary", "title"]
+    assert previewed(world, "announcement", words)[1::2] == [
+        "天河政务中心: 十月一日至七日各服务厅暂停服务。",
+        "十月一日至七日各服务厅暂停服务。",
+    ]
+    faults = put(world, own(zh="{date}"), kind="announcement").json()["params"]["faults"]
+    assert {"field": "body_zh", "reason": "unknown_fact", "said": "date"} in faults
 
 
 def test_who_comes_second_is_told(world: World) -> None:

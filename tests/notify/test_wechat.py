@@ -310,6 +310,22 @@ def test_what_wechat_would_refuse_is_refused_at_once(town: Town, values: dict[st
     assert problem["params"]["faults"][0]["reason"] == reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "differing", "field"),
+    [
+        ("announcement", {"values": {"thing1": "{title}", "date2": "{date}"}, "page": ""}, "values.date2"),
+        ("announcement", {"values": {"thing1": "{title}"}}, "page"),
+        ("waiting_offered", {"values": {"thing1": "{item}"}}, "page"),
+        ("slot_changed", {"values": {"time1": "{date} {start}", "date2": "{left}"}, "page": ""}, "values.date2"),
+    ],
+)
+def test_what_notices_of_the_kind_have_not_is_refused(town: Town, kind: str, differing: Any, field: str) -> None:
+    problem = town.map_wechat(kind, **differing).json()
+
+    assert problem["code"] == "template_faulty"
+    assert [fault["field"] for fault in problem["params"]["faults"]] == [field]
+
+
 def test_a_keyword_that_there_is_not_is_refused(town: Town) -> None:
     assert town.map_wechat(values={"text1": "{item}"}).status_code == 422
 
