@@ -25,7 +25,18 @@ from libs.contracts.booking import (
     WaitOutcome,
 )
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
-from services.notify import copies, joins, notices, recipients, slot_changes, sms_budget, stats, webhook_events
+from services.notify import (
+    copies,
+    joins,
+    notices,
+    readers,
+    recipients,
+    reminders,
+    slot_changes,
+    sms_budget,
+    stats,
+    webhook_events,
+)
 from services.notify.models import JoinRecord
 from services.notify.stats import Inventory, Place
 from services.notify.texts import NoticeKind
@@ -101,6 +112,9 @@ def item_changed(session: Session, fact: ItemChanged, message: Message) -> None:
 
 @consumer.on(UserErased)
 def user_erased(session: Session, fact: UserErased, message: Message) -> None:
+    # Who reminds or tells of announcements locks joins or readers, then writes notices: so do we.
+    reminders.erase(session, fact.join_ids)
+    readers.erase(session, fact.user_id)
     notices.erase(session, fact.user_id)
     recipients.erase(session, fact.user_id)
     sms_budget.erase(session, fact.user_id)

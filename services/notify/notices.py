@@ -24,6 +24,7 @@ NEWEST_FIRST = (
     pages.Key(Notice.happened_at, datetime, descending=True),
     pages.Key(Notice.id, "id", descending=True),
 )
+_ERASURES = func.hashtextextended("notify.erasures", 0)
 
 
 def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent | WaitEvent, Message]]) -> None:
@@ -53,6 +54,8 @@ def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Write notices, each once for its user, kind and action, and none to users who were erased."""
     if not rows:
         return
+    # Nobody is erased between our look and our commit. One lock for all users: one slot can have more than there are locks.
+    session.execute(select(func.pg_advisory_xact_lock_shared(_ERASURES)))
     user_ids = {row["user_id"] for row in rows}
     gone = set(session.scalars(select(ErasedUser.user_id).where(ErasedUser.user_id.in_(user_ids))))
     # In one order, so that two who write about the same do not wait for each other.
@@ -73,7 +76,11 @@ def _told(row: dict[str, Any]) -> Told:
 
 
 def erase(session: Session, user_id: str) -> None:
-    """Delete all that the user was told, and tell them nothing any more."""
+    """Delete all that the user was told, and tell them nothing any more.
+
+    Waits for everybody who is just writing notices: rows that those may hold are locked before, not after this.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(_ERASURES)))
     session.execute(insert(ErasedUser).values(user_id=user_id).on_conflict_do_nothing())
     session.execute(delete(Notice).where(Notice.user_id == user_id))
 

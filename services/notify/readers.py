@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from libs.common.db import Uuid
 from libs.common.ids import new_id
 from services.notify import notices
-from services.notify.models import Announcement, Hall, JoinRecord, Reader
+from services.notify.models import Announcement, ErasedUser, Hall, JoinRecord, Reader
 from services.notify.texts import NoticeKind
 
 
@@ -67,6 +67,11 @@ def tell(session: Session, *, now: datetime, at_most: int) -> int:
     return len(waiting)
 
 
+def erase(session: Session, user_id: str) -> None:
+    """Forget that the user was to be told of announcements."""
+    session.execute(delete(Reader).where(Reader.user_id == user_id))
+
+
 def _is_out(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return (Announcement.status == "published", Announcement.publish_at <= now)
 
@@ -80,7 +85,8 @@ def _meant(announcement: Announcement, *, now: datetime) -> list[ColumnElement[b
     if wanted["visited_days"] is not None:
         reasons.append(JoinRecord.checked_in_at > now - timedelta(days=wanted["visited_days"]))
     in_hall = [] if announcement.hall_id is None else [JoinRecord.hall_id == announcement.hall_id]
-    return [*in_hall, or_(*reasons)]
+    is_here = JoinRecord.user_id.not_in(select(ErasedUser.user_id))
+    return [*in_hall, or_(*reasons), is_here]
 
 
 def _params(session: Session, announcement_ids: set[str]) -> dict[str, dict[str, Any]]:

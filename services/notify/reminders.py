@@ -72,6 +72,15 @@ def send(session: Session, *, now: datetime, at_most: int) -> int:
     return len(rows)
 
 
+def erase(session: Session, join_ids: Iterable[str]) -> None:
+    """Remind nobody of these joins any more."""
+    awaited = select(JoinRecord.join_id).where(
+        JoinRecord.join_id.in_(join_ids), JoinRecord.next_reminder_at.is_not(None)
+    )
+    found = session.scalars(awaited.order_by(JoinRecord.join_id).with_for_update()).all()
+    session.execute(update(JoinRecord).where(JoinRecord.join_id.in_(found)).values(next_reminder_at=None))
+
+
 def overdue_s(session: Session, *, now: datetime) -> float:
     """Return for how long the oldest reminder has been due, in seconds; 0 where none is."""
     oldest = session.scalar(select(func.min(JoinRecord.next_reminder_at)))

@@ -6,15 +6,17 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from libs.common.clock import utcnow
 from libs.common.tasks import perform
 from libs.contracts.booking import UserErased
-from services.notify import readers, tasks
+from services.notify import notices, readers, tasks
 from services.notify.models import Notice, Reader
-from tests.notify.builders import Join, Slot, a_join, a_slot, hear, notices_of, rows
+from services.notify.texts import NoticeKind
+from tests.notify.builders import Join, Slot, a_join, a_slot, hear, message, notices_of, record_of, rows
 from tests.notify.test_announcements import STAFF, written
-from tests.world import World
+from tests.world import World, eventually
 
 EVERYBODY_AHEAD = {"upcoming": True}
 
@@ -169,6 +171,38 @@ def test_an_erased_user_is_told_nothing(world: World) -> None:
     announce(world)
 
     assert told(world) == [here.user_id]
+
+
+def test_nothing_is_left_of_what_a_user_was_to_be_told_and_reminded_of_when_they_are_erased(world: World) -> None:
+    slot = a_slot_in(2)
+    join = a_join(slot)
+    hear(world, slot.hall(), join.booked())
+    made = written(world, hall_id=slot.hall_id, tell=EVERYBODY_AHEAD)
+    world.runtimes["notify"].db.run(partial(readers.list_due, now=utcnow()))
+    world.client.patch(f"{STAFF}/{made['id']}", json={"status": "draft"}, headers=world.staff())
+
+    hear(world, UserErased(version=1, user_id=join.user_id, join_ids=[join.id]))
+
+    assert rows(world, Reader) == []
+    assert record_of(world, join)["next_reminder_at"] is None
+
+
+def test_an_erasure_in_the_middle_of_telling_leaves_nothing(world: World) -> None:
+    join = a_join()
+    fact, gone = join.booked(), UserErased(version=1, user_id=join.user_id, join_ids=[join.id])
+    erasing = threading.Thread(target=hear, args=(world, gone))
+
+    with world.runtimes["notify"].db.transaction() as session:
+        notices.tell(session, [(NoticeKind.BOOKED, fact, message(fact))])
+        erasing.start()
+        waiting = text(
+            "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE datname = current_database() AND NOT granted)"
+        )
+        eventually(lambda: session.scalar(waiting) or not erasing.is_alive())
+    erasing.join()
+
+    assert rows(world, Notice, user_id=join.user_id) == []
 
 
 def test_workers_beside_each_other_tell_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
