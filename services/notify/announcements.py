@@ -14,7 +14,6 @@ from libs.contracts.principals import Role, RoleForbids, Staff
 from services.notify import copies, webhook_events
 from services.notify.errors import AnnouncementTold
 from services.notify.models import Announcement
-from services.notify.webhook_events import EventKind
 
 PUBLISHED = "published"
 SHOWN_FIRST = (
@@ -99,8 +98,7 @@ def create(
         .returning(Announcement)
     ).one()
     _audit(session, staff, "announcement.created", made, after=_plain(complete))
-    if made.status == PUBLISHED:
-        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_PUBLISHED, made)
+    _tell_webhooks(session, made, now=now)
     return made
 
 
@@ -133,21 +131,37 @@ def edit(
         execution_options={"populate_existing": True},
     ).one()
     _audit(session, staff, "announcement.changed", changed, before=_plain(before), after=_plain(differing))
-    if changed.status == PUBLISHED:
-        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_PUBLISHED, changed)
-    elif "status" in differing:
-        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_WITHDRAWN, changed)
+    _tell_webhooks(session, changed, now=now)
     return changed
 
 
 def remove(session: Session, staff: Staff, announcement_id: str, *, version: int | None) -> None:
     """Delete an announcement for good; the audit trail keeps what it said."""
     present = _locked(session, staff, announcement_id, version)
+    if present.is_told:
+        webhook_events.withdrawn(session, present)
     session.execute(delete(Announcement).where(Announcement.id == announcement_id))
     before = {name: getattr(present, name) for name in EDITABLE}
     _audit(session, staff, "announcement.deleted", present, before=_plain(before))
-    if present.status == PUBLISHED:
-        webhook_events.of_announcement(session, EventKind.ANNOUNCEMENT_WITHDRAWN, present)
+
+
+def come_out(session: Session, *, now: datetime) -> bool:
+    """Tell webhooks of one of the announcements whose time has come; False where there is none of which that is open."""
+    query = _published(now).where(Announcement.is_told.is_(False)).order_by(Announcement.id).limit(1)
+    found: Announcement | None = session.scalars(query.with_for_update(skip_locked=True)).first()
+    if found is not None:
+        _tell_webhooks(session, found, now=now)
+    return found is not None
+
+
+def _tell_webhooks(session: Session, announcement: Announcement, *, now: datetime) -> None:
+    """Tell webhooks what an announcement that is out says now, or that one which was out is so no more."""
+    is_out = announcement.status == PUBLISHED and announcement.publish_at is not None and announcement.publish_at <= now
+    if is_out:
+        webhook_events.published(session, announcement)
+    elif announcement.is_told:
+        webhook_events.withdrawn(session, announcement)
+    announcement.is_told = is_out
 
 
 def _in_scope(staff: Staff, announcement_id: str) -> Select[Any]:

@@ -394,7 +394,7 @@ class Announcement(Base):
     """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on.
 
     `tell` says which users are told of it by a notice, as JSON, or null; `readers` is how many they turned out to be, null
-    before they are looked for.
+    before they are looked for. `is_told`: webhooks know that it is out.
     """
 
     __tablename__ = "announcements"
@@ -409,6 +409,7 @@ class Announcement(Base):
     publish_at: Mapped[datetime | None]
     tell: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     readers: Mapped[int | None]
+    is_told: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     version: Mapped[int] = mapped_column(BigInteger)

@@ -6,7 +6,7 @@ from functools import partial
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import deliveries, readers, recounts, reminders, sms_budget, webhook_log
+from services.notify import announcements, deliveries, readers, recounts, reminders, sms_budget, webhook_log
 
 KEEP_DELIVERIES = timedelta(days=90)
 KEEP_WEBHOOKS_LOG = timedelta(days=30)
@@ -26,7 +26,9 @@ def remind(runtime: Runtime) -> int:
 
 
 def announce(runtime: Runtime) -> int:
-    """Tell of announcements that are out whoever is to be told by a notice; return how many. May run anywhere."""
+    """Tell webhooks of announcements that have come out, and by a notice whoever is to be; return how many users. May run anywhere."""
+    while runtime.db.run(partial(announcements.come_out, now=utcnow())):
+        pass
     while runtime.db.run(partial(readers.list_due, now=utcnow())):
         pass
     total = 0

@@ -122,9 +122,19 @@ def of_stats(session: Session, facts: Iterable[SlotStatChanged]) -> None:
     )
 
 
-def of_announcement(session: Session, kind: EventKind, announcement: Announcement) -> None:
-    """Tell webhooks that an announcement is published (shown from its date on), or is not any more."""
+def published(session: Session, announcement: Announcement) -> None:
+    """Tell webhooks what an announcement that is out says."""
     shown = announcement.publish_at.isoformat() if announcement.publish_at else None
+    said = {"title": announcement.title, "summary": announcement.summary, "publish_at": shown}
+    _of_announcement(session, EventKind.ANNOUNCEMENT_PUBLISHED, announcement, said)
+
+
+def withdrawn(session: Session, announcement: Announcement) -> None:
+    """Tell webhooks that an announcement is out no more, and nothing of what it says: that may be a draft by now."""
+    _of_announcement(session, EventKind.ANNOUNCEMENT_WITHDRAWN, announcement, {})
+
+
+def _of_announcement(session: Session, kind: EventKind, announcement: Announcement, said: dict[str, Any]) -> None:
     told = Fresh(
         id=new_id(),
         type=kind.value,
@@ -132,13 +142,7 @@ def of_announcement(session: Session, kind: EventKind, announcement: Announcemen
         version=announcement.version,
         time=utcnow(),
         hall_id=announcement.hall_id,
-        data={
-            "announcement_id": announcement.id,
-            "hall_id": announcement.hall_id,
-            "title": announcement.title,
-            "summary": announcement.summary,
-            "publish_at": shown,
-        },
+        data={"announcement_id": announcement.id, "hall_id": announcement.hall_id} | said,
     )
     _announce(session, [told])
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from sqlalchemy import text
 
 from deploy.loops import Loops
@@ -16,7 +17,7 @@ from libs.contracts.principals import Role
 from services.notify.channels.webhook import DELAYS_S, OF_ONE, rest_s
 from services.notify.metrics import DELIVERIES
 from services.notify.models import Delivery, Webhook, WebhookEvent
-from services.notify.tasks import upkeep
+from services.notify.tasks import announce, upkeep
 from services.notify.webhooks import Allowed, HttpsNeeded
 from tests.common.receiver import Exchange, Posted, Receiver, receiver
 from tests.notify.builders import a_hall_known_to, a_join, a_slot, hear, message, rows
@@ -34,6 +35,8 @@ from tests.notify.hooking import (
     shown,
     verified,
 )
+from tests.notify.test_announcements import STAFF as ANNOUNCEMENTS
+from tests.notify.test_announcements import written
 from tests.world import World, eventually
 
 ELSEWHERE = "https://hooks.example/hallpass"
@@ -177,6 +180,35 @@ def test_announcements_are_told_when_they_are_published_and_when_they_are_not_an
         ("withdrawn", 6),
     ]
     assert told[0]["data"]["title"] == "国庆放假安排"
+
+
+def test_an_announcement_with_a_date_is_told_of_when_it_comes_out(world: World, theirs: Receiver) -> None:
+    a_hook(world, theirs.address, events=["announcement.published", "announcement.withdrawn"])
+    soon = utcnow() + timedelta(hours=1)
+    made, never = (written(world, publish_at=soon.isoformat()) for _ in range(2))
+    world.client.delete(f"{ANNOUNCEMENTS}/{never['id']}", headers=world.staff())
+
+    def told(at: datetime) -> list[tuple[str, str]]:
+        with time_machine.travel(at, tick=False):
+            announce(world.runtimes["notify"])
+            carry(world)
+        return [(event["type"], event["subject"]) for event in events_of(theirs.posted)]
+
+    before, after, later = (told(soon + timedelta(minutes=minutes)) for minutes in (-1, 1, 2))
+
+    assert (before, after, later) == ([], [("announcement.published", made["id"])], after)
+
+
+def test_a_withdrawn_announcement_says_nothing_of_its_draft(world: World, theirs: Receiver) -> None:
+    made = written(world)
+    a_hook(world, theirs.address, events=["announcement.withdrawn"])
+    change = {"status": "draft", "title": "尚未公布的消息"}
+    world.client.patch(f"{ANNOUNCEMENTS}/{made['id']}", json=change, headers=world.staff())
+
+    carry(world)
+
+    [event] = events_of(theirs.posted)
+    assert event["data"] == {"announcement_id": made["id"], "hall_id": None}
 
 
 def test_a_webhook_of_a_hall_is_told_of_that_hall_and_one_of_all_is_told_of_all(world: World) -> None:

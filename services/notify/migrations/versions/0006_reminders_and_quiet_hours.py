@@ -57,6 +57,8 @@ def upgrade() -> None:
     op.alter_column("notices", "party_id", existing_type=sa.UUID(as_uuid=False), nullable=True)
     op.add_column("announcements", sa.Column("tell", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("announcements", sa.Column("readers", sa.Integer(), nullable=True))
+    op.add_column("announcements", sa.Column("is_told", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.execute("UPDATE announcements SET is_told = true WHERE status = 'published' AND publish_at <= now()")
     op.create_table(
         "readers",
         sa.Column("announcement_id", sa.UUID(as_uuid=False), nullable=False),
@@ -73,6 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("readers")
+    op.drop_column("announcements", "is_told")
     op.drop_column("announcements", "readers")
     op.drop_column("announcements", "tell")
     op.execute("DELETE FROM notices WHERE join_id IS NULL")
