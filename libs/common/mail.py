@@ -109,7 +109,9 @@ class _Talk:
             client.close()
 
     def masked(self, said: str) -> str:
-        return " ".join(_CONTROL.sub(" ", said.replace(self._mail.to, "…")).split())[:300]
+        to, name = re.escape(self._mail.to), re.escape(self._mail.to.partition("@")[0])
+        without = re.sub(rf"{to}|(?<!\w){name}(?!\w)", "…", said, flags=re.IGNORECASE)  # servers write it as they like
+        return " ".join(_CONTROL.sub(" ", without).split())[:300]
 
 
 def _rendered(server: Server, mail: Mail) -> bytes:

@@ -169,6 +169,7 @@ class MailServer:
 
     def __init__(self, *, login: tuple[str, str] | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.next: list[str] = []
+        self.refusal = "no: {to}"  # what it says to a recipient that it does not take
         self.received: list[EmailMessage] = []
         self.recipients: dict[str, list[str]] = defaultdict(list)  # by Message-ID, as the envelope says
         self.conversations = 0
@@ -230,7 +231,7 @@ class _Conversation:
                     self._say("250 ok")
                 elif verb.startswith("RCPT"):
                     to = command.partition("<")[2].partition(">")[0]
-                    self._say(f"{fault} no: {to}" if fault in ("550", "451") else "250 ok")
+                    self._say(f"{fault} {self._server.refusal.format(to=to)}" if fault in ("550", "451") else "250 ok")
                 elif verb == "DATA":
                     if not self._take(fault, to):
                         return

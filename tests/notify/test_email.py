@@ -46,6 +46,22 @@ def test_a_notice_goes_to_a_confirmed_address(town: Town) -> None:
     assert (found["state"], found["provider_id"]) == ("sent", "queued as 4Fx7")
 
 
+@pytest.mark.parametrize(
+    "said", ["<LIN@EXAMPLE.COM> is unknown", "user Lin is unknown", "lin=lin@Example.com is unknown"]
+)
+def test_no_answer_shows_whose_address_it_is(town: Town, said: str) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    town.tell(user)
+    town.mail.next, town.mail.refusal = ["550"], said
+
+    town.carry("email")
+
+    answer = town.delivery(user, "email")["answer"]
+    assert "lin" not in answer.lower()
+    assert answer.endswith("is unknown")
+
+
 def test_mail_speaks_the_language_that_its_user_chose(town: Town) -> None:
     user = new_id()
     town.confirm_email(user)
