@@ -60,9 +60,14 @@ def _without_controls(text: str) -> str:
 OneLine = AfterValidator(_without_controls)
 
 
+def seen(text: str) -> int:
+    """Return how many characters of a text are seen."""
+    return sum(unicodedata.category(character)[0] not in "CZ" for character in text)
+
+
 def is_told(text: str) -> bool:
     """Whether there is something to read in a text: two characters that are seen."""
-    return sum(unicodedata.category(character)[0] not in "CZ" for character in text) >= 2
+    return seen(text) >= 2
 
 
 def _told(text: str) -> str:

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
-from libs.common.inputs import Instant
+from libs.common.inputs import Instant, OneLine, Told
 from libs.common.pages import Page
 from libs.common.web import Id, Schema
 from services.notify.texts import NoticeKind
 
 NO_NUL = r"^[^\x00]*$"
-Title = Annotated[str, StringConstraints(min_length=4, max_length=50, pattern=NO_NUL)]
-Summary = Annotated[str, StringConstraints(min_length=10, max_length=200, pattern=NO_NUL)]
+Title = Annotated[str, StringConstraints(min_length=4, max_length=50), OneLine, Told]
+Summary = Annotated[str, StringConstraints(min_length=10, max_length=200), OneLine, Told]
 Content = Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=NO_NUL)]
 SearchText = Annotated[str, StringConstraints(max_length=50, pattern=NO_NUL)]
 Order = Annotated[int, Field(ge=0, le=9999, description="0 on top")]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, StringConstraints
 
 from libs.common.errors import Language
 from libs.common.etags import IfMatch
+from libs.common.inputs import OneLine
 from libs.common.web import Id, Now, Schema, Tx
 from libs.contracts.principals import HallStaff
 from services.notify import templates, texts
@@ -16,7 +17,7 @@ from services.notify.texts import NoticeKind
 
 router = APIRouter(prefix="/staff/notice-templates", tags=["templates"])
 
-TitleText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+TitleText = Annotated[str, StringConstraints(min_length=1, max_length=200), OneLine]
 BodyText = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from libs.common import etags
+from libs.common import etags, inputs
 from libs.common.errors import Language, Stale
 from libs.common.ids import new_id
 from libs.contracts import audit
@@ -176,7 +176,7 @@ def _unfit(kind: NoticeKind, own: Wording, language: Language) -> list[dict[str,
     for part, outcomes, longest in zip(
         ("title", "body"), zip(*tried, strict=True), (LONGEST_TITLE, LONGEST_BODY), strict=True
     ):
-        if not all(said.strip() for said in outcomes):
+        if not all(map(inputs.seen, outcomes)):
             faults.append({"field": f"{part}_{language}", "reason": "empty", "said": ""})
         if any(len(said) > longest for said in outcomes):
             faults.append({"field": f"{part}_{language}", "reason": "too_long", "said": str(longest)})

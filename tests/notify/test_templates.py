@@ -170,6 +170,13 @@ def test_what_comes_out_has_to_be_something_and_not_too_much(world: World, text:
     assert put(world, own(en=text), kind="moved").json()["code"] == "template_faulty"
 
 
+@pytest.mark.parametrize("title", ["two\nlines", "turned \u202e round", "two\u2028lines", "\u200b\u200b"])
+def test_a_title_can_be_read_on_one_line(world: World, title: str) -> None:
+    answer = put(world, OWN | {"title": {"zh": "约好了", "en": title}})
+
+    assert (answer.status_code, answer.json()["code"]) in ((422, "invalid"), (422, "template_faulty"))
+
+
 def test_a_preview_fills_in_sample_facts_and_changes_nothing(world: World) -> None:
     answer = world.client.post(f"{PATH}/booked/preview", json=OWN, headers=world.staff())
 
