@@ -16,7 +16,7 @@ from libs.common.ids import new_id
 from libs.common.outward import Network, is_public, literal
 from libs.contracts import audit
 from libs.contracts.principals import Role, RoleForbids, Staff
-from services.notify import deliveries
+from services.notify import copies, deliveries
 from services.notify.models import Webhook
 
 ACTIVE, DISABLED = "active", "disabled"
@@ -103,12 +103,14 @@ def create(
     allowed: Allowed,
     now: datetime,
 ) -> tuple[Webhook, str]:
-    """Make a webhook, and return it with its secret; one for all halls takes a super admin, a foreign hall is NotFound."""
+    """Make a webhook, and return it with its secret; one for all halls takes a super admin, a foreign hall, or none, is NotFound."""
     if hall_id is not None:
         staff.require_hall(hall_id)
+        copies.require_hall(session, hall_id)
     elif staff.role != Role.SUPER_ADMIN:
         raise RoleForbids(role=staff.role)
     allowed.require(url)
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("webhooks", 0))))  # nobody else is counting
     if _count(session, hall_id) >= MOST_OF_A_HALL:
         raise TooManyWebhooks(most=MOST_OF_A_HALL)
     secret, webhook_id = signatures.new_secret(), new_id()

@@ -37,7 +37,7 @@ from tests.notify.hooking import (
 )
 from tests.notify.test_announcements import STAFF as ANNOUNCEMENTS
 from tests.notify.test_announcements import written
-from tests.world import World, eventually
+from tests.world import World, eventually, simultaneously
 
 ELSEWHERE = "https://hooks.example/hallpass"
 
@@ -214,6 +214,7 @@ def test_a_withdrawn_announcement_says_nothing_of_its_draft(world: World, theirs
 def test_a_webhook_of_a_hall_is_told_of_that_hall_and_one_of_all_is_told_of_all(world: World) -> None:
     here, there = a_slot(), a_slot()
     with receiver() as of_hall, receiver() as of_all:
+        hear(world, here.hall())
         a_hook(world, of_hall.address, hall_id=here.hall_id)
         a_hook(world, of_all.address)
 
@@ -567,7 +568,7 @@ def test_a_secret_that_is_known_to_others_ends_at_once(world: World, theirs: Rec
 
 
 def test_a_hall_admin_has_webhooks_of_their_halls_alone(world: World) -> None:
-    mine, theirs = new_id(), new_id()
+    mine, theirs = a_hall_known_to(world), a_hall_known_to(world)
     me = admin_of(world, mine)
     own = a_hook(world, ELSEWHERE, hall_id=mine, headers=me)
     foreign, of_all = a_hook(world, ELSEWHERE, hall_id=theirs), a_hook(world, ELSEWHERE)
@@ -643,14 +644,22 @@ def test_what_staff_do_is_audited_without_what_may_be_a_secret(world: World) -> 
 
 
 def test_there_are_so_many_of_a_hall_at_most(world: World) -> None:
-    hall = new_id()
-    for _ in range(20):
+    hall, staff = a_hall_known_to(world), world.staff()
+    for _ in range(18):
         a_hook(world, ELSEWHERE, hall_id=hall)
-
     body = {"hall_id": hall, "url": ELSEWHERE, "events": ["join.booked"]}
-    answer = world.client.post(HOOKS, json=body, headers=world.staff())
 
-    assert (answer.status_code, answer.json()["code"]) == (409, "too_many_webhooks")
+    answers = simultaneously([lambda: world.client.post(HOOKS, json=body, headers=staff)] * 8)
+
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 6
+    assert {answer.json()["code"] for answer in answers if answer.is_error} == {"too_many_webhooks"}
+    assert len(rows(world, Webhook, hall_id=hall)) == 20
+
+
+def test_a_hall_that_nobody_has_heard_of_has_no_webhooks(world: World) -> None:
+    body = {"hall_id": new_id(), "url": ELSEWHERE, "events": ["join.booked"]}
+
+    assert world.client.post(HOOKS, json=body, headers=world.staff()).status_code == 404
 
 
 def test_addresses_and_events_that_can_not_be_are_refused(world: World) -> None:
