@@ -143,7 +143,7 @@ def edit(
     if_match: str | None,
     now: datetime,
 ) -> Webhook:
-    """Change what differs. Who is made active begins with a clean slate; what a disabled one waits for is given up."""
+    """Change what differs. Another address, and who is made active, begins with a clean slate; disabling gives up what waits."""
     webhook = _locked(session, staff, webhook_id, if_match)
     before = _plain(webhook)
     if "events" in values:
@@ -155,8 +155,9 @@ def edit(
         allowed.require(differing["url"])
     for name, value in differing.items():
         setattr(webhook, name, value)
+    if differing.keys() & {"url", "status"}:
+        webhook.failures, webhook.failing_since, webhook.rest_until, webhook.last_ms = 0, None, None, None
     if "status" in differing:
-        webhook.failures, webhook.failing_since, webhook.rest_until = 0, None, None
         webhook.disabled_reason = BY_STAFF if webhook.status == DISABLED else None
         if webhook.status == DISABLED:
             deliveries.give_up(session, webhook.id, now=now)

@@ -380,6 +380,21 @@ def test_who_fails_for_three_days_is_disabled_and_can_be_made_active_again(world
     assert carry(world) == 1
 
 
+def test_another_address_does_not_answer_for_the_failures_of_the_one_before(world: World, theirs: Receiver) -> None:
+    hook = a_hook(world, theirs.address)
+    theirs.behaviour = failing(500)
+    hear(world, a_join().booked())
+    carry(world)
+    was = shown(world, hook)
+
+    theirs.behaviour = lambda exchange, _: exchange.answer(200)
+    found = changed(world, hook, url=f"{theirs.address}/mended")
+    hear(world, a_join().booked())
+
+    assert (was["failures"], found["failures"], found["failing_since"]) == (1, 0, None)
+    assert carry(world) == 1  # at once: what is told to it for the first time does not wait for the rest of the other
+
+
 def test_who_fails_is_left_alone_for_longer_each_time(world: World, theirs: Receiver) -> None:
     a_hook(world, theirs.address)
     theirs.behaviour = failing(500)
