@@ -332,12 +332,12 @@ class Unconfirmed(Base):
 
 
 class SmsUse(Base):
-    """A text message that was asked of the provider; the number can be compared, and not read."""
+    """A text message that was asked of the provider; the number can be compared, and not read. Of who was erased there is no user."""
 
     __tablename__ = "sms_uses"
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
-    user_id: Mapped[str] = mapped_column(Uuid)
+    user_id: Mapped[str | None] = mapped_column(Uuid)
     number_digest: Mapped[bytes]
     is_code: Mapped[bool]
     at: Mapped[datetime]

@@ -172,8 +172,24 @@ def test_who_is_erased_leaves_no_number(world: World, bridge: Receiver) -> None:
 
     hear(world, UserErased(version=1, user_id=join.user_id, join_ids=[join.id]))
 
-    assert [rows(world, model) for model in (Recipient, Unconfirmed, SmsUse, Delivery)] == [[]] * 4
+    assert [rows(world, model) for model in (Recipient, Unconfirmed, Delivery)] == [[]] * 3
+    assert {row["user_id"] for row in rows(world, SmsUse)} == {None}
     assert carry_all(world, channel(world)) == 0
+
+
+def test_erasing_oneself_frees_no_number_from_its_limits(make_world: Callable[..., World], bridge: Receiver) -> None:
+    world = make_world(**settings(bridge, sms_per_number=2))
+    statuses = []
+    for wait in (False, True, True):
+        user_id = a_join().user_id
+        for _ in range(2):
+            if wait:
+                another_minute(world)
+            statuses.append(asked(world, user_id, "PUT", body={"phone": PHONE}).status_code)
+        hear(world, UserErased(version=1, user_id=user_id, join_ids=[]))
+
+    assert statuses == [202, 429, 202, 429, 429, 429]
+    assert len(bridge.posted) == 2
 
 
 def test_without_settings_there_is_no_such_way(make_world: Callable[..., World]) -> None:

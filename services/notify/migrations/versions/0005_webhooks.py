@@ -88,7 +88,7 @@ def upgrade() -> None:
     op.create_table(
         "sms_uses",
         sa.Column("id", sa.UUID(as_uuid=False), nullable=False),
-        sa.Column("user_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("user_id", sa.UUID(as_uuid=False), nullable=True),
         sa.Column("number_digest", sa.LargeBinary(), nullable=False),
         sa.Column("is_code", sa.Boolean(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
