@@ -332,7 +332,7 @@ class Unconfirmed(Base):
 
 
 class SmsUse(Base):
-    """A text message that was asked of the provider; the number can be compared, and not read. Of who was erased there is no user."""
+    """A text message, by its own id, that was or may have been sent; the number can be compared, and not read. Of who was erased there is no user."""
 
     __tablename__ = "sms_uses"
 

@@ -36,14 +36,19 @@ def set_phone(user: CurrentUser, runtime: RuntimeDep, language: ReadersLanguage,
     number = sms.number(body.phone, texting.regions)
     if number is None:
         raise PhoneUnfit
+    message_id = new_id()
     with runtime.db.transaction() as session:
-        spent = sms_budget.spend(session, texting.budget, user.id, number, is_code=True, now=now)
+        spent = sms_budget.spend(session, texting.budget, message_id, user.id, number, is_code=True, now=now)
         if spent is not None:
             raise _too_many(spent, now)
         code = recipients.set_address(session, resources.sealer, user.id, "phone", number, language=language, now=now)
         found = recipients.of(session, resources.sealer, user.id, now=now)
     # No connection is held while the bridge is asked.
-    _send_code(resources, texting, number, code, language)
+    try:
+        _send_code(resources, texting, message_id, number, code, language)
+    except SmsDown:
+        runtime.db.run(lambda session: sms_budget.give_back(session, message_id))
+        raise
     return shown(found)
 
 
@@ -77,7 +82,9 @@ def _too_many(spent: Spent, now: datetime) -> TooMany:
     return TooMany(retry_after_s=max(1, math.ceil((spent.retry_at - now).total_seconds())))
 
 
-def _send_code(resources: Resources, texting: Texting, number: str, code: str, language: Language) -> None:
+def _send_code(
+    resources: Resources, texting: Texting, message_id: str, number: str, code: str, language: Language
+) -> None:
     """Send a code while its user waits. Raises PhoneUnfit or SmsDown; where the answer is lost, it may well have arrived.
 
     Each conversation holds a thread of the server: a bridge that hangs must leave enough of them for everybody else.
@@ -86,7 +93,7 @@ def _send_code(resources: Resources, texting: Texting, number: str, code: str, l
     if template is None or not resources.codes_at_once.acquire(blocking=False):
         raise SmsDown
     try:
-        message = Sms(id=new_id(), to=number, template=template, params={"code": code}, language=language)
+        message = Sms(id=message_id, to=number, template=template, params={"code": code}, language=language)
         outcome = texting.for_codes.send(message)
     finally:
         resources.codes_at_once.release()

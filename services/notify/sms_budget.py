@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from libs.common.ids import new_id
 from services.notify.models import SmsUse
 
 WINDOW = timedelta(hours=24)
@@ -32,18 +31,27 @@ class Spent:
     retry_at: datetime
 
 
-def spend(session: Session, budget: Budget, user_id: str, number: str, *, is_code: bool, now: datetime) -> Spent | None:
-    """Note one message more and return None, or say which limit that would pass.
+def spend(
+    session: Session, budget: Budget, message_id: str, user_id: str, number: str, *, is_code: bool, now: datetime
+) -> Spent | None:
+    """Note one message more and return None, or say which limit that would pass. A message is noted once, however often it goes out.
 
     Exact: everybody who spends waits for everybody else, for as long as their transactions take.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("sms", 0))))
+    if session.get(SmsUse, message_id) is not None:
+        return None
     digest = hmac.digest(budget.key, number.encode(), "sha256")
     if (spent := _spent(session, budget, user_id, digest, is_code=is_code, now=now)) is not None:
         return spent
-    session.add(SmsUse(id=new_id(), user_id=user_id, number_digest=digest, is_code=is_code, at=now))
+    session.add(SmsUse(id=message_id, user_id=user_id, number_digest=digest, is_code=is_code, at=now))
     session.flush()
     return None
+
+
+def give_back(session: Session, message_id: str) -> None:
+    """Take note that a message was surely not sent."""
+    session.execute(delete(SmsUse).where(SmsUse.id == message_id))
 
 
 def forget(session: Session, *, now: datetime) -> int:

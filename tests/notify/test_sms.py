@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from libs.common.clock import utcnow
+from libs.common.ids import new_id
 from libs.common.settings import SettingsError
 from libs.contracts.booking import UserErased
 from services.notify import sms_budget
@@ -347,6 +348,38 @@ def test_no_more_goes_out_than_the_budget_allows(
     assert asked(world, join.user_id, "PUT", body={"phone": PHONE}).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("behave", "spent"),
+    [
+        (lambda exchange, _: exchange.answer(503), 0),
+        (lambda exchange, _: exchange.answer(400), 0),
+        (lambda exchange, _: exchange.break_off(), 1),  # twice, under one id
+    ],
+)
+def test_only_what_may_have_been_sent_is_spent_and_once(
+    world: World, bridge: Receiver, behave: Any, spent: int
+) -> None:
+    join = a_join()
+    confirmed(world, bridge, join)
+    before = len(rows(world, SmsUse))
+    bridge.behaviour = behave
+    hear(world, join.booked())
+
+    for minutes in (0, 1, 5):
+        carry_all(world, channel(world), clock=lambda minutes=minutes: utcnow() + timedelta(minutes=minutes))
+
+    assert len(bridge.posted) >= 1
+    assert len(rows(world, SmsUse)) == before + spent
+
+
+def test_a_code_that_the_bridge_did_not_take_is_not_spent(world: World, bridge: Receiver) -> None:
+    bridge.behaviour = lambda exchange, _: exchange.answer(503)
+
+    assert asked(world, a_join().user_id, "PUT", body={"phone": PHONE}).json()["code"] == "sms_unavailable"
+
+    assert rows(world, SmsUse) == []
+
+
 def test_the_budget_is_exact_when_many_spend_at_once(world: World) -> None:
     budget = Budget(per_user=100, per_number=100, per_day=7, key=b"key")
     user_id = a_join().user_id
@@ -357,7 +390,7 @@ def test_the_budget_is_exact_when_many_spend_at_once(world: World) -> None:
         barrier.wait()
         for _ in range(4):
             with world.runtimes["notify"].db.transaction() as session:
-                spent = sms_budget.spend(session, budget, user_id, IN_FULL, is_code=False, now=utcnow())
+                spent = sms_budget.spend(session, budget, new_id(), user_id, IN_FULL, is_code=False, now=utcnow())
             allowed.append(spent is None)
 
     threads = [threading.Thread(target=spend) for _ in range(8)]

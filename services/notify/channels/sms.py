@@ -11,7 +11,7 @@ from libs.common.service import Runtime
 from services.notify import recipients, sms_budget, texts
 from services.notify.channel import Delivering, Told, Wanted
 from services.notify.models import Recipient
-from services.notify.outcomes import Nothing, Outcome, Refused
+from services.notify.outcomes import Later, Nothing, Outcome, Refused
 from services.notify.sms import Provider, Sms
 from services.notify.sms_budget import Budget
 
@@ -22,7 +22,10 @@ Templates = Mapping[str, str | Mapping[Language, str]]
 
 
 class SmsChannel:
-    """Sends a message under the id of its delivery, so that the bridge knows a repetition. What it costs is counted first."""
+    """Sends a message under the id of its delivery, so that the bridge knows a repetition. What it costs is counted first.
+
+    A message counts once, however often it is tried; one that was surely not sent does not.
+    """
 
     name = NAME
     at_once = 4
@@ -44,7 +47,7 @@ class SmsChannel:
         template = template_of(self._templates, told.kind, language)
         if template is None:
             return Nothing()
-        spent = sms_budget.spend(session, self._budget, told.user_id, to, is_code=False, now=utcnow())
+        spent = sms_budget.spend(session, self._budget, delivering.id, told.user_id, to, is_code=False, now=utcnow())
         if spent is not None:
             return Refused(f"too many {spent.limit} within 24 hours")
         params = texts.words(told.params, people=told.people, language=language)
@@ -54,7 +57,9 @@ class SmsChannel:
         return self._provider.send(letter)
 
     def settle(self, session: Session, delivering: Delivering, letter: Sms, outcome: Outcome) -> None:
-        """What was asked of the provider counts as spent, whatever came of it."""
+        """Give back what a message would have cost that was not sent; one that may have been stays spent."""
+        if isinstance(outcome, (Later, Refused)) and not delivering.possibly_twice:
+            sms_budget.give_back(session, delivering.id)
 
 
 def template_of(templates: Templates, kind: str, language: Language) -> str | None:
