@@ -425,7 +425,8 @@ class Webhook(Base):
     """An address of an integrator that is told of events: those of one hall, or (`hall_id` null) of all.
 
     The secret that was replaced goes on signing until `old_secret_until`. An address that fails is left alone until
-    `rest_until`; `failures` counts those in a row, the first of them at `failing_since`. `last_ms` is how long it took last.
+    `rest_until`; `failures` counts those in a row, the first of them at `failing_since`. `last_at` is when it was
+    called last, and `last_ms` how long that took.
     `version` counts what staff see changed, and not how it fares.
     """
 
@@ -444,6 +445,7 @@ class Webhook(Base):
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     failing_since: Mapped[datetime | None]
     rest_until: Mapped[datetime | None]
+    last_at: Mapped[datetime | None]
     last_ms: Mapped[int | None]
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]

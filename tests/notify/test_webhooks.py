@@ -14,7 +14,7 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.outbox import OutboxRow
 from libs.contracts.principals import Role
-from services.notify.channels.webhook import DELAYS_S, OF_ONE, rest_s
+from services.notify.channels.webhook import DELAYS_S, OF_ONE, OF_UNWELL, rest_s
 from services.notify.metrics import DELIVERIES
 from services.notify.models import Delivery, Webhook, WebhookEvent
 from services.notify.tasks import announce, upkeep
@@ -469,6 +469,40 @@ def test_a_slow_address_is_called_for_one_event_at_a_time(world: World, theirs: 
     sender = carrier(world)
 
     assert [sender.take() is None for _ in range(2)] == [False, True]
+
+
+def test_however_many_are_slow_leave_calls_for_the_others(world: World) -> None:
+    slow = [a_hook(world, f"{ELSEWHERE}/{index}")["id"] for index in range(OF_UNWELL + 2)]
+    with world.runtimes["notify"].db.transaction() as session:
+        session.execute(text("UPDATE webhooks SET last_ms = 3000"))
+    hear(world, *(a_join().booked() for _ in range(3)))
+    well = a_hook(world, ELSEWHERE)["id"]
+    hear(world, a_join().booked())
+    sender = carrier(world)
+
+    called = []
+    while (taken := sender.take()) is not None:
+        called.append(taken.delivering.announced.webhook_id)
+
+    assert called.count(well) == 1
+    assert len(called) == len(set(called)) == OF_UNWELL + 1
+    assert set(called) <= {well, *slow}
+
+
+def test_addresses_take_turns_however_much_waits_for_one(world: World, theirs: Receiver) -> None:
+    busy = a_hook(world, theirs.address)["id"]
+    hear(world, *(a_join().booked() for _ in range(4)))
+    quiet = a_hook(world, theirs.address)["id"]
+    hear(world, a_join().booked(), a_join().booked())
+    sender = carrier(world)
+
+    called = []
+    while (taken := sender.take()) is not None:
+        called.append(taken.delivering.announced.webhook_id)
+        sender.carry(taken)
+
+    assert called[:4] == [busy, quiet, busy, quiet]
+    assert called[4:] == [busy] * 4
 
 
 def test_a_process_that_dies_while_it_calls_has_the_event_sent_again(world: World, theirs: Receiver) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from libs.common import signatures
 from libs.common.clock import utcnow
@@ -31,8 +31,11 @@ GIVEN_UP_AFTER = timedelta(days=3)
 
 AT_ONCE = 24
 OF_ONE = 4  # on their way to one address, while it answers well
+OF_UNWELL = 8  # on their way to all that are slow or fail: the rest of AT_ONCE is for those that answer well
 SLOW_MS = 2000
 GONE = 410
+
+_OTHER = aliased(Webhook)
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Call:
 
 class WebhookChannel:
     """Calls every address by itself: at most four events at a time, one while it is slow or fails, and with rests between.
+    All that are slow or fail share a third of the calls, so that however many they are, the others wait for none of them.
 
     What it answers by 2xx has arrived. All else is tried again by DELAYS_S, under the same `webhook-id`, and 410 ends it all.
     An address that has failed for three days is disabled.
@@ -66,7 +70,7 @@ class WebhookChannel:
         self.longest_s = outward.total_s
 
     def next_due(self, session: Session, *, now: datetime) -> Delivery | None:
-        """Lock the delivery that waits longest for an address that is ready for one more."""
+        """Lock the delivery that waits longest for the address whose turn it is."""
         for webhook_id in session.scalars(_ready(now)).all():
             found: Delivery | None = session.scalar(
                 select(Delivery)
@@ -123,7 +127,7 @@ class WebhookChannel:
                 answer=letter.answer.text if letter.answer else "",
             )
         )
-        webhook.last_ms = letter.duration_ms
+        webhook.last_at, webhook.last_ms = now, letter.duration_ms
         if isinstance(outcome, Sent):
             webhook.failures, webhook.failing_since, webhook.rest_until = 0, None, None
             return
@@ -164,22 +168,29 @@ def _outcome(call: Call) -> Outcome:
 
 
 def _ready(now: datetime) -> Select[str]:
-    """The addresses that may be called now, who waits longest first."""
+    """The addresses that may be called now: first those with the fewest calls under way, of these whose last is the longest ago."""
     is_of_it = Delivery.webhook_id == Webhook.id
     first_due = select(func.min(Delivery.due_at)).where(is_of_it, *_is_due(now)).scalar_subquery()
-    under_way = (
-        select(func.count())
-        .where(is_of_it, Delivery.state == DeliveryState.SENDING, Delivery.due_at > now)
-        .scalar_subquery()
+    is_under_way = (Delivery.state == DeliveryState.SENDING, Delivery.due_at > now)
+    under_way = select(func.count()).where(is_of_it, *is_under_way).scalar_subquery()
+    to_unwell = (
+        select(func.count()).select_from(Delivery).join(_OTHER, _OTHER.id == Delivery.webhook_id).where(*is_under_way)
     )
-    is_well = and_(Webhook.failures == 0, or_(Webhook.last_ms.is_(None), Webhook.last_ms < SLOW_MS))
+    may_be_called = case(
+        (_is_well(Webhook), under_way < OF_ONE),
+        else_=and_(under_way < 1, to_unwell.where(~_is_well(_OTHER)).scalar_subquery() < OF_UNWELL),
+    )
     return (
         select(Webhook.id)
         .where(or_(Webhook.rest_until.is_(None), Webhook.rest_until <= now))
         .where(first_due.is_not(None))
-        .where(under_way < case((is_well, OF_ONE), else_=1))
-        .order_by(first_due)
+        .where(may_be_called)
+        .order_by(under_way, Webhook.last_at.asc().nulls_first(), first_due)
     )
+
+
+def _is_well(webhook: type[Webhook]) -> ColumnElement[bool]:
+    return and_(webhook.failures == 0, or_(webhook.last_ms.is_(None), webhook.last_ms < SLOW_MS))
 
 
 def _is_due(now: datetime) -> tuple[ColumnElement[bool], ...]:
