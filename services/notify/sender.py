@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from libs.common import context
 from libs.common.clock import utcnow
-from libs.common.db import Database, is_away
+from libs.common.db import Database
 from libs.common.logs import logger
 from services.notify import deliveries
 from services.notify.channel import Channel, Letter
@@ -81,17 +81,17 @@ class Sender(Generic[Letter]):
             self._record(taken, outcome)
 
     def _record(self, taken: Taken[Letter], outcome: Outcome) -> None:
-        """Record the outcome; while the database is away, try as long as the delivery is ours."""
+        """Record the outcome; whatever the database says, try as long as the delivery is ours: unrecorded, it would go out again."""
         while True:
             try:
-                with self._db.transaction() as session:
-                    if not deliveries.settle(session, self.channel, taken, outcome, now=self._clock()):
-                        log.warning(
-                            "an answer came too late", channel=self.channel.name, outcome=type(outcome).__name__
-                        )
+                in_time = self._db.run(
+                    lambda session: deliveries.settle(session, self.channel, taken, outcome, now=self._clock())
+                )
+                if not in_time:
+                    log.warning("an answer came too late", channel=self.channel.name, outcome=type(outcome).__name__)
                 return
             except (DBAPIError, PoolTimeout) as error:
-                if not is_away(error) or self._clock() > taken.until:
+                if self._clock() > taken.until:
                     raise
                 log.warning("an answer waits to be recorded", channel=self.channel.name, error=type(error).__name__)
             time.sleep(PAUSE_S)

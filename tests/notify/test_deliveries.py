@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -177,6 +177,25 @@ def test_a_channel_that_breaks_down_may_have_sent(world: World) -> None:
     found = delivery_of(world, notice)
     assert (found["state"], found["possibly_twice"]) == ("queued", True)
     assert found["answer"] == "internal error (RuntimeError)"
+
+
+@pytest.mark.parametrize("broken_by", ["40P01", "55P03", "57014"])  # a deadlock, no lock in time, cancelled
+def test_an_answer_whose_record_the_database_breaks_is_recorded_after_all(world: World, broken_by: str) -> None:
+    class Unlucky(Pigeons):
+        def settle(self, session: Session, delivering: Delivering, letter: Delivering, outcome: Outcome) -> None:
+            super().settle(session, delivering, letter, outcome)
+            if len(self.settled) == 1:
+                session.execute(text(f"DO $$ BEGIN RAISE SQLSTATE '{broken_by}'; END $$"))
+
+    [notice] = told(world)
+    queued(world, notice)
+    pigeons = Unlucky()
+
+    carry_all(world, pigeons)
+    carry_all(world, pigeons, clock=later)
+
+    assert delivery_of(world, notice)["state"] == "sent"
+    assert len(pigeons.flown) == 1
 
 
 def test_a_hanging_channel_delays_no_other_and_no_inbox(world: World) -> None:
