@@ -28,6 +28,7 @@ from services.notify import metrics
 
 log = logger(__name__)
 
+OF_ONE_ACCOUNT = 8  # streams in one process: screens enough for anybody, and never all of them
 RETRY = b"retry: 2000\n\n"
 SHOWN = (
     "slot_id",
@@ -128,7 +129,8 @@ class Live:
         self, db: Database, staff: Staff, *, expires_at: datetime, hall_id: str, day: date | None, since: int
     ) -> AsyncGenerator[bytes, None]:
         """Yield events until the sign-in ends, or raise TooManyListeners."""
-        if len(self._listeners) >= self._most:
+        of_account = sum(listener.staff.id == staff.id for listener in self._listeners)
+        if of_account >= OF_ONE_ACCOUNT or len(self._listeners) >= self._most:
             raise TooManyListeners
         ends_at = min(expires_at, utcnow() + self._for)
         return self._events(db, Listener(staff, ends_at, hall_id, day, since, has_all=since > 0))

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from queue import Empty, Queue
@@ -17,7 +17,7 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Role, Staff, issue_staff_token
-from services.notify.live import Live
+from services.notify.live import OF_ONE_ACCOUNT, Live
 from tests.notify.builders import Slot, a_join, a_slot, deliver, hear, message
 from tests.world import World, bearer, eventually
 
@@ -218,6 +218,17 @@ def test_a_screen_of_another_hall_is_shown_nothing(world: World) -> None:
     slot = a_slot()
     with world.serve() as address, screen(address, world.staff(Role.VERIFIER, [a_slot().hall_id]), slot) as listening:
         assert listening.answer.status_code == 404
+
+
+def test_no_account_holds_all_streams_of_a_process(world: World) -> None:
+    slot, greedy = a_slot(), world.staff()
+    with world.serve() as address, ExitStack() as open_streams:
+        for _ in range(OF_ONE_ACCOUNT):
+            open_streams.enter_context(screen(address, greedy, slot)).next()
+        with screen(address, greedy, slot) as one_more:
+            refused = one_more.answer.status_code
+        with screen(address, world.staff(), slot) as other:
+            assert (refused, other.answer.status_code) == (503, 200)
 
 
 def test_a_process_holds_so_many_streams_and_no_more(make_world: Callable[..., World]) -> None:
