@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -121,8 +121,9 @@ def give_up(session: Session, webhook_id: str, *, now: datetime) -> None:
 
 
 def pending(session: Session, channel: str) -> int:
-    """Return how many deliveries of a channel wait or are under way."""
-    return session.scalar(select(func.count()).where(Delivery.channel == channel, Delivery.state.in_(OPEN))) or 0
+    """Return how many deliveries of a channel wait or are under way; what is held for later (quiet hours) does not wait yet."""
+    waits = or_(Delivery.due_at <= func.now(), Delivery.attempts > 0)
+    return session.scalar(select(func.count()).where(Delivery.channel == channel, Delivery.state.in_(OPEN), waits)) or 0
 
 
 def forget(session: Session, *, before: datetime) -> int:

@@ -141,6 +141,16 @@ def test_what_is_due_later_waits(world: World) -> None:
     assert carry_all(world, Pigeons(), clock=later) == 1
 
 
+def test_what_is_held_for_later_does_not_wait_but_what_is_tried_again_does(world: World) -> None:
+    held, tried = told(world, 2)
+    queued(world, held, due_at=utcnow() + timedelta(hours=8))
+    queued(world, tried)
+    carry_all(world, Pigeons(lambda _: Later("no wind")))
+
+    with world.runtimes["notify"].db.transaction() as session:
+        assert deliveries.pending(session, "pigeon") == 1
+
+
 def test_a_channel_that_was_switched_off_ends_what_waits_for_it(world: World) -> None:
     [notice] = told(world)
     queued(world, notice)
