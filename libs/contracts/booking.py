@@ -140,7 +140,7 @@ class WaitOutcome(StrEnum):
     LEFT = "left"  # by the user
     EXPIRED = "expired"  # offered, and not accepted in time
     REFUSED = "refused"  # a place was there, and a rule forbade it (`code`)
-    CLOSED = "closed"  # the slot can't be booked any more
+    CLOSED = "closed"  # the slot can't be waited for any more
     REMOVED = "removed"  # by staff, with a reason
     DISABLED = "disabled"  # the user was
     ERASED = "erased"  # the user was

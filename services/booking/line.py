@@ -37,6 +37,16 @@ def next_served(line: Sequence[Waiting], *, free: int | None, asked: int | None,
     return None
 
 
+def is_in_the_way(line: Sequence[Waiting], *, free: int | None, is_last_call: bool) -> bool:
+    """Whether at the last call places are free that are too few for each party of the line: they are for who comes now."""
+    return (
+        is_last_call
+        and bool(line)
+        and bool(free)
+        and next_served(line, free=free, asked=None, is_last_call=True) is None
+    )
+
+
 def is_last_call(offer: Offer, *, now: datetime) -> bool:
     """Whether booking closes so soon that a place which is kept would stay empty."""
     return now >= offer.closes - LAST_CALL

@@ -7,6 +7,7 @@ its slot's row; who takes places for a user holds the user's before it.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import compare_digest
@@ -80,7 +81,7 @@ def _begun(session: Session, sealer: Sealer, user: User, asked: Asking) -> Wait:
     people = len(asked.attendees)
     _require_full(session, user, asked)
     offered = offers.find(session, asked.slot_id)
-    _may_wait(session, offered, user, people)
+    _may_wait(session, offered, user, people, now=asked.now)
     filled = forms.check_all(offered.form, asked.attendees)
     as_people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
     claims.require_free(session, claims.wanted(sealer, offered.slot, offered.form, as_people))
@@ -117,17 +118,19 @@ def _require_full(session: Session, user: User, asked: Asking) -> None:
     raise errors.SlotNotFull
 
 
-def _may_wait(session: Session, offered: Offered, user: User, people: int) -> None:
+def _may_wait(session: Session, offered: Offered, user: User, people: int, *, now: datetime) -> None:
     rules = offered.rules
     # A file that was sent ahead can be used for a day: nobody knows whether the wait is shorter.
     if rules.waitlist == "off" or any(field.type in UPLOADS for field in offered.form):
         raise errors.WaitingOff
     if offered.slot.asked is not None and people > max(1, offered.slot.asked):
         raise errors.PartyTooLarge(party_max=max(1, offered.slot.asked), people=people)
-    there = session.scalars(select(Wait.user_id).where(Wait.slot_id == offered.slot.id, Wait.ended_at.is_(None))).all()
-    if user.id in there:
+    there = _going_on(session, offered.slot.id)
+    if any(row.user_id == user.id for row in there):
         raise errors.WaitingAlready
-    if len(there) >= rules.max_waiting:
+    # A full line keeps nobody from places that no one in it can use.
+    late = Waiting("", people, 0)
+    if len(there) >= rules.max_waiting and _next_served(offered, [*_in_order(there), late], now=now) is not late:
         raise errors.LineFull(most=rules.max_waiting)
 
 
@@ -279,35 +282,55 @@ def _step(runtime: Runtime, slot_id: str, step: Step, *, now: datetime, skip_loc
 
 def _next(session: Session, slot_id: str, now: datetime) -> Step | None:
     """Return the next step as things stand: nothing is given before what is over has ended."""
-    rows = session.execute(
-        select(Wait, User.disabled_at)
-        .join(User, User.id == Wait.user_id)
-        .where(Wait.slot_id == slot_id, Wait.ended_at.is_(None))
-        .order_by(Wait.position)
-        .execution_options(populate_existing=True)
-    ).all()
+    rows = _going_on(session, slot_id)
     if not rows:
         return None
     offered = offers.of_joins(session, {slot_id})[slot_id]
-    slot, offer = offered.slot, offered.offer
-    for wait, disabled_at in rows:
+    for row in rows:
         outcome = line.over(
-            offer,
-            is_deleted=slot.deleted,
-            is_disabled=disabled_at is not None,
-            offered_until=wait.offered_until,
+            offered.offer,
+            is_deleted=offered.slot.deleted,
+            is_disabled=row.disabled_at is not None,
+            offered_until=row.offered_until,
             now=now,
         )
         if outcome is not None:
-            return Step(wait.id, wait.user_id, outcome)
-    found = {wait.id: wait for wait, _ in rows if wait.offered_until is None}
-    chosen = line.next_served(
-        [Waiting(wait.id, wait.people, wait.passed) for wait in found.values()],
-        free=None if slot.capacity is None else slot.capacity - slot.taken - slot.held,
-        asked=slot.asked,
-        is_last_call=line.is_last_call(offer, now=now),
+            return Step(row.id, row.user_id, outcome)
+    parties = _in_order(rows)
+    users_of = {row.id: row.user_id for row in rows}
+    chosen = _next_served(offered, parties, now=now)
+    if chosen is not None:
+        return Step(chosen.id, users_of[chosen.id], None)
+    if line.is_in_the_way(parties, free=_free(offered), is_last_call=line.is_last_call(offered.offer, now=now)):
+        return Step(parties[0].id, users_of[parties[0].id], WaitOutcome.CLOSED)
+    return None
+
+
+def _going_on(session: Session, slot_id: str) -> Sequence[Any]:
+    """Return what is to be known of each wait for a slot that goes on, in order; the offers, too."""
+    query = (
+        select(Wait.id, Wait.user_id, Wait.people, Wait.passed, Wait.offered_until, User.disabled_at)
+        .join(User, User.id == Wait.user_id)
+        .where(Wait.slot_id == slot_id, Wait.ended_at.is_(None))
+        .order_by(Wait.position)
     )
-    return None if chosen is None else Step(chosen.id, found[chosen.id].user_id, None)
+    return session.execute(query).all()
+
+
+def _in_order(rows: Sequence[Any]) -> list[Waiting]:
+    """Return the parties that stand in the line."""
+    return [Waiting(row.id, row.people, row.passed) for row in rows if row.offered_until is None]
+
+
+def _next_served(offered: Offered, parties: list[Waiting], *, now: datetime) -> Waiting | None:
+    is_last_call = line.is_last_call(offered.offer, now=now)
+    return line.next_served(parties, free=_free(offered), asked=offered.slot.asked, is_last_call=is_last_call)
+
+
+def _free(offered: Offered) -> int | None:
+    """How many places are neither taken nor held, None where there is no limit."""
+    slot = offered.slot
+    return None if slot.capacity is None else slot.capacity - slot.taken - slot.held
 
 
 def _is_still_next(session: Session, slot_id: str, step: Step, now: datetime) -> bool:

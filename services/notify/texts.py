@@ -143,7 +143,7 @@ ENDED: dict[str, Texts] = {
     "refused": Texts(
         en="There was a place, but you can't book it by the rules for booking.", zh="有空余名额，但您已不符合预约规则。"
     ),
-    "closed": Texts(en="It can't be booked any more.", zh="该时段已停止预约。"),
+    "closed": Texts(en="Nobody can wait for it any more.", zh="该时段的候补已截止。"),
     "removed": Texts(en="The hall has ended it. Reason: {reason}", zh="服务厅已取消您的候补。原因：{reason}"),
     "disabled": Texts(en="Your account may not book.", zh="您的账号已被停用。"),
 }

@@ -111,6 +111,21 @@ def test_a_user_waits_once_for_a_slot_and_the_line_has_an_end(world: World) -> N
     assert refused(lambda who: ask_to_wait(world, who, place.slot_id), world.user("li")).kind == (409, "line_full")
 
 
+def test_a_full_line_keeps_nobody_from_a_place_that_it_can_not_use(world: World) -> None:
+    place, owner, joins = a_full_slot(world, people=2, max_waiting=1)
+    waiting(world, world.user("pair"), place.slot_id, people=2)
+    assert code_of(ask_to_wait(world, world.user("early"), place.slot_id)) == (409, "line_full")
+    cancel(world, owner, joins[0]["id"])
+    served(world)
+    user = world.user("late")
+
+    assert code_of(book(world, user, place.slot_id)) == (409, "slot_full")
+    wait = waiting(world, user, place.slot_id)
+
+    assert outcome(world, user, wait["id"]) == "booked"
+    assert code_of(ask_to_wait(world, world.user("later"), place.slot_id)) == (409, "line_full")
+
+
 def test_one_key_makes_one_wait(world: World) -> None:
     place, _, _ = a_full_slot(world)
     user = world.user("wang")
@@ -356,6 +371,28 @@ def test_nobody_waits_beyond_the_close_of_booking(world: World) -> None:
     ]
     found = stock(world, place.slot_id)
     assert (found["held"], found["waiting"]) == (0, 0)
+
+
+def test_at_the_last_call_a_line_that_can_not_use_what_is_free_makes_way(world: World) -> None:
+    place, owner, joins = a_full_slot(world, people=3, max_waiting=2, closes_before="start")
+    users = [world.user("pair"), world.user("trio")]
+    waits = [waiting(world, user, place.slot_id, people=people) for user, people in zip(users, (2, 3), strict=True)]
+    cancel(world, owner, joins[0]["id"])
+    assert [outcome(world, user, wait["id"]) for user, wait in zip(users, waits, strict=True)] == [None, None]
+
+    with time_machine.travel(place.slot.starts_at - line.LAST_CALL, tick=True):
+        assert [outcome(world, user, wait["id"]) for user, wait in zip(users, waits, strict=True)] == ["closed"] * 2
+        assert stock(world, place.slot_id) | {"waiting": 0, "remaining": 1} == stock(world, place.slot_id)
+        assert book(world, world.user("late"), place.slot_id).status_code == 201
+
+
+def test_at_the_last_call_people_wait_on_where_nothing_is_free(world: World) -> None:
+    place, _, _ = a_full_slot(world, people=2, closes_before="start")
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id, people=2)
+
+    with time_machine.travel(place.slot.starts_at - line.LAST_CALL, tick=True):
+        assert outcome(world, user, wait["id"]) is None
 
 
 def test_a_disabled_user_waits_no_more(world: World) -> None:

@@ -136,6 +136,7 @@ class Model:
     joins: list[Join] = field(default_factory=list)
     successes: dict[tuple[int, str], Success] = field(default_factory=dict)
     happened: list[Happened] = field(default_factory=list)
+    max_waiting: int = 50
     offers: bool = False  # places are offered to who waits, or taken for them
     waits: list[Wait] = field(default_factory=list)
     told: list[tuple[str, int, str]] = field(default_factory=list)  # to those who wait: kind, wait, outcome
@@ -213,6 +214,10 @@ class Model:
             raise Refused(422, "party_too_large")
         if any(wait.user == user for _, wait in self._line(request.slot)):
             raise Refused(409, "waiting_already")
+        late = (len(self.waits), Wait(user, request.slot, request.badges))
+        line = self._line(request.slot)
+        if len(line) >= self.max_waiting and self._next_served(request.slot, [*line, late]) != late[0]:
+            raise Refused(409, "line_full")
         if request.faulty:
             raise Refused(422, "form_invalid")
         if self._clash(request.slot, request.badges):
@@ -265,12 +270,16 @@ class Model:
                 return number, "closed"
             if wait.is_due:
                 return number, "expired"
+        served = self._next_served(slot, line)
+        return None if served is None else (served, "")
+
+    def _next_served(self, slot: int, line: list[tuple[int, Wait]]) -> int | None:
         free, asked = self.slots[slot].free, self.slots[slot].asked
         for number, wait in line:
             if wait.is_offered:
                 continue
             if free is None or wait.people <= free:
-                return number, ""
+                return number
             if wait.passed >= MOST_PASSED and (asked is None or wait.people <= asked):
                 return None
         return None

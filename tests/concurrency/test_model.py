@@ -43,8 +43,14 @@ USERS = 3
 SLOTS = 3
 PARTY_MAX = 3
 MAX_PER_SLOT = 3
+MAX_WAITING = 2
 BADGE = FormField(key="badge", type=FieldType.DIGITS, label="证号", required=False, unique="slot", sensitive=True)
-RULES: dict[str, Any] = {"cancel": "anytime", "party_max": PARTY_MAX, "max_per_slot": MAX_PER_SLOT}
+RULES: dict[str, Any] = {
+    "cancel": "anytime",
+    "party_max": PARTY_MAX,
+    "max_per_slot": MAX_PER_SLOT,
+    "max_waiting": MAX_WAITING,
+}
 
 capacities = st.sampled_from([3, 2, 4, 1, 6, 0, None])  # few enough to be full now and then
 users = st.integers(0, USERS - 1)
@@ -140,7 +146,7 @@ class Booking(RuleBasedStateMachine):
     @initialize(asked=st.tuples(capacities, capacities, capacities), waitlist=st.sampled_from(["take", "offer"]))
     def open(self, asked: tuple[int | None, ...], waitlist: Literal["take", "offer"]) -> None:
         slots = [Slot(capacity, capacity) for capacity in asked]
-        self.model = Model(PARTY_MAX, MAX_PER_SLOT, slots, offers=waitlist == "offer")
+        self.model = Model(PARTY_MAX, MAX_PER_SLOT, slots, max_waiting=MAX_WAITING, offers=waitlist == "offer")
         place = Place(self.stage.world)
         rules = Rules(**RULES, waitlist=waitlist)
         item = place.item.model_copy(update={"form": [NAME, BADGE], "rules": rules})
