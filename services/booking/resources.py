@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Annotated, ClassVar, Self
 
 from fastapi import Depends, Header
@@ -81,13 +82,17 @@ class BookingSettings(SealingSettings):
 
 @dataclass(frozen=True)
 class Resources:
-    """The key to personal data, files, the ways to sign in, the atomic counters, and who gives out places: desk and steward."""
+    """The key to personal data, files, the ways to sign in, the atomic counters, and who gives out places: desk and steward.
+
+    `turns_to_wait` bounds how many people at once lock slots to stand in their lines: a part of the pool's connections.
+    """
 
     sealer: Sealer
     files: Files
     counters: Counters
     providers: sign_in.Providers
     desk: Desk
+    turns_to_wait: BoundedSemaphore
     steward: Steward = field(default_factory=Steward)
 
 
@@ -111,6 +116,7 @@ def build(settings: BookingSettings) -> Resources:
         counters=counters,
         providers=sign_in.providers(dev=settings.dev_sign_in, wechat=wechat),
         desk=Desk(database_url, sealer, counters, crowd=settings.crowd),
+        turns_to_wait=BoundedSemaphore(max(1, settings.database_pool_size // 4)),
     )
 
 

@@ -26,12 +26,9 @@ def begin(
     attendees = [attendee.answers for attendee in body.attendees]
     asked = Asking(user_id=user.id, key=key, slot_id=slot_id, attendees=attendees, now=now)
 
-    def work(session: Session) -> WaitOut:
-        wait_id = waits.begin(session, sealer, asked)
-        session.flush()
+    wait_id = waits.begin(runtime, asked)
+    with runtime.db.transaction() as session:
         return wait_views.one_of_mine(session, sealer, user.id, wait_id)
-
-    return runtime.db.run(work)
 
 
 @router.get("/waits", tags=["users"])

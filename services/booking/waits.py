@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import compare_digest
+from threading import BoundedSemaphore
 from typing import Any
 
 from pydantic_core import to_json
@@ -33,6 +34,8 @@ from services.booking.offers import Offered
 
 Attendees = list[dict[str, Any]]
 
+PATIENCE_S = 0.5  # of who wants to stand in a line, until it is their turn to lock it
+
 
 # --- what users do ---
 
@@ -54,59 +57,96 @@ class Asking:
         return hashlib.sha256(to_json(["wait", self.slot_id, answers])).digest()
 
 
-def begin(session: Session, sealer: Sealer, asked: Asking) -> str:
-    """Let a party wait, or raise the first rule broken; return the wait's id. The key gives the first success again."""
-    user = users.lock(session, asked.user_id)
-    about = f"success:{asked.user_id}:{asked.key}"
+@dataclass(frozen=True)
+class Ready:
+    """What needs no lock: a party's answers, checked by the form that `basis` stands for, and sealed for its wait."""
+
+    basis: tuple[Any, ...]
+    wait_id: str
+    sealed: bytes
+
+
+def begin(runtime: Runtime, asked: Asking) -> str:
+    """Let a party wait, or raise the first rule broken; return the wait's id. The key gives the first success again.
+
+    Whom a rule refuses is told by looking, and all that is slow is done, before any lock is taken. Those who are left take
+    locks in turns, so that a crowd before one slot leaves connections for everybody else; or raise Unavailable.
+    """
+    sealer: Sealer = runtime.resources.sealer
+    with runtime.db.transaction() as session:
+        known = _first_success(session, sealer, asked)
+        if known is not None:
+            return known
+        ready = _made_ready(session, sealer, _may_wait(session, users.get(session, asked.user_id), asked), asked)
+    turns: BoundedSemaphore = runtime.resources.turns_to_wait
+    if not turns.acquire(timeout=PATIENCE_S):
+        raise Unavailable
+    try:
+        return runtime.db.run(lambda session: _begun(session, sealer, asked, ready))
+    finally:
+        turns.release()
+
+
+def _first_success(session: Session, sealer: Sealer, asked: Asking) -> str | None:
     success = session.get(Success, (asked.user_id, asked.key))
-    if success is not None:
-        if not compare_digest(success.request_digest, asked.digest):
-            raise errors.KeyReused
-        return sealer.open(success.answer_sealed, about=about).decode()
+    if success is None:
+        return None
+    if not compare_digest(success.request_digest, asked.digest):
+        raise errors.KeyReused
+    return sealer.open(success.answer_sealed, about=_about_key(asked)).decode()
+
+
+def _made_ready(session: Session, sealer: Sealer, offered: Offered, asked: Asking) -> Ready:
+    filled = forms.check_all(offered.form, asked.attendees)
+    as_people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
+    claims.require_free(session, claims.wanted(sealer, offered.slot, offered.form, as_people))
+    wait_id = new_id()
+    sealed = sealer.seal(to_json([checked.all for checked in filled]), about=_about(wait_id))
+    return Ready(offered.basis, wait_id, sealed)
+
+
+def _begun(session: Session, sealer: Sealer, asked: Asking, ready: Ready) -> str:
+    """Look again, under the locks, and put the party in the line."""
+    user = users.lock(session, asked.user_id)
+    known = _first_success(session, sealer, asked)
+    if known is not None:
+        return known
     inventory.lock(session, {asked.slot_id})
-    wait = _begun(session, sealer, user, asked)
+    offered = _may_wait(session, user, asked)
+    if offered.basis != ready.basis:  # the form may be another by now
+        ready = _made_ready(session, sealer, offered, asked)
+    people = len(asked.attendees)
+    changed = inventory.shift(session, asked.slot_id, waiting=people)
+    session.add(
+        Wait(
+            id=ready.wait_id,
+            user_id=user.id,
+            slot_id=offered.slot.id,
+            item_id=offered.slot.item_id,
+            hall_id=offered.slot.hall_id,
+            people=people,
+            position=changed.version,
+            passed=0,
+            sealed=ready.sealed,
+            form_version=offered.item.form_version,
+            outcome="",
+            reason="",
+            code="",
+            version=1,
+            created_at=asked.now,
+        )
+    )
     session.add(
         Success(
             user_id=asked.user_id,
             key=asked.key,
             request_digest=asked.digest,
-            answer_sealed=sealer.seal(wait.id.encode(), about=about),
+            answer_sealed=sealer.seal(ready.wait_id.encode(), about=_about_key(asked)),
             created_at=asked.now,
         )
     )
-    return wait.id
-
-
-def _begun(session: Session, sealer: Sealer, user: User, asked: Asking) -> Wait:
-    people = len(asked.attendees)
-    _require_full(session, user, asked)
-    offered = offers.find(session, asked.slot_id)
-    _may_wait(session, offered, user, people, now=asked.now)
-    filled = forms.check_all(offered.form, asked.attendees)
-    as_people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
-    claims.require_free(session, claims.wanted(sealer, offered.slot, offered.form, as_people))
-    changed = inventory.shift(session, asked.slot_id, waiting=people)
-    wait_id = new_id()
-    wait = Wait(
-        id=wait_id,
-        user_id=user.id,
-        slot_id=offered.slot.id,
-        item_id=offered.slot.item_id,
-        hall_id=offered.slot.hall_id,
-        people=people,
-        position=changed.version,
-        passed=0,
-        sealed=sealer.seal(to_json([checked.all for checked in filled]), about=_about(wait_id)),
-        form_version=offered.item.form_version,
-        outcome="",
-        reason="",
-        code="",
-        version=1,
-        created_at=asked.now,
-    )
-    session.add(wait)
     inventory.record_line(session, _slot(offered), changed)
-    return wait
+    return ready.wait_id
 
 
 def _require_full(session: Session, user: User, asked: Asking) -> None:
@@ -118,7 +158,10 @@ def _require_full(session: Session, user: User, asked: Asking) -> None:
     raise errors.SlotNotFull
 
 
-def _may_wait(session: Session, offered: Offered, user: User, people: int, *, now: datetime) -> None:
+def _may_wait(session: Session, user: User, asked: Asking) -> Offered:
+    """Return what the user may wait for, or raise the first rule broken (all but the form's)."""
+    _require_full(session, user, asked)
+    offered, people = offers.find(session, asked.slot_id), len(asked.attendees)
     rules = offered.rules
     # A file that was sent ahead can be used for a day: nobody knows whether the wait is shorter.
     if rules.waitlist == "off" or any(field.type in UPLOADS for field in offered.form):
@@ -130,8 +173,9 @@ def _may_wait(session: Session, offered: Offered, user: User, people: int, *, no
         raise errors.WaitingAlready
     # A full line keeps nobody from places that no one in it can use.
     late = Waiting("", people, 0)
-    if len(there) >= rules.max_waiting and _next_served(offered, [*_in_order(there), late], now=now) is not late:
+    if len(there) >= rules.max_waiting and _next_served(offered, [*_in_order(there), late], now=asked.now) is not late:
         raise errors.LineFull(most=rules.max_waiting)
+    return offered
 
 
 def accept(session: Session, sealer: Sealer, *, user_id: str, wait_id: str, now: datetime) -> list[Join]:
@@ -469,6 +513,10 @@ def place_in_line() -> Any:
 
 def _about(wait_id: str) -> str:
     return f"wait:{wait_id}"
+
+
+def _about_key(asked: Asking) -> str:
+    return f"success:{asked.user_id}:{asked.key}"
 
 
 def _slot(offered: Offered) -> Slot:

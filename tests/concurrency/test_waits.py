@@ -3,7 +3,10 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import httpx2
@@ -166,6 +169,50 @@ def _make_it_due(world: World, wait_id: str) -> None:
 def _expire(world: World, http: httpx2.Client) -> httpx2.Response:
     served(world)
     return http.get("/livez")
+
+
+# --- a crowd that wants to wait ---
+
+
+def _ask_to_wait(http: httpx2.Client, user: Headers, slot_id: str) -> httpx2.Response:
+    body = {"attendees": [{"answers": {"name": "张三"}}]}
+    return http.post(f"/api/booking/slots/{slot_id}/wait", headers=user | {"Idempotency-Key": new_id()}, json=body)
+
+
+@contextmanager
+def _locked(world: World, slot_id: str) -> Iterator[None]:
+    """Hold the lock of a slot's row, as somebody who is busy with it."""
+    with world.runtimes["booking"].db.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT 1 FROM slots WHERE id = %s FOR NO KEY UPDATE", (slot_id,))
+        yield
+
+
+def test_who_is_not_let_into_a_line_waits_for_nobody_who_is_busy_with_it(world: World, http: httpx2.Client) -> None:
+    place, _, _ = a_full_slot(world, max_waiting=1)
+    [(in_line, _)] = _line(world, place, 1)
+    newcomer = world.user("newcomer")
+
+    with _locked(world, place.slot_id):
+        assert _ask_to_wait(http, newcomer, place.slot_id).json()["code"] == "line_full"
+        assert _ask_to_wait(http, in_line, place.slot_id).json()["code"] == "waiting_already"
+
+
+def test_a_crowd_that_wants_to_wait_leaves_connections_for_others(world: World, http: httpx2.Client) -> None:
+    place, owner, _ = a_full_slot(world)
+    pool = world.runtimes["booking"].settings.database_pool_size
+    turns = pool // 4
+    crowd = [world.user(new_id()) for _ in range(pool + 4)]
+
+    with ThreadPoolExecutor(len(crowd)) as threads:
+        with _locked(world, place.slot_id):
+            asked = [threads.submit(_ask_to_wait, http, user, place.slot_id) for user in crowd]
+            turned_away = list(islice(as_completed(asked), len(crowd) - turns))
+            assert {answer.result().json()["code"] for answer in turned_away} == {"unavailable"}
+            assert http.get("/api/booking/joins", headers=owner).status_code == 200
+        let_in = [answer.result() for answer in asked if answer not in turned_away]
+
+    assert [answer.status_code for answer in let_in] == [201] * turns
+    assert _assert_counted(world, place.slot_id)["waiting"] == turns
 
 
 # --- everything at once ---
