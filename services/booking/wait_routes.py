@@ -42,7 +42,10 @@ def my_waits(
 
 @router.post("/waits/{wait_id}/accept", tags=["users"], dependencies=[Limited])
 def accept(wait_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> PartyOut:
-    """Book the places that are offered. Repeated, it answers with the same party."""
+    """Book the places that are offered. Repeated, it answers with the same party.
+
+    Where the answers do not fit any more, the wait ends as refused, and the places go to the next.
+    """
 
     def work(session: Session) -> PartyOut:
         booked = waits.accept(session, sealer, user_id=user.id, wait_id=wait_id, now=now)
@@ -51,7 +54,12 @@ def accept(wait_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDe
         shown = [views.join(sealer, join, offered[join.slot_id], now=now) for join in booked]
         return PartyOut(party_id=booked[0].party_id, joins=shown)
 
-    return runtime.db.run(work)
+    try:
+        return runtime.db.run(work)
+    except (errors.FormInvalid, errors.PersonAlreadyJoined) as refused:
+        code = refused.code
+        runtime.db.run(lambda session: waits.refuse(session, user_id=user.id, wait_id=wait_id, code=code, now=now))
+        raise
 
 
 @router.post("/waits/{wait_id}/leave", tags=["users"], dependencies=[Limited])

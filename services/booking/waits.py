@@ -27,7 +27,7 @@ from libs.contracts.booking import JoinBooked, WaitEvent, WaitOffered, WaitOutco
 from libs.contracts.booking import WaitEnded as WaitEndedFact
 from libs.contracts.catalog import UPLOADS
 from services.booking import claims, errors, events, forms, inventory, joins, line, offers, users
-from services.booking.claims import Person
+from services.booking.claims import Person, Wanted
 from services.booking.line import Waiting
 from services.booking.models import Join, Slot, Success, User, Wait
 from services.booking.offers import Offered
@@ -97,12 +97,20 @@ def _first_success(session: Session, sealer: Sealer, asked: Asking) -> str | Non
 
 
 def _made_ready(session: Session, sealer: Sealer, offered: Offered, asked: Asking) -> Ready:
-    filled = forms.check_all(offered.form, asked.attendees)
-    as_people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
-    claims.require_free(session, claims.wanted(sealer, offered.slot, offered.form, as_people))
+    filled, _, wanted = _checked(sealer, offered, asked.attendees)
+    claims.require_free(session, wanted)
     wait_id = new_id()
     sealed = sealer.seal(to_json([checked.all for checked in filled]), about=_about(wait_id))
     return Ready(offered.basis, wait_id, sealed)
+
+
+def _checked(
+    sealer: Sealer, offered: Offered, given: Attendees
+) -> tuple[list[forms.Answers], list[Person], list[Wanted]]:
+    """Check answers by the form as it is now; return them, who gave them and what they claim, or raise what is wrong."""
+    filled = forms.check_all(offered.form, given)
+    people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
+    return filled, people, claims.wanted(sealer, offered.slot, offered.form, people)
 
 
 def _begun(session: Session, sealer: Sealer, asked: Asking, ready: Ready) -> str:
@@ -179,7 +187,11 @@ def _may_wait(session: Session, user: User, asked: Asking) -> Offered:
 
 
 def accept(session: Session, sealer: Sealer, *, user_id: str, wait_id: str, now: datetime) -> list[Join]:
-    """Book the places that are held for the party, or raise the first rule broken. Repeated, it returns the same joins."""
+    """Book the places that are held for the party, or raise the first rule broken. Repeated, it returns the same joins.
+
+    FormInvalid and PersonAlreadyJoined are for good, as answers of who waits don't change: the caller then ends the wait
+    (`refuse`).
+    """
     user = users.lock(session, user_id)
     wait, offered = locked(session, Wait.id == wait_id, Wait.user_id == user_id)
     if wait.outcome == WaitOutcome.BOOKED:
@@ -190,6 +202,13 @@ def accept(session: Session, sealer: Sealer, *, user_id: str, wait_id: str, now:
     if now >= wait.offered_until:
         raise errors.WaitOver(outcome=WaitOutcome.EXPIRED)
     return _book(session, sealer, user, wait, offered, now=now)
+
+
+def refuse(session: Session, *, user_id: str, wait_id: str, code: str, now: datetime) -> None:
+    """End a wait whose offer was not for its answers as they are (`accept` has raised why); the places go to the next."""
+    wait, offered = locked(session, Wait.id == wait_id, Wait.user_id == user_id)
+    if wait.ended_at is None:
+        end(session, wait, offered, WaitOutcome.REFUSED, now=now, code=code)
 
 
 def leave(session: Session, *, user_id: str, wait_id: str, now: datetime) -> None:
@@ -425,6 +444,8 @@ def _serve(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Of
         _book(session, sealer, user, wait, offered, now=now)
         return
     joins.may_book(session, user, wait.slot_id, people=wait.people, now=now, kept=wait.people)
+    _, _, wanted = _checked(sealer, offered, attendees(sealer, wait))  # nothing is held for who could not accept it
+    claims.require_free(session, wanted)
     changed = inventory.shift(session, wait.slot_id, held=wait.people, waiting=-wait.people)
     until = line.held_until(offered.offer, now=now)
     wait.offered_until, wait.version = until, wait.version + 1
@@ -435,9 +456,8 @@ def _serve(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Of
 def _book(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Offered, *, now: datetime) -> list[Join]:
     """Make the party's joins of its answers, by the same rules anew but that its places are kept for it."""
     joins.may_book(session, user, wait.slot_id, people=wait.people, now=now, kept=wait.people)
-    filled = forms.check_all(offered.form, attendees(sealer, wait))
-    as_people = [Person(new_id(), number, checked.all) for number, checked in enumerate(filled, start=1)]
-    claims.hold(session, claims.wanted(sealer, offered.slot, offered.form, as_people))
+    filled, as_people, wanted = _checked(sealer, offered, attendees(sealer, wait))
+    claims.hold(session, wanted)
     taken = inventory.shift(
         session, wait.slot_id, taken=wait.people, holder=user.id, held=-_held(wait), waiting=-_in_line(wait)
     )

@@ -13,6 +13,7 @@ from services.booking import line
 from services.booking.line import Waiting, next_served
 from tests.booking.builders import (
     NAME,
+    Place,
     a_slot,
     book,
     booked,
@@ -43,6 +44,7 @@ from tests.world import World
 
 MOBILE = FormField(key="mobile", type=FieldType.MOBILE, label="手机")
 CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="item")
+MAY_HAVE_CARD = CARD.model_copy(update={"required": False})
 
 
 # --- who may wait ---
@@ -236,7 +238,7 @@ def test_who_may_not_have_the_place_any_more_makes_way(world: World) -> None:
 
 def test_a_person_who_was_booked_meanwhile_is_not_booked_twice(world: World) -> None:
     place, owner, [join] = a_full_slot(world)
-    place.change_item(form=[NAME, CARD.model_copy(update={"required": False})])
+    place.change_item(form=[NAME, MAY_HAVE_CARD])
     one, other = world.user("one"), world.user("other")
     wait = waiting(world, one, place.slot_id, id_card="11010519491231002X")
     booked(world, other, place.another_slot().slot_id, id_card="11010519491231002X")
@@ -293,6 +295,49 @@ def test_an_offer_that_is_not_accepted_in_time_goes_to_the_next(world: World) ->
         assert my_wait(world, users[0], waits[0]["id"])["outcome"] == "expired"
         assert accept(world, users[1], waits[1]["id"]).status_code == 200
     assert code_of(accept(world, users[0], waits[0]["id"])) == (409, "wait_over")
+
+
+@pytest.mark.parametrize("why", ["form_invalid", "person_already_joined"])
+def test_nothing_is_offered_to_who_could_not_accept_it(world: World, why: str) -> None:
+    place, owner, [join] = a_full_slot(world, waitlist="offer")
+    place.change_item(form=[NAME, MAY_HAVE_CARD], form_version=2)
+    users = [world.user("first"), world.user("second")]
+    waits = [waiting(world, users[0], place.slot_id, id_card="11010519491231002X")]
+    waits += [waiting(world, users[1], place.slot_id, id_card="110101199003074514")]
+
+    _spoil(world, place, why)
+    cancel(world, owner, join["id"])
+
+    assert outcome(world, users[0], waits[0]["id"]) == "refused"
+    assert my_wait(world, users[0], waits[0]["id"])["code"] == why
+    assert (my_wait(world, users[1], waits[1]["id"])["offered_until"] is not None) == (why == "person_already_joined")
+
+
+@pytest.mark.parametrize("why", ["form_invalid", "person_already_joined"])
+def test_an_offer_that_turns_out_unfit_goes_to_the_next_at_once(world: World, why: str) -> None:
+    place, owner, [join] = a_full_slot(world, waitlist="offer")
+    place.change_item(form=[NAME, MAY_HAVE_CARD], form_version=2)
+    user = world.user("first")
+    wait = waiting(world, user, place.slot_id, id_card="11010519491231002X")
+    cancel(world, owner, join["id"])
+    served(world)
+
+    _spoil(world, place, why)
+
+    assert accept(world, user, wait["id"]).json()["code"] == why
+    mine = my_wait(world, user, wait["id"])
+    assert (mine["outcome"], mine["code"]) == ("refused", why)
+    assert stock(world, place.slot_id) | {"held": 0, "remaining": 1} == stock(world, place.slot_id)
+    assert code_of(accept(world, user, wait["id"])) == (409, "wait_over")
+    assert endings(world)[wait["id"]] == ["refused"]
+
+
+def _spoil(world: World, place: Place, why: str) -> None:
+    """Let answers with the card be unfit to book: the form asks for more, or somebody else has booked the person."""
+    if why == "form_invalid":
+        place.change_item(form=[NAME, MAY_HAVE_CARD, MOBILE], form_version=3)
+    else:
+        booked(world, world.user("other"), place.another_slot().slot_id, id_card="11010519491231002X")
 
 
 def test_what_is_held_is_left_by_a_smaller_capacity_until_it_is_free(world: World) -> None:

@@ -236,7 +236,12 @@ class Model:
             raise Refused(409, "wait_over")
         if not wait.is_offered:
             raise Refused(409, "nothing_offered")
-        self._book_for(number)
+        try:
+            self._book_for(number)
+        except Refused as refused:
+            if refused.answer.code == "person_already_joined":
+                self._end_wait(number, "refused")
+            raise
 
     def leave(self, user: int, number: int) -> Answer:
         return self._answered(200, lambda: self._leave(user, number))
@@ -288,6 +293,8 @@ class Model:
         wait = self.waits[number]
         self._may_hold(wait.user, wait.slot, wait.people)
         if self.offers:
+            if self._clash(wait.slot, wait.badges):
+                raise Refused(409, "person_already_joined")
             self.slots[wait.slot].waiting -= wait.people
             self.slots[wait.slot].held += wait.people
             wait.is_offered = True
