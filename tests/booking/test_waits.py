@@ -418,6 +418,33 @@ def test_nobody_waits_beyond_the_close_of_booking(world: World) -> None:
     assert (found["held"], found["waiting"]) == (0, 0)
 
 
+def test_nothing_is_taken_in_a_slot_that_has_begun(world: World) -> None:
+    place, _, [join] = a_full_slot(world)
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id)
+
+    with time_machine.travel(place.slot.starts_at, tick=True):
+        user = world.user("wang")
+        assert code_of(ask_to_wait(world, world.user("li"), place.slot_id)) == (409, "waiting_off")
+        revoke(world, join["id"])
+
+        assert outcome(world, user, wait["id"]) == "closed"
+        assert my_joins(world, user)["items"] == []
+        assert book(world, world.user("zhao"), place.slot_id).status_code == 201, "who asks for it may still have it"
+
+
+def test_what_has_begun_is_offered(world: World) -> None:
+    place, _, [join] = a_full_slot(world, waitlist="offer")
+    wait = waiting(world, world.user("wang"), place.slot_id)
+
+    with time_machine.travel(place.slot.starts_at, tick=True):
+        user = world.user("wang")
+        revoke(world, join["id"])
+        served(world)
+
+        assert my_wait(world, user, wait["id"])["offered_until"] is not None
+
+
 def test_at_the_last_call_a_line_that_can_not_use_what_is_free_makes_way(world: World) -> None:
     place, owner, joins = a_full_slot(world, people=3, max_waiting=2, closes_before="start")
     users = [world.user("pair"), world.user("trio")]
