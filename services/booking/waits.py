@@ -305,11 +305,11 @@ def _close(
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done next about a slot's line: to end a wait, or (no outcome) to give the party places."""
+    """What is to be done next about a slot's line: to end what is `over`, or (nothing is) to give the party `served` places."""
 
-    wait_id: str
-    user_id: str
-    outcome: WaitOutcome | None
+    over: tuple[tuple[str, WaitOutcome], ...] = ()
+    served: str = ""
+    user_id: str = ""
 
 
 def serve(runtime: Runtime, slot_id: str, *, now: datetime, skip_locked: bool = False) -> int:
@@ -333,8 +333,10 @@ def serve(runtime: Runtime, slot_id: str, *, now: datetime, skip_locked: bool = 
 
 
 def _step(runtime: Runtime, slot_id: str, step: Step, *, now: datetime, skip_locked: bool) -> int | None:
-    """Take a step, if it is still the next one: return whether it was (1 or 0), None where the slot is locked."""
+    """Take a step, if it is still the next one: return how many waits that changed, None where the slot is locked."""
     sealer: Sealer = runtime.resources.sealer
+    if step.over:
+        return runtime.db.run(lambda session: _end_those(session, slot_id, step, now=now, skip_locked=skip_locked))
     try:
         return runtime.db.run(lambda session: _take(session, sealer, slot_id, step, now=now, skip_locked=skip_locked))
     except Unavailable:
@@ -350,24 +352,26 @@ def _next(session: Session, slot_id: str, now: datetime) -> Step | None:
     if not rows:
         return None
     offered = offers.of_joins(session, {slot_id})[slot_id]
-    for row in rows:
-        outcome = line.over(
-            offered.offer,
-            is_deleted=offered.slot.deleted,
-            is_disabled=row.disabled_at is not None,
-            offered_until=row.offered_until,
-            now=now,
-        )
-        if outcome is not None:
-            return Step(row.id, row.user_id, outcome)
+    over = [(row.id, outcome) for row in rows if (outcome := _over(offered, row, now)) is not None]
+    if over:
+        return Step(over=tuple(over))
     parties = _in_order(rows)
-    users_of = {row.id: row.user_id for row in rows}
     chosen = _next_served(offered, parties, now=now)
     if chosen is not None:
-        return Step(chosen.id, users_of[chosen.id], None)
+        return Step(served=chosen.id, user_id=next(row.user_id for row in rows if row.id == chosen.id))
     if line.is_in_the_way(parties, free=_free(offered), is_last_call=line.is_last_call(offered.offer, now=now)):
-        return Step(parties[0].id, users_of[parties[0].id], WaitOutcome.CLOSED)
+        return Step(over=tuple((party.id, WaitOutcome.CLOSED) for party in parties))
     return None
+
+
+def _over(offered: Offered, row: Any, now: datetime) -> WaitOutcome | None:
+    return line.over(
+        offered.offer,
+        is_deleted=offered.slot.deleted,
+        is_disabled=row.disabled_at is not None,
+        offered_until=row.offered_until,
+        now=now,
+    )
 
 
 def _going_on(session: Session, slot_id: str) -> Sequence[Any]:
@@ -402,6 +406,23 @@ def _is_still_next(session: Session, slot_id: str, step: Step, now: datetime) ->
     return _next(session, slot_id, now) == step
 
 
+def _end_those(session: Session, slot_id: str, step: Step, *, now: datetime, skip_locked: bool) -> int | None:
+    """End what is over, all of it in one change of the slot. No places are given: no user has to be locked."""
+    if not inventory.lock(session, {slot_id}, skip_locked=skip_locked):
+        return None
+    if not _is_still_next(session, slot_id, step, now):
+        return 0
+    outcomes = dict(step.over)
+    gone = session.scalars(select(Wait).where(Wait.id.in_(outcomes)).order_by(Wait.position)).all()
+    offered = offers.of_joins(session, {slot_id})[slot_id]
+    changed = inventory.shift(session, slot_id, held=-sum(map(_held, gone)), waiting=-sum(map(_in_line, gone)))
+    for wait in gone:
+        _close(session, wait, offered, outcomes[wait.id], now=now)
+    inventory.record_line(session, _slot(offered), changed)
+    failpoints.reach("line.before_commit")
+    return len(gone)
+
+
 def _take(
     session: Session, sealer: Sealer, slot_id: str, step: Step, *, now: datetime, skip_locked: bool
 ) -> int | None:
@@ -413,12 +434,8 @@ def _take(
         return None
     if not _is_still_next(session, slot_id, step, now):
         return 0
-    wait = session.get_one(Wait, step.wait_id)
-    offered = offers.of_joins(session, {slot_id})[slot_id]
-    if step.outcome is not None:
-        end(session, wait, offered, step.outcome, now=now)
-    else:
-        _serve(session, sealer, user, wait, offered, now=now)
+    wait = session.get_one(Wait, step.served)
+    _serve(session, sealer, user, wait, offers.of_joins(session, {slot_id})[slot_id], now=now)
     failpoints.reach("line.before_commit")
     return 1
 
@@ -428,7 +445,7 @@ def _refuse(session: Session, slot_id: str, step: Step, code: str, *, now: datet
     inventory.lock(session, {slot_id})
     if not _is_still_next(session, slot_id, step, now):
         return 0
-    wait = session.get_one(Wait, step.wait_id)
+    wait = session.get_one(Wait, step.served)
     end(session, wait, offers.of_joins(session, {slot_id})[slot_id], WaitOutcome.REFUSED, now=now, code=code)
     return 1
 

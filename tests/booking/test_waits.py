@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 from prometheus_client import REGISTRY
+from sqlalchemy import event
 
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField, HallStatus, ItemStatus, SlotStatus
 from libs.contracts.principals import Role
 from services.booking import line
 from services.booking.line import Waiting, next_served
+from services.booking.waits import serve
 from tests.booking.builders import (
     NAME,
     Place,
@@ -161,8 +163,8 @@ def test_a_freed_place_is_taken_for_the_first_in_line(world: World) -> None:
     assert (mine["outcome"], mine["party_id"], mine["attendees"]) == ("booked", got["party_id"], [])
     assert my_wait(world, second, waits[1]["id"])["place"] == 1
     assert stock(world, place.slot_id) | {"taken": 1, "held": 0, "waiting": 1} == stock(world, place.slot_id)
-    [event] = [one for one in recorded(world, "join.booked") if one.data["join_id"] == got["id"]]
-    assert event.data["slot"] | {"taken": 1, "waiting": 1} == event.data["slot"]
+    [fact] = [one for one in recorded(world, "join.booked") if one.data["join_id"] == got["id"]]
+    assert fact.data["slot"] | {"taken": 1, "waiting": 1} == fact.data["slot"]
 
 
 def test_a_party_is_booked_whole_with_what_each_attendee_answered(world: World) -> None:
@@ -418,6 +420,28 @@ def test_nobody_waits_beyond_the_close_of_booking(world: World) -> None:
     assert (found["held"], found["waiting"]) == (0, 0)
 
 
+def test_a_long_line_ends_in_one_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at the whole line for each of its waits took the square of its length."""
+    place, _, _ = a_full_slot(world)
+    users = [world.user(f"user {number}") for number in range(5)]
+    waits = [waiting(world, user, place.slot_id) for user in users]
+    booking = world.runtimes["booking"]
+    monkeypatch.setattr(booking.resources.steward, "serve", lambda slot_id: None)
+    statements: list[str] = []
+    place.change_slot(status=SlotStatus.CLOSED)
+    event.listen(booking.db.engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
+
+    assert serve(booking, place.slot_id, now=datetime.now(UTC)) == 5
+
+    assert sum(" FOR NO KEY UPDATE" in statement for statement in statements) == 1
+    assert sum(statement.startswith("UPDATE slots") for statement in statements) == 1
+    assert [my_wait(world, user, wait["id"])["outcome"] for user, wait in zip(users, waits, strict=True)] == [
+        "closed"
+    ] * 5
+    assert [endings(world)[wait["id"]] for wait in waits] == [["closed"]] * 5
+    assert stock(world, place.slot_id)["waiting"] == 0
+
+
 def test_nothing_is_taken_in_a_slot_that_has_begun(world: World) -> None:
     place, _, [join] = a_full_slot(world)
     user = world.user("wang")
@@ -614,5 +638,5 @@ def test_a_large_party_is_not_passed_for_ever(world: World) -> None:
     outcomes = [my_wait(world, user, one["id"])["outcome"] for user, one in zip(small, waits, strict=True)]
     assert outcomes == ["booked", "booked", "booked", "booked", None]
     assert my_wait(world, large, wait["id"])["outcome"] == "booked"
-    order = [event.data["user_id"] for event in recorded(world, "join.booked")][6:]
+    order = [fact.data["user_id"] for fact in recorded(world, "join.booked")][6:]
     assert order[3:5] == [user_id(world, large)] * 2
