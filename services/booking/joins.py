@@ -22,15 +22,22 @@ AT_ONCE = 500  # joins of a slot that are revoked in one transaction, about half
 
 
 def may_book(
-    session: Session, user: User, slot_id: str, *, people: int, now: datetime, kept: int = 0
+    session: Session,
+    user: User,
+    slot_id: str,
+    *,
+    people: int,
+    now: datetime,
+    kept: int = 0,
+    offered_elsewhere: Held | None = None,
 ) -> tuple[Offered, Standing | None]:
     """Ask every rule that needs no form; return what is on offer and the user's standing, or raise the first rule broken.
 
-    `kept` places are there for the user, whatever is left for others.
+    `kept` places are there for the user, whatever is left for others. What is `offered_elsewhere` counts as if it was booked.
     """
     offered = offers.find(session, slot_id)
     standing = standings.at(session, user.id, offered.hall, now=now)
-    held = _held(session, user.id, offered.slot, now=now)
+    held = _held(session, user.id, offered.slot, now=now) + (offered_elsewhere or Held())
     policy.may_book(
         offered.offer,
         held,

@@ -43,6 +43,9 @@ class Held:
     on_day: int = 0
     ahead: int = 0
 
+    def __add__(self, more: "Held") -> "Held":
+        return Held(self.in_slot + more.in_slot, self.on_day + more.on_day, self.ahead + more.ahead)
+
 
 @dataclass(frozen=True)
 class Place:

@@ -31,6 +31,8 @@ from services.booking.claims import Person, Wanted
 from services.booking.line import Waiting
 from services.booking.models import Join, Slot, Success, User, Wait
 from services.booking.offers import Offered
+from services.booking.policy import Held
+from services.booking.rows import SlotRow
 
 Attendees = list[dict[str, Any]]
 
@@ -461,7 +463,10 @@ def _serve(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Of
     if offered.rules.waitlist == "take":
         _book(session, sealer, user, wait, offered, now=now)
         return
-    joins.may_book(session, user, wait.slot_id, people=wait.people, now=now, kept=wait.people)
+    elsewhere = _offered_to(session, user.id, offered.slot, now=now)
+    joins.may_book(
+        session, user, wait.slot_id, people=wait.people, now=now, kept=wait.people, offered_elsewhere=elsewhere
+    )
     _, _, wanted = _checked(sealer, offered, attendees(sealer, wait))  # nothing is held for who could not accept it
     claims.require_free(session, wanted)
     changed = inventory.shift(session, wait.slot_id, held=wait.people, waiting=-wait.people)
@@ -469,6 +474,22 @@ def _serve(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Of
     wait.offered_until, wait.version = until, wait.version + 1
     outbox.record(session, _fact(WaitOffered, wait, offered, offered_until=until))
     inventory.record_line(session, _slot(offered), changed)
+
+
+def _offered_to(session: Session, user_id: str, slot: Slot | SlotRow, *, now: datetime) -> Held:
+    """Count the people for whom places of the slot's item are held for the user; nobody holds more than they may book."""
+
+    def people(which: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.coalesce(func.sum(Wait.people).filter(which), 0)
+
+    query = (
+        select(people(Slot.id == slot.id), people(Slot.date == slot.date), people(Slot.ends_at > now))
+        .select_from(Wait)
+        .join(Slot, Slot.id == Wait.slot_id)
+        .where(Wait.user_id == user_id, Wait.item_id == slot.item_id)
+        .where(Wait.ended_at.is_(None), Wait.offered_until.is_not(None))
+    )
+    return Held(*session.execute(query).one())
 
 
 def _book(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Offered, *, now: datetime) -> list[Join]:

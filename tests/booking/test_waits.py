@@ -299,6 +299,28 @@ def test_an_offer_that_is_not_accepted_in_time_goes_to_the_next(world: World) ->
     assert code_of(accept(world, users[0], waits[0]["id"])) == (409, "wait_over")
 
 
+def test_nobody_holds_offers_of_more_than_they_may_book(world: World) -> None:
+    place, owner, [join] = a_full_slot(world, waitlist="offer", max_ahead=1)
+    other = place.another_slot(capacity=1)
+    other_owner = world.user("other owner")
+    [other_join] = booked(world, other_owner, other.slot_id)
+    greedy, next_one = world.user("greedy"), world.user("next")
+    here = waiting(world, greedy, place.slot_id)
+    there = waiting(world, greedy, other.slot_id)
+    next_wait = waiting(world, next_one, other.slot_id)
+
+    cancel(world, owner, join["id"])
+    served(world)
+    cancel(world, other_owner, other_join["id"])
+    served(world)
+
+    assert my_wait(world, greedy, here["id"])["offered_until"] is not None
+    ended = my_wait(world, greedy, there["id"])
+    assert (ended["outcome"], ended["code"]) == ("refused", "already_joined")
+    assert my_wait(world, next_one, next_wait["id"])["offered_until"] is not None
+    assert accept(world, greedy, here["id"]).status_code == 200
+
+
 @pytest.mark.parametrize("why", ["form_invalid", "person_already_joined"])
 def test_nothing_is_offered_to_who_could_not_accept_it(world: World, why: str) -> None:
     place, owner, [join] = a_full_slot(world, waitlist="offer")
