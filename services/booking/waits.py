@@ -76,10 +76,11 @@ def begin(runtime: Runtime, asked: Asking) -> str:
     """
     sealer: Sealer = runtime.resources.sealer
     with runtime.db.transaction() as session:
+        user = users.get(session, asked.user_id)
         known = _first_success(session, sealer, asked)
         if known is not None:
             return known
-        ready = _made_ready(session, sealer, _may_wait(session, users.get(session, asked.user_id), asked), asked)
+        ready = _made_ready(session, sealer, _may_wait(session, user, asked), asked)
     turns: BoundedSemaphore = runtime.resources.turns_to_wait
     if not turns.acquire(timeout=PATIENCE_S):
         raise Unavailable
