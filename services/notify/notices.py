@@ -141,7 +141,7 @@ def _params(fact: JoinEvent | WaitEvent) -> dict[str, Any]:
     if isinstance(fact, JoinMissed) and fact.cooling_off_until is not None:
         params["again_date"] = fact.cooling_off_until.astimezone(ZoneInfo(fact.timezone)).date().isoformat()
     if isinstance(fact, WaitOffered):
-        params["until"] = fact.offered_until.astimezone(ZoneInfo(fact.timezone)).strftime("%Y-%m-%d %H:%M")
+        params["until"] = fact.offered_until.astimezone(ZoneInfo(fact.timezone)).isoformat()
     if isinstance(fact, WaitEnded):
         params["outcome"] = fact.outcome.value
     return params

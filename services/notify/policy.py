@@ -167,8 +167,10 @@ def send_at(now: datetime, quiet: QuietHours | None, zone: str, useful_until: da
 def useful_until(params: Mapping[str, Any], zone: str, *, now: datetime) -> datetime | None:
     """Return until when a notice with these facts is of use: until the start of the slot, or of the one that it left.
 
-    None where neither is ahead: then it is no less true later.
+    What is offered `until` then is of use as long. None where no start is ahead: then it is no less true later.
     """
+    if "until" in params:
+        return datetime.fromisoformat(params["until"])
     starts = [
         _instant(date.fromisoformat(params[f"{which}date"]), time.fromisoformat(params[f"{which}start"]), zone)
         for which in ("", "left_")

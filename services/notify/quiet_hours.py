@@ -13,9 +13,14 @@ from services.notify.channel import Told, Wanted
 from services.notify.models import Hall
 from services.notify.texts import NoticeKind
 
+PASSING = {NoticeKind.REMINDER, NoticeKind.WAITING_OFFERED}  # what is told too late is not told at all
+
 
 def respected(session: Session, wanted: Iterable[Wanted], told: Iterable[Told], *, now: datetime) -> list[Wanted]:
-    """Return when these new notices are to go out. A reminder is good for nothing when its slot has started."""
+    """Return when these new notices are to go out.
+
+    A reminder is good for nothing when its slot has started, an offer when it is over.
+    """
     wanted = list(wanted)
     if not wanted:
         return []
@@ -32,5 +37,5 @@ def _timed(wanted: Wanted, told: Told, halls: dict[str, Hall], now: datetime) ->
     useful_until = policy.useful_until(told.params, hall.timezone, now=now)
     quiet = None if hall.quiet_hours is None else QuietHours.model_validate(hall.quiet_hours)
     due_at = policy.send_at(wanted.due_at or now, quiet, hall.timezone, useful_until)
-    good_until = useful_until if told.kind == NoticeKind.REMINDER else wanted.good_until
+    good_until = useful_until if told.kind in PASSING else wanted.good_until
     return replace(wanted, due_at=due_at, good_until=good_until)

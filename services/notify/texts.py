@@ -1,7 +1,7 @@
 """The words of notices, in both languages: what is said where no operator has written anything else."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -172,7 +172,7 @@ _SAMPLES: dict[NoticeKind, tuple[dict[str, Any], ...]] = {
     NoticeKind.COOLING_OFF: (_USUAL | {"again_date": "2026-11-17"},),
     NoticeKind.SLOT_CHANGED: (_USUAL | _LEFT | {"change": "closed"}, _USUAL | _LEFT, _USUAL | {"change": "opened"}),
     NoticeKind.ANNOUNCEMENT: (_NEWS | {"hall_name": _HALL}, _NEWS),
-    NoticeKind.WAITING_OFFERED: (_USUAL | {"until": "2026-11-02 18:00"},),
+    NoticeKind.WAITING_OFFERED: (_USUAL | {"until": "2026-11-02T18:00:00+08:00"},),
     NoticeKind.WAITING_ENDED: (_USUAL | {"outcome": "removed", "reason": _REASON}, _USUAL | {"outcome": "expired"}),
 }
 
@@ -226,7 +226,7 @@ def words(params: dict[str, Any], *, people: int, language: Language) -> dict[st
     if "change" in params:
         said[params["change"]] = CHANGES[params["change"]].render(language, {})
     if "until" in params:
-        said["until"] = params["until"]
+        said["until"] = datetime.fromisoformat(params["until"]).strftime("%Y-%m-%d %H:%M")
     if "outcome" in params:
         said["ended"] = ENDED[params["outcome"]].render(language, said)
     return said

@@ -8,7 +8,9 @@ import pytest
 import time_machine
 from sqlalchemy.orm import Session
 
+from libs.common.ids import new_id
 from libs.common.service import Runtime
+from libs.contracts.booking import WaitOffered
 from libs.contracts.catalog import QuietHours
 from services.notify import ways
 from services.notify.channel import Told, Wanted
@@ -104,3 +106,19 @@ def test_a_reminder_is_good_until_its_slot_starts(world: World) -> None:
 
     booked, reminder = (SEVEN, None), (SEVEN, starts_at)
     assert {(row["due_at"], row["good_until"]) for row in rows(world, Delivery)} == {booked, reminder}
+
+
+@pytest.mark.parametrize(("minutes", "sent"), [(30, MIDNIGHT), (7 * 60, MIDNIGHT), (8 * 60, SEVEN)])
+def test_an_offer_that_is_over_before_the_morning_goes_out_at_once(world: World, minutes: int, sent: datetime) -> None:
+    slot = a_slot_at(world, SEVEN + timedelta(days=1))
+    until = MIDNIGHT + timedelta(minutes=minutes)
+
+    assert goes_out(world, MIDNIGHT, an_offer(slot, until)) == [(sent, until)]
+
+
+def an_offer(slot: Slot, until: datetime) -> WaitOffered:
+    """Return that places are held until then for somebody who waits."""
+    join = a_join(slot).booked()
+    shared = WaitOffered.model_fields.keys() & type(join).model_fields.keys() - {"version"}
+    about = {name: getattr(join, name) for name in shared}
+    return WaitOffered(**about, wait_id=new_id(), version=2, offered_until=until)
