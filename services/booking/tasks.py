@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 
 from libs.common.clock import utcnow
 from libs.common.crypto import Sealer
+from libs.common.db import is_away
 from libs.common.ids import new_id
+from libs.common.logs import logger
 from libs.common.messages import Fact
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
@@ -27,6 +29,8 @@ from services.booking.files import Files
 from services.booking.models import Hall, Import, Item, Join, Slot, Success
 from services.booking.offers import Offered
 from services.booking.reconcile import reconcile
+
+log = logger(__name__)
 
 KEEP_SUCCESSES = timedelta(days=7)
 KEEP_WAITS = timedelta(days=30)  # longer than the keys under which they began
@@ -60,12 +64,25 @@ def _in_batches(runtime: Runtime, some: Callable[[Session, Sealer], int]) -> int
 
 
 def serve_lines(runtime: Runtime) -> int:
-    """End waits and offers that are over, and hand out free places for which people wait; return how many. May run anywhere."""
-    now = utcnow()
+    """End waits and offers that are over, and hand out free places for which people wait; return how many. May run anywhere.
+
+    A line that can't be served keeps no other one waiting: what went wrong is raised after the last.
+    """
     with runtime.db.transaction() as session:
         metrics.WAITS.labels(runtime.service.name).set(waits.waiting(session))
-        slot_ids = waits.with_something_to_do(session, now=now)
-    return sum(waits.serve(runtime, slot_id, now=now, skip_locked=True) for slot_id in slot_ids)
+        slot_ids = waits.with_something_to_do(session, now=utcnow())
+    done, failures = 0, []
+    for slot_id in slot_ids:
+        try:
+            done += waits.serve(runtime, slot_id, now=utcnow(), skip_locked=True)
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.warning("a line was not served", slot_id=slot_id, exc_info=True)
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("lines were not served", failures)
+    return done
 
 
 def upkeep(runtime: Runtime) -> dict[str, int]:

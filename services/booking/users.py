@@ -57,6 +57,12 @@ def lock(session: Session, user_id: str) -> User:
     return user
 
 
+def try_lock(session: Session, user_id: str) -> bool:
+    """Lock the user's quota unless somebody else has locked it; return whether it is locked now."""
+    free = select(User.id).where(User.id == user_id).with_for_update(key_share=True, skip_locked=True)
+    return session.scalar(free) is not None
+
+
 def lock_for_staff(session: Session, user_id: str) -> User:
     """Lock the quota of a user for whom staff act, or raise why nobody can act for them: UserErased, UserDisabled."""
     try:

@@ -319,7 +319,7 @@ def serve(runtime: Runtime, slot_id: str, *, now: datetime, skip_locked: bool = 
     """End what is over in a slot's line and hand out what is free, in order, until there is nothing left to do.
 
     Returns how many waits that changed. Any number may run at once, and stop anywhere. With `skip_locked` a slot that
-    somebody else is busy with is left to them.
+    somebody else is busy with is left to them, and one whose next user is busy to the next call.
     """
     done = 0
     while True:
@@ -336,7 +336,7 @@ def serve(runtime: Runtime, slot_id: str, *, now: datetime, skip_locked: bool = 
 
 
 def _step(runtime: Runtime, slot_id: str, step: Step, *, now: datetime, skip_locked: bool) -> int | None:
-    """Take a step, if it is still the next one: return how many waits that changed, None where the slot is locked."""
+    """Take a step, if it is still the next one: return how many waits that changed, None where the slot or the user is locked."""
     sealer: Sealer = runtime.resources.sealer
     if step.over:
         return runtime.db.run(lambda session: _end_those(session, slot_id, step, now=now, skip_locked=skip_locked))
@@ -429,6 +429,8 @@ def _end_those(session: Session, slot_id: str, step: Step, *, now: datetime, ski
 def _take(
     session: Session, sealer: Sealer, slot_id: str, step: Step, *, now: datetime, skip_locked: bool
 ) -> int | None:
+    if skip_locked and not users.try_lock(session, step.user_id):
+        return None
     try:
         user = users.lock(session, step.user_id)
     except Unauthenticated:  # erased in this moment, and the wait with them

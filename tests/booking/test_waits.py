@@ -42,7 +42,7 @@ from tests.booking.waiting import (
     waiting,
     waits_of,
 )
-from tests.world import World
+from tests.world import World, eventually
 
 MOBILE = FormField(key="mobile", type=FieldType.MOBILE, label="手机")
 CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="item")
@@ -395,6 +395,49 @@ def test_leaving_passes_the_offer_on_and_can_be_repeated(world: World) -> None:
     assert accept(world, users[1], waits[1]["id"]).status_code == 200
     assert code_of(leave(world, users[1], waits[1]["id"])) == (409, "wait_over")
     assert endings(world)[waits[0]["id"]] == ["left"]
+
+
+def offers_that_run_out(world: World) -> list[tuple[str, str, str]]:
+    """Return, of two lines in the order in which they are served, the slot, the user with an offer and the wait behind it."""
+    found = []
+    for _ in range(2):
+        place, owner, [join] = a_full_slot(world, waitlist="offer", offer_minutes=10)
+        holder, behind = world.user(new_id()), world.user(new_id())
+        waiting(world, holder, place.slot_id)
+        waiting(world, behind, place.slot_id)
+        cancel(world, owner, join["id"])
+        found.append((place.slot_id, user_id(world, holder), waits_of(world, place.slot_id)[1]["id"]))
+    served(world)
+    return sorted(found)
+
+
+def test_a_user_who_is_busy_elsewhere_holds_up_no_other_line(world: World) -> None:
+    [(_, busy, _), (slot_id, _, behind)] = offers_that_run_out(world)
+
+    with world.runtimes["booking"].db.engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT FROM users WHERE id = '{busy}' FOR UPDATE")
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=11), tick=True):
+            do(world, "serve_lines")
+
+            eventually(lambda: [one["id"] for one in waits_of(world, slot_id) if one["offered_until"]] == [behind])
+
+
+def test_a_line_that_can_not_be_served_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = world.runtimes["booking"]
+    monkeypatch.setattr(booking.resources.steward, "serve", lambda slot_id: None)  # all is left to the task
+    lines = sorted((a_full_slot(world) for _ in range(2)), key=lambda made: made[0].slot_id)
+    users = [world.user("first"), world.user("second")]
+    for (place, owner, [join]), user in zip(lines, users, strict=True):
+        waiting(world, user, place.slot_id)
+        cancel(world, owner, join["id"])
+    with booking.db.engine.begin() as connection:
+        slot_id = lines[0][0].slot_id
+        connection.exec_driver_sql(f"UPDATE waits SET sealed = 'unreadable' WHERE slot_id = '{slot_id}'")
+
+    with pytest.raises(ExceptionGroup, match="lines were not served"):
+        do(world, "serve_lines")
+
+    assert [len(my_joins(world, user)["items"]) for user in users] == [0, 1]
 
 
 # --- what ends a wait ---
