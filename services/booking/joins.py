@@ -106,9 +106,12 @@ class Revoked:
 
 
 def revoke_slot(session: Session, *, slot_id: str, reason: str, now: datetime) -> Revoked:
-    """Take back places of a slot, but of people who are checked in: those of some hundred users, until none is left."""
+    """Take back places of a slot, but of people who are checked in: those of some hundred users, until none is left.
+
+    Who has booked after `now` keeps the place.
+    """
     inventory.lock(session, {slot_id})
-    booked = (Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED)
+    booked = (Join.slot_id == slot_id, Join.status == JoinStatus.BOOKED, Join.created_at <= now)
     absent = (*booked, Join.checked_in_at.is_(None))
     last = session.scalar(select(Join.user_id).where(*absent).order_by(Join.user_id).offset(AT_ONCE - 1).limit(1))
     some = absent if last is None else (*absent, Join.user_id <= last)  # a user is told once, of all their places

@@ -12,9 +12,9 @@ from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep, Tx
-from libs.contracts.booking import JoinStatus
+from libs.contracts.booking import JoinStatus, WaitOutcome
 from libs.contracts.principals import AnyStaff, HallStaff, Staff
-from services.booking import affected, findables, joins, lists, scoped, views
+from services.booking import affected, findables, joins, lists, scoped, views, waits
 from services.booking.affected import Chosen
 from services.booking.joins import Revoked
 from services.booking.lists import StaffQuery
@@ -152,6 +152,7 @@ def revoke_some(body: RevokeSomeIn, staff: HallStaff, runtime: RuntimeDep, now: 
 def revoke_day(date: Date, body: RevokeDayIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
     """Take back every place of a day, of one item or a whole hall, but those of people who are checked in.
 
+    Nobody who waits gets one of them: their waits end, for the same reason.
     Slot by slot: what fails in between may be asked for again.
     """
     with runtime.db.transaction() as session:
@@ -206,7 +207,10 @@ def get_slot(slot_id: Id, staff: AnyStaff, session: Tx) -> InventoryOut:
 
 @router.post("/slots/{slot_id}/revoke")
 def revoke_slot(slot_id: Id, body: RevokeIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
-    """Take back every place of a slot, but those of people who are checked in."""
+    """Take back every place of a slot, but those of people who are checked in.
+
+    Nobody who waits gets one of them: their waits end, for the same reason.
+    """
     return _revoke_slot(runtime, staff, slot_id, reason=body.reason, now=now)
 
 
@@ -215,9 +219,10 @@ def _revoke_slot(runtime: Runtime, staff: Staff, slot_id: str, *, reason: str, n
 
     def some(session: Session) -> tuple[RevokedOut, int]:
         offered = scoped.slot(session, staff, slot_id)
+        waits_ended = waits.end_line(session, slot_id, WaitOutcome.REMOVED, now=now, reason=reason)
         found = joins.revoke_slot(session, slot_id=slot_id, reason=reason, now=now)
         done = _revoked(found)
-        numbers = {"revoked": done.revoked, "kept_checked_in": done.kept_checked_in}
+        numbers = {"revoked": done.revoked, "kept_checked_in": done.kept_checked_in, "waits_ended": waits_ended}
         scoped.record_slot(session, staff, "slot.revoked", offered, reason=reason, **numbers)
         return done, found.left
 
@@ -251,14 +256,15 @@ def preview_affected(
 
 
 def _slots_of(session: Session, staff: Staff, body: RevokeDayIn, day: date) -> list[str]:
-    """Return the slots of a day on which somebody is booked, or raise NotFound where item or hall is not there."""
+    """Return the slots of a day for which somebody is booked or waits, or raise NotFound where item or hall is not there."""
     if body.item_id is not None:
         known, chosen = exists().where(Item.id == body.item_id, staff.sees(Item.hall_id)), Slot.item_id == body.item_id
     else:
         known, chosen = exists().where(Hall.id == body.hall_id, staff.sees(Hall.id)), Slot.hall_id == body.hall_id
     if not session.scalar(select(known)):
         raise NotFound
-    query = select(Slot.id).where(chosen, Slot.date == day, Slot.taken > 0).order_by(Slot.id)
+    anybody = Slot.taken + Slot.held + Slot.waiting > 0
+    query = select(Slot.id).where(chosen, Slot.date == day, anybody).order_by(Slot.id)
     return list(session.scalars(query))
 
 

@@ -257,6 +257,23 @@ def end(
     inventory.record_line(session, _slot(offered), changed)
 
 
+def end_line(session: Session, slot_id: str, outcome: WaitOutcome, *, now: datetime, reason: str = "") -> int:
+    """End all waits of a slot that began by `now`, those with an offer too; return how many."""
+    inventory.lock(session, {slot_id})
+    of_slot = (Wait.slot_id == slot_id, Wait.ended_at.is_(None), Wait.created_at <= now)
+    line = session.scalars(
+        select(Wait).where(*of_slot).order_by(Wait.position).execution_options(populate_existing=True)
+    ).all()
+    if line:
+        offered = offers.of_joins(session, {slot_id})[slot_id]
+        held, in_line = sum(map(_held, line)), sum(map(_in_line, line))
+        changed = inventory.shift(session, slot_id, held=-held, waiting=-in_line)
+        for wait in line:
+            _close(session, wait, offered, outcome, now=now, reason=reason)
+        inventory.record_line(session, _slot(offered), changed)
+    return len(line)
+
+
 def end_those_of(session: Session, user_id: str, *, now: datetime) -> None:
     """End all waits of a user who is being erased, and forget them. The caller holds the locks of user and slots."""
     theirs = session.scalars(

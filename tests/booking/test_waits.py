@@ -10,7 +10,7 @@ from sqlalchemy import event
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField, HallStatus, ItemStatus, SlotStatus
 from libs.contracts.principals import Role
-from services.booking import line
+from services.booking import joins, line
 from services.booking.line import Waiting, next_served
 from services.booking.waits import serve
 from tests.booking.builders import (
@@ -613,6 +613,61 @@ def test_staff_see_the_line_masked_and_may_remove_somebody_with_a_reason(world: 
     assert code_of(world.client.post(path, json=reason, headers=staff)) == (409, "wait_over")
     assert [one["id"] for one in waits_of(world, place.slot_id)] == [waits[1]["id"]]
     assert recorded(world, "audit.recorded")[-1].data["action"] == "wait.removed"
+
+
+@pytest.mark.parametrize("what", ["slot", "day"])
+def test_revoking_gives_no_place_to_who_waits(world: World, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(joins, "AT_ONCE", 1)  # what the line takes after a piece could be revoked with the next
+    place, owner, [first, _] = a_full_slot(world, people=2, waitlist="offer")
+    booked(world, world.user("other"), place.another_slot().slot_id)
+    users = [world.user(new_id()) for _ in range(2)]
+    waits = [waiting(world, user, place.slot_id) for user in users]
+    cancel(world, owner, first["id"])
+    served(world)  # the first has an offer
+
+    if what == "slot":
+        path, body = f"slots/{place.slot_id}", {"reason": "设备故障"}
+    else:
+        path, body = f"days/{place.slot.date}", {"reason": "设备故障", "item_id": place.item.item_id}
+    answer = world.client.post(f"/api/booking/staff/{path}/revoke", json=body, headers=world.staff())
+    served(world)
+
+    assert answer.is_success, answer.text
+    mine = [my_wait(world, user, wait["id"]) for user, wait in zip(users, waits, strict=True)]
+    assert [(wait["outcome"], wait["reason"]) for wait in mine] == [("removed", "设备故障")] * 2
+    assert [my_joins(world, user)["items"] for user in users] == [[], []]
+    assert stock(world, place.slot_id) | {"taken": 0, "held": 0, "waiting": 0} == stock(world, place.slot_id)
+    ended = [row.data["after"].get("waits_ended") for row in recorded(world, "audit.recorded")]
+    assert 2 in ended
+
+
+def test_a_line_without_joins_ends_with_its_day(world: World) -> None:
+    place, owner, [join] = a_full_slot(world, waitlist="offer")
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id)
+    cancel(world, owner, join["id"])
+    served(world)
+
+    body = {"reason": "设备故障", "hall_id": place.hall_id}
+    answer = world.client.post(f"/api/booking/staff/days/{place.slot.date}/revoke", json=body, headers=world.staff())
+
+    assert answer.json() == {"revoked": 0, "kept_checked_in": 0, "not_booked": 0}
+    assert my_wait(world, user, wait["id"])["outcome"] == "removed"
+
+
+def test_who_books_while_a_slot_is_revoked_keeps_the_place(world: World) -> None:
+    place, _, _ = a_full_slot(world)
+    place.change_slot(capacity=2)
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=1), tick=True):  # as if it took so long
+        [later] = booked(world, world.user("later"), place.slot_id)
+
+    answer = world.client.post(
+        f"/api/booking/staff/slots/{place.slot_id}/revoke", json={"reason": "设备故障"}, headers=world.staff()
+    )
+
+    assert answer.json() == {"revoked": 1, "kept_checked_in": 0, "not_booked": 0}
+    assert my_joins(world, world.user("later"))["items"][0]["id"] == later["id"]
+    assert people_booked(world, place.slot_id) == 1
 
 
 # --- for operators ---

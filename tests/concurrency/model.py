@@ -355,7 +355,9 @@ class Model:
         self._tell("join.revoked", number)
 
     def revoke_slot(self, slot: int) -> tuple[int, int]:
-        """Return how many were revoked, and how many stay because they are here."""
+        """Return how many were revoked, and how many stay because they are here. The slot's line ends first."""
+        for number, _ in self._line(slot):
+            self._end_wait(number, "removed")
         booked = [n for n, join in enumerate(self.joins) if join.slot == slot and join.status == "booked"]
         gone = [number for number in booked if not self.joins[number].checked_in]
         for number in gone:
