@@ -161,10 +161,15 @@ def _begun(session: Session, sealer: Sealer, asked: Asking, ready: Ready) -> str
 
 
 def _require_full(session: Session, user: User, asked: Asking) -> None:
-    """Raise the first rule of booking that is broken but that there is no place; SlotNotFull where there is."""
+    """Raise the first rule of booking that is broken but that there is no place; SlotNotFull where there is.
+
+    A party that is larger than what is left is told so: if it began a line, what is left would be for nobody else.
+    """
     try:
         joins.may_book(session, user, asked.slot_id, people=len(asked.attendees), now=asked.now)
-    except errors.SlotFull:
+    except errors.SlotFull as full:
+        if full.params["left"]:
+            raise
         return
     raise errors.SlotNotFull
 

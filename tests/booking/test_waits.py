@@ -73,6 +73,17 @@ def test_only_a_full_slot_can_be_waited_for(world: World) -> None:
     )
 
 
+def test_a_party_larger_than_what_is_left_begins_no_line(world: World) -> None:
+    place = a_slot(world, capacity=3, party_max=3, waitlist="take")
+    booked(world, world.user("owner"), place.slot_id)
+
+    answer = ask_to_wait(world, world.user("three"), place.slot_id, people=3)
+
+    assert (*code_of(answer), answer.json()["params"]["left"]) == (409, "slot_full", 2)
+    booked(world, world.user("newcomer"), place.slot_id, "张三", "李四")
+    waiting(world, world.user("three"), place.slot_id, people=3)
+
+
 def test_nobody_waits_where_the_item_does_not_say_so(world: World) -> None:
     place, _, _ = a_full_slot(world, waitlist="off")
 

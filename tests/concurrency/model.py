@@ -206,7 +206,7 @@ class Model:
         try:
             self._may_book(user, request.slot, people)
         except Refused as refused:
-            if refused.answer.code != "slot_full":
+            if refused.answer.code != "slot_full" or slot.left:
                 raise
         else:
             raise Refused(409, "slot_not_full")

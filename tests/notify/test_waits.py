@@ -67,8 +67,10 @@ def test_what_is_held_or_waited_for_is_never_shown_as_free(world: World) -> None
 
 def test_a_slot_whose_line_can_not_use_a_larger_capacity_yet_stays_full(world: World) -> None:
     slot = Bookable(world, capacity=2, waitlist="take")
-    booked(world, world.user("owner"), slot.id, "张三")
+    owner = world.user("owner")
+    [join, _] = booked(world, owner, slot.id, "张三", "李四")
     waiting(world, world.user("user"), slot.id, people=2)
+    cancel(world, owner, join["id"])
     slot.comes_to(0, "full", True)
 
     answer = world.client.post(
