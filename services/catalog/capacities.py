@@ -33,7 +33,7 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
     edits.note_all(session, staff, [(day, before[day], edits.slot_fields(slots_of[day])) for day in slots_of])
     outbox.record(session, *(facts.of_slot(slot) for slot in slots))
     _audit(session, staff, hall_of, before, capacity=data.capacity)
-    overfull = [slot for slot in slots if data.capacity is not None and slot.taken > data.capacity]
+    overfull = [slot for slot in slots if data.capacity is not None and slot.booked > data.capacity]
     return CapacitiesOut(
         slots=len(slots),
         days=len(slots_of),

@@ -148,7 +148,7 @@ def refuse_joins(slots: Sequence[Slot]) -> None:
 
 
 def _named(slot: Slot) -> dict[str, Any]:
-    return {"id": slot.id, "start": _clock(slot.start), "end": _clock(slot.end), "taken": slot.taken}
+    return {"id": slot.id, "start": _clock(slot.start), "end": _clock(slot.end), "taken": slot.booked}
 
 
 def instants(on: date, start: time, end: time, zone: str) -> tuple[datetime, datetime]:
@@ -231,7 +231,7 @@ def _check_moves(where: Place, on: date, data: DayIn, kept: Sequence[Slot | None
     moved = [
         (standing, instants(on, slot.start, slot.end, where.hall.timezone))
         for slot, standing in zip(data.slots, kept, strict=True)
-        if standing is not None and standing.taken and (standing.start, standing.end) != (slot.start, slot.end)
+        if standing is not None and standing.booked and (standing.start, standing.end) != (slot.start, slot.end)
     ]
     gone_by = [
         standing
@@ -241,7 +241,7 @@ def _check_moves(where: Place, on: date, data: DayIn, kept: Sequence[Slot | None
     if gone_by:
         raise errors.SlotInPast(slots=[_named(standing) for standing in gone_by])
     if moved and not data.accept_joins_ahead:
-        raise errors.JoinsMoved(joins=sum(standing.taken for standing, _ in moved), days=[on.isoformat()])
+        raise errors.JoinsMoved(joins=sum(standing.booked for standing, _ in moved), days=[on.isoformat()])
 
 
 def _delete(slots: Sequence[Slot]) -> list[Slot]:

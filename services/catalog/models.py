@@ -104,8 +104,9 @@ class Slot(Base):
     """A period of a day. A deleted slot stays as a tombstone, so that its version goes on growing.
 
     `status` is staff's word about this slot alone; `closure_id` names what closes its date, if anything does.
-    `capacity` is what the operator asked (null: no limit). `taken` is booking's count as of `slot_version`; `booked`,
-    `cancelled`, `revoked`, `checked_in` and `missed` are notify's counts as of `stat_version`.
+    `capacity` is what the operator asked (null: no limit). `taken` is booking's count as of `slot_version`, with the
+    places that are held or waited for; `booked`, `cancelled`, `revoked`, `checked_in` and `missed` are notify's counts as of
+    `stat_version`.
     """
 
     __tablename__ = "slots"
@@ -157,7 +158,7 @@ class Slot(Base):
     @property
     def had_joins(self) -> bool:
         """Whether anybody ever booked it, as far as the stat tells."""
-        return bool(self.taken + self.booked + self.cancelled + self.revoked + self.checked_in + self.missed)
+        return bool(self.booked + self.cancelled + self.revoked + self.checked_in + self.missed)
 
 
 class Edit(Base):

@@ -523,7 +523,7 @@ class SlotOverfull(BaseModel):
     date: date
     start: HourMinute
     end: HourMinute
-    taken: int
+    taken: int = Field(validation_alias="booked")
 
 
 class CapacitiesOut(BaseModel):

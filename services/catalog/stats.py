@@ -94,10 +94,11 @@ def _bring_back(session: Session, slot_id: str, *, may_lock_day: bool) -> None:
 def refuse_joins_ahead(session: Session, within: ColumnElement[bool], *, now: datetime) -> None:
     """Raise JoinsAhead, with how many and on which days, where people hold places in slots not over yet."""
     days = session.execute(
-        select(Slot.date, func.sum(Slot.taken))
-        .where(within, Slot.ends_at > now, Slot.taken > 0, ~Slot.deleted)
+        select(Slot.date, func.sum(Slot.booked))
+        .where(within, Slot.ends_at > now, Slot.taken > 0, ~Slot.deleted)  # the index has those with places taken
+        .where(Slot.booked > 0)
         .group_by(Slot.date)
         .order_by(Slot.date)
     ).all()
     if days:
-        raise errors.JoinsAhead(joins=sum(taken for _, taken in days), days=[day.isoformat() for day, _ in days])
+        raise errors.JoinsAhead(joins=sum(booked for _, booked in days), days=[day.isoformat() for day, _ in days])

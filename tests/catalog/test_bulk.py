@@ -26,6 +26,7 @@ from tests.catalog.builders import (
     queries_of,
     refused,
     shown,
+    stat,
     titles,
 )
 from tests.world import World
@@ -189,6 +190,17 @@ def test_a_capacity_below_what_is_taken_throws_nobody_out_and_is_told(world: Wor
     assert [(one["id"], one["taken"]) for one in changed["overfull"]] == [(slot["id"], 2)]
     inventory = shown(world.client.get(f"/api/booking/staff/slots/{slot['id']}", headers=world.staff()))
     assert (inventory["asked"], inventory["capacity"], inventory["taken"]) == (1, 2, 2)
+
+
+def test_a_slot_is_overfull_by_those_who_have_booked_it(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    [slot] = a_day(world, item, TOMORROW)["slots"]
+    stat(world, slot, item, taken=30, booked=3)  # the others are held, or waited for
+
+    enough = shown(change_capacity(world, item, capacity=3))
+    less = shown(change_capacity(world, item, capacity=2))
+
+    assert (enough["overfull"], [one["taken"] for one in less["overfull"]]) == ([], [3])
 
 
 def test_who_edits_a_day_meanwhile_is_told_of_the_new_capacities(world: World) -> None:

@@ -168,6 +168,21 @@ def test_what_is_no_change_of_times_needs_no_confirmation(world: World) -> None:
     assert [slot["start"] for slot in edited["slots"]] == ["09:00", "14:00"]
 
 
+def test_who_waits_has_not_booked(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    day = a_day(world, item, TOMORROW, MORNING)
+    [morning] = day["slots"]
+    stat(world, morning, item, taken=30)  # all of it is for the line
+
+    moved = shown(save(world, item, day, sent(morning, start="08:00")))
+    deleted = shown(save(world, item, moved, AFTERNOON))
+
+    assert [slot["start"] for slot in moved["slots"]] == ["08:00"]
+    assert [slot["start"] for slot in deleted["slots"]] == ["14:00"]
+    stat(world, morning, item, taken=30, version=2, slot_version=2)
+    assert facts_of(world, morning)[-1]["deleted"]
+
+
 def test_a_slot_with_joins_is_not_moved_into_the_past(world: World) -> None:
     on = date(2027, 3, 10)
     with time_machine.travel(datetime(2027, 3, 9, tzinfo=UTC)):

@@ -108,8 +108,10 @@ def test_an_item_with_joins_ahead_disappears_only_when_that_is_confirmed(world: 
     item = an_item(world, a_hall(world))
     first = a_day(world, item, in_days(1))["slots"][0]
     second = a_day(world, item, in_days(3))["slots"][0]
+    third = a_day(world, item, in_days(4))["slots"][0]
     stat(world, first, item, taken=2, booked=2)
-    stat(world, second, item, taken=1, booked=1)
+    stat(world, second, item, taken=30, booked=1)  # the others are held, or waited for
+    stat(world, third, item, taken=30)
 
     params = refused(patch(world, item, status=status), 409, "joins_ahead")
 
