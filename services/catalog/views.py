@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from libs.common import etags
-from libs.contracts.catalog import FormField, Rules
+from libs.contracts.catalog import UPLOADS, FormField, Rules
 from services.catalog import policy
 from services.catalog.models import Category, Closure, Day, Hall, Item, Slot, SpecialDay, Template
 from services.catalog.schemas import (
@@ -142,13 +142,20 @@ def _offer(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datet
     }
 
 
-def public_slot(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> PublicSlot:
+def takes_waits(item: Item, rules: Rules) -> bool:
+    """Whether people can wait for the item's full slots; not where it asks for files, that booking keeps for a day."""
+    return rules.waitlist != "off" and not any(field["type"] in UPLOADS for field in item.form)
+
+
+def public_slot(
+    slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, takes_waits: bool, now: datetime
+) -> PublicSlot:
     """Show an open slot, given as an entity or a row of PUBLIC_SLOT, with its instants in the hall's zone.
 
     `is_open` says whether item and hall take bookings.
     """
     shown = _offer(slot, rules, zone, is_open=is_open, now=now)
-    return PublicSlot(**shown, waitlist=shown["state"] == "full" and rules.waitlist != "off")
+    return PublicSlot(**shown, waitlist=shown["state"] == "full" and takes_waits)
 
 
 def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> StaffSlot:

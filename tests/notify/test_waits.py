@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.booking.builders import IN_CHINESE, Headers, booked, cancel
-from tests.booking.waiting import accept, leave, served, waiting
+from tests.booking.builders import IN_CHINESE, Headers, booked, cancel, code_of
+from tests.booking.waiting import accept, ask_to_wait, leave, served, waiting
 from tests.catalog.builders import a_day, a_hall, an_item
 from tests.world import World, eventually
 
@@ -63,6 +63,20 @@ def test_what_is_held_or_waited_for_is_never_shown_as_free(world: World) -> None
     slot.comes_to(0, "full", True)  # one is free, for the party of two
     leave(world, user, waits[0]["id"])
     slot.comes_to(1, "bookable", False)
+
+
+def test_nobody_is_told_to_wait_where_the_form_asks_for_files(world: World) -> None:
+    slot = Bookable(world, capacity=1, waitlist="take")
+    booked(world, world.user("owner"), slot.id)
+    slot.comes_to(0, "full", True)
+
+    photo = {"key": "photo", "type": "image", "label": "照片"}
+    url = f"/api/catalog/staff/items/{slot.item['id']}"
+    answer = world.client.patch(url, json={"form": [NAME, photo]}, headers=world.staff())
+    assert answer.is_success, answer.text
+
+    slot.comes_to(0, "full", False)
+    assert code_of(ask_to_wait(world, world.user("user"), slot.id)) == (409, "waiting_off")
 
 
 def test_a_slot_whose_line_can_not_use_a_larger_capacity_yet_stays_full(world: World) -> None:
