@@ -25,7 +25,7 @@ from libs.common.ids import new_id
 from libs.common.service import Runtime
 from libs.contracts.booking import JoinBooked, WaitEvent, WaitOffered, WaitOutcome
 from libs.contracts.booking import WaitEnded as WaitEndedFact
-from libs.contracts.catalog import UPLOADS
+from libs.contracts.catalog import UPLOADS, SlotChanged
 from services.booking import claims, errors, events, forms, inventory, joins, line, offers, users
 from services.booking.claims import Person, Wanted
 from services.booking.line import Waiting
@@ -277,6 +277,16 @@ def end_line(session: Session, slot_id: str, outcome: WaitOutcome, *, now: datet
             _close(session, wait, offered, outcome, now=now, reason=reason)
         inventory.record_line(session, _slot(offered), changed)
     return len(line)
+
+
+def end_where_moved(session: Session, facts: Sequence[SlotChanged], *, now: datetime) -> None:
+    """End the lines of slots that are to start at another time: nobody is booked for one that they did not choose."""
+    slots = inventory.lock(session, {fact.slot_id for fact in facts})
+    for fact in facts:
+        slot = slots.get(fact.slot_id)
+        if slot is None or slot.definition_version >= fact.version or slot.starts_at == fact.starts_at:
+            continue
+        end_line(session, slot.id, WaitOutcome.CLOSED, now=now)
 
 
 def end_those_of(session: Session, user_id: str, *, now: datetime) -> None:

@@ -476,6 +476,37 @@ def test_who_waits_is_told_when_it_can_not_be_booked_any_more(world: World, what
     assert stock(world, place.slot_id)["waiting"] == 0
 
 
+@pytest.mark.parametrize("waitlist", ["offer", "take"])
+def test_nobody_is_booked_for_a_time_that_they_did_not_wait_for(world: World, waitlist: str) -> None:
+    place, owner, joins = a_full_slot(world, people=2, waitlist=waitlist)
+    first, second = world.user("first"), world.user("second")
+    waits = [waiting(world, first, place.slot_id), waiting(world, second, place.slot_id)]
+    cancel(world, owner, joins[0]["id"])
+    served(world)
+    slot = place.slot
+
+    place.change_slot(starts_at=slot.starts_at + timedelta(hours=3), ends_at=slot.ends_at + timedelta(hours=3))
+    cancel(world, owner, joins[1]["id"])
+
+    served(world)
+    found = [my_wait(world, user, wait["id"])["outcome"] for user, wait in zip((first, second), waits, strict=True)]
+    assert found == ["closed" if waitlist == "offer" else "booked", "closed"]
+    ended = [event.data for event in recorded(world, "wait.ended") if event.data["outcome"] == "closed"]
+    assert {datetime.fromisoformat(one["starts_at"]) for one in ended} == {slot.starts_at}, "told by the time they knew"
+    stays = stock(world, place.slot_id)
+    assert (stays["held"], stays["waiting"], stays["remaining"]) == (0, 0, 2 if waitlist == "offer" else 1)
+
+
+def test_a_line_stays_where_only_the_end_or_the_capacity_changes(world: World) -> None:
+    place, _, _ = a_full_slot(world)
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id)
+
+    place.change_slot(ends_at=place.slot.ends_at + timedelta(hours=1))
+
+    assert outcome(world, user, wait["id"]) is None
+
+
 def test_nobody_waits_beyond_the_close_of_booking(world: World) -> None:
     place, owner, [join] = a_full_slot(world, waitlist="offer", closes_before="start", offer_minutes=60 * 24)
     users = [world.user("first"), world.user("second")]
