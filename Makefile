@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .PHONY: help run demo test test-fast soak lint migrate revision lock secrets up-native down-native bench clean venv
 
 PY := .venv/bin/python
-WORKERS ?= 2
+WORKERS ?= 3
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
