@@ -5,6 +5,7 @@ It is a matter of speed alone: what is free is for the line in any case, and a t
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from libs.common.logs import logger
 from services.booking.counts import Count
@@ -26,7 +27,8 @@ class Steward:
             has_room = count.capacity is None or count.taken + count.held < count.capacity
             if count.waiting and has_room and count.slot_id not in self._next:
                 self._next.add(count.slot_id)
-                self._thread.submit(self._serve_once, count.slot_id)
+                with suppress(RuntimeError):  # closed: it is for the task
+                    self._thread.submit(self._serve_once, count.slot_id)
 
     def close(self) -> None:
         """Finish what is in hand; the rest is for the task."""

@@ -433,6 +433,17 @@ def test_a_user_who_is_busy_elsewhere_holds_up_no_other_line(world: World) -> No
             eventually(lambda: [one["id"] for one in waits_of(world, slot_id) if one["offered_until"]] == [behind])
 
 
+def test_what_is_freed_while_a_process_ends_is_left_to_the_task(world: World) -> None:
+    place, owner, [join] = a_full_slot(world)
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id)
+    world.runtimes["booking"].resources.steward.close()
+
+    assert cancel(world, owner, join["id"]).status_code == 200
+
+    assert outcome(world, user, wait["id"]) == "booked"
+
+
 def test_a_line_that_can_not_be_served_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     booking = world.runtimes["booking"]
     monkeypatch.setattr(booking.resources.steward, "serve", lambda slot_id: None)  # all is left to the task
