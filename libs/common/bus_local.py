@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from libs.common import metrics
 from libs.common.clock import utcnow
 from libs.common.db import CommonBase, Database, Uuid
-from libs.common.inbox import BATCH, Consumer, at_once, explain
+from libs.common.inbox import BATCH, Consumer, at_once, explain, frames
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -128,7 +128,8 @@ class LocalQueue:
             event_id=event_id,
             attempts=attempts + 1,
             parked=parked,
-            exc_info=error,
+            error=explain(error),
+            frames=frames(error),
         )
         now = utcnow()
         values: dict[str, Any] = {"attempts": attempts + 1, "error": explain(error)}

@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from libs.common import metrics
 from libs.common.clock import utcnow
 from libs.common.db import Database
-from libs.common.inbox import BATCH, Consumer, at_once, explain
+from libs.common.inbox import BATCH, Consumer, at_once, explain, frames
 from libs.common.logs import logger
 from libs.common.messages import Message
 
@@ -417,7 +417,8 @@ class RabbitConsumer(_Link):
             event_id=properties.message_id,
             attempts=attempt + 1,
             parked=parked,
-            exc_info=error,
+            error=explain(error),
+            frames=frames(error),
         )
         headers |= {ATTEMPT: attempt + 1, ERROR: explain(error)}
         if parked:

@@ -1,5 +1,6 @@
 """The inbox: each event has its effect once, however often and in whatever order it comes."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby, takewhile
@@ -199,6 +200,11 @@ def explain(error: Exception) -> str:
         ]
         said = " ".join([type(error.orig).__name__, *filter(None, named)])
     return f"{type(error).__name__}: {said}"[:500]
+
+
+def frames(error: Exception) -> str:
+    """Return where an error came from, without what it says: a validator's text holds what people have written."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def sweep(session: Session, *, before: datetime) -> int:

@@ -103,6 +103,27 @@ def test_a_failing_message_is_tried_again_and_then_parked_while_others_go_on(rin
     assert ring.queue.waiting() == 0
 
 
+def test_what_somebody_has_written_gets_into_no_log(
+    ring: Ring, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    unfit = Message(
+        id=new_id(),
+        type=Rang.type,
+        source="test",
+        subject="x",
+        time=utcnow(),
+        version=1,
+        data={"name": "张三 13800138000"},
+    )
+
+    ring.queue.put([unfit])
+    eventually(lambda: not ring.queue.consume_once() and ring.queue.parked())
+
+    said = caplog.text + capsys.readouterr().out
+    assert "event failed" in said
+    assert "13800138000" not in said
+
+
 def test_a_message_that_fails_for_a_while_is_heard_in_the_end(ring: Ring) -> None:
     ring.failing = {"late"}
     ring.ring("late")
