@@ -24,6 +24,7 @@ from libs.common.service import Runtime
 
 UNREADABLE = "unreadable"
 MOST = 1000  # of one look; there is one alarm for all of them
+PIECE = 200  # local letters of one transaction
 TURN_WITHIN_S = 3.0  # to wait for somebody else who is at the same letters
 MASK = "***"
 RESOURCE_LOCKED = 405  # AMQP's reply code
@@ -69,6 +70,10 @@ class DeadLetters(Protocol):
         """Return them, the oldest first, or a thousand where there are more."""
         ...
 
+    def one(self, letter_id: str) -> DeadLetter | None:
+        """Return one of them, however many there are; None where it is not there."""
+        ...
+
     def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
         """Send the original messages to their consumer again, these or all; return the ids of those sent.
 
@@ -102,29 +107,38 @@ class LocalDeadLetters:
             ).all()
             return [_stored(row) for row in rows]
 
-    def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
-        def send(session: Session, letter: DeadLetter) -> None:
-            again: dict[str, Any] = {"parked_at": None, "attempts": 0, "error": None, "due_at": utcnow()}
-            session.execute(update(QueueRow).where(*self._parked, QueueRow.event_id == letter.id).values(**again))
+    def one(self, letter_id: str) -> DeadLetter | None:
+        with self._db.transaction() as session:
+            row = session.scalar(select(QueueRow).where(*self._parked, QueueRow.event_id == parse_id(letter_id)))
+            return None if row is None else _stored(row)
 
-        return self._each(ids, note, send)
+    def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
+        again: dict[str, Any] = {"parked_at": None, "attempts": 0, "error": None, "due_at": utcnow()}
+        return self._all_of(ids, note, update(QueueRow).values(**again))
 
     def drop(self, note: Note, ids: Collection[str]) -> list[str]:
-        def forget(session: Session, letter: DeadLetter) -> None:
-            session.execute(delete(QueueRow).where(*self._parked, QueueRow.event_id == letter.id))
+        return self._all_of(ids, note, delete(QueueRow))
 
-        return self._each(ids, note, forget)
-
-    def _each(self, ids: Collection[str] | None, note: Note, act: Note) -> list[str]:
-        query = select(QueueRow).where(*self._parked).order_by(QueueRow.event_id).with_for_update()
+    def _all_of(self, ids: Collection[str] | None, note: Note, act: Any) -> list[str]:
+        """Note and act in pieces, each in a transaction: what is parked again meanwhile is left for another time."""
+        query = select(QueueRow).where(*self._parked, QueueRow.parked_at <= utcnow())
         if ids is not None:
             query = query.where(QueueRow.event_id.in_([found for each in ids if (found := parse_id(each))]))
-        with self._db.transaction() as session:
-            letters = [_stored(row) for row in session.scalars(query)]
-            for letter in letters:
-                note(session, letter)
-                act(session, letter)
-        return [letter.id for letter in letters]
+        some = query.order_by(QueueRow.event_id).limit(PIECE).with_for_update()
+        done: list[str] = []
+        while True:
+            with self._db.transaction() as session:
+                letters = [_stored(row) for row in session.scalars(some)]
+                for letter in letters:
+                    note(session, letter)
+                piece = [letter.id for letter in letters]
+                session.execute(
+                    act.where(*self._parked, QueueRow.event_id.in_(piece)),
+                    execution_options={"synchronize_session": False},
+                )
+            done += piece
+            if len(piece) < PIECE:
+                return done
 
 
 class RabbitDeadLetters:
@@ -153,6 +167,17 @@ class RabbitDeadLetters:
 
         self._turn(stay, most=MOST)
         return sorted(found, key=in_order)
+
+    def one(self, letter_id: str) -> DeadLetter | None:
+        found: list[DeadLetter] = []
+
+        def stay(letter: DeadLetter) -> str:
+            if letter.id == letter_id:
+                found.append(letter)
+            return self.queue
+
+        self._turn(stay)
+        return found[0] if found else None
 
     def replay(self, note: Note, ids: Collection[str] | None = None) -> list[str]:
         return self._each(ids, note, to=self._consumer)

@@ -163,10 +163,12 @@ def _all(runtime: Runtime) -> list[_Found]:
 
 
 def _one(runtime: Runtime, letter_id: str) -> _Found:
-    found = next((each for each in _all(runtime) if each.letter.id == letter_id), None)
-    if found is None:
-        raise NotFound
-    return found
+    for consumer in runtime.service.consumers:
+        with _letters(runtime, consumer.name) as letters:
+            letter = letters.one(letter_id)
+        if letter is not None:
+            return _Found(consumer.name, letter)
+    raise NotFound
 
 
 def _order(found: _Found) -> tuple[Any, ...]:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import func, update
 
 from libs.common.bus_local import QueueRow
-from libs.common.dead_letters import MASK, masked
+from libs.common.dead_letters import MASK, MOST, masked
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from tests.notify.builders import a_join, message
@@ -88,6 +89,21 @@ def test_all_letters_are_sent_again_at_once(world: World) -> None:
     assert answer == {"replayed": 3}
     assert ask(world, "GET", "")["items"] == []
     assert {record["object_id"] for record in trail(world)} == {letter.id for letter in letters}
+
+
+def test_of_very_many_letters_each_is_found_and_all_are_sent_again(world: World) -> None:
+    [queue] = [queue for queue in world.queues if queue.consumer.name == "notify.events"]
+    letters = [unfit() for _ in range(MOST + 5)]
+    queue.put(letters)
+    with world.runtimes["notify"].db.transaction() as session:
+        session.execute(
+            update(QueueRow).values(parked_at=func.clock_timestamp(), attempts=3, error="ValueError: unfit")
+        )
+
+    assert len([each for each in letters[-9:] if ask(world, "GET", f"/{each.id}") != 404]) == 9
+    assert ask(world, "POST", f"/{letters[-1].id}/drop", {"reason": "of no use"})["id"] == letters[-1].id
+    assert ask(world, "POST", "/replay") == {"replayed": MOST + 4}
+    assert ask(world, "GET", "")["items"] == []
 
 
 def test_a_letter_is_dropped_with_a_reason_and_never_without(world: World) -> None:
