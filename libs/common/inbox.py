@@ -122,33 +122,29 @@ class Consumer:
     def receive_all(
         self, db: Database, messages: Sequence[Message], *, also: Also = lambda session, messages: None
     ) -> dict[str, Exception]:
-        """Carry messages out in one transaction or, where any of them fails, each in its own; return the errors by id.
+        """Carry messages out in one transaction or, where any of them fails, by halves; return the errors by id.
 
         Those whose data can't be read are left out, and make no others slow.
 
         Raises where the database is away: then nothing is known, and all of them have to be received again.
         """
-        if len(messages) > 1:
-            try:
-                self.receive(db, *messages, also=also)
-            except Exception as error:
-                if is_away(error):
-                    raise
-                if unreadable := self._unreadable(messages) if isinstance(error, ValidationError) else {}:
-                    others = [message for message in messages if message.id not in unreadable]
-                    return unreadable | self.receive_all(db, others, also=also)
-                log.info("a batch falls apart", consumer=self.name, messages=len(messages), error=type(error).__name__)
-            else:
-                return {}
-        errors: dict[str, Exception] = {}
-        for message in messages:
-            try:
-                self.receive(db, message, also=also)
-            except Exception as error:
-                if is_away(error):
-                    raise
-                errors[message.id] = error
-        return errors
+        if not messages:
+            return {}
+        try:
+            self.receive(db, *messages, also=also)
+        except Exception as error:
+            if is_away(error):
+                raise
+            if len(messages) == 1:
+                return {messages[0].id: error}
+            if unreadable := self._unreadable(messages) if isinstance(error, ValidationError) else {}:
+                others = [message for message in messages if message.id not in unreadable]
+                return unreadable | self.receive_all(db, others, also=also)
+            log.info("a batch is divided", consumer=self.name, messages=len(messages), error=type(error).__name__)
+        else:
+            return {}
+        half = len(messages) // 2
+        return self.receive_all(db, messages[:half], also=also) | self.receive_all(db, messages[half:], also=also)
 
     def _unreadable(self, messages: Sequence[Message]) -> dict[str, Exception]:
         errors: dict[str, Exception] = {}
