@@ -30,7 +30,7 @@ from services.booking import waits
 from services.booking.counter_applier import Applier
 from services.booking.counters import Count, Counters
 from tests.booking.builders import NAME, Place
-from tests.concurrency.controls import with_redis_as_the_truth, with_unversioned_applies, without_the_line
+from tests.concurrency.controls import with_redis_as_the_truth, with_unversioned_applies
 from tests.concurrency.model import JOIN_NOT_FOUND, SLOT_NOT_FOUND, Answer, Happened, Model, Request, Slot, Taken
 from tests.conftest import Cluster
 from tests.world import World, eventually
@@ -547,10 +547,9 @@ def test_the_product_answers_and_counts_as_the_model(stage: Stage, part: int) ->
     [
         pytest.param(with_redis_as_the_truth, "slot_full", id="Redis as the truth"),
         pytest.param(with_unversioned_applies, "did not happen", id="unversioned applies"),
-        pytest.param(without_the_line, "party_id|slot_not_full", id="free places for newcomers"),
     ],
 )
-def test_the_same_steps_find_a_product_that_believes_redis_or_forgets_the_line(
+def test_the_same_steps_find_a_product_that_believes_redis(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, control: Callable[[pytest.MonkeyPatch], None], found: str
 ) -> None:
     control(monkeypatch)
