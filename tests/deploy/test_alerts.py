@@ -1,5 +1,6 @@
 """Each alert fires on its fault, and on nothing else: the rules as Prometheus itself evaluates them (promtool)."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -108,7 +109,13 @@ def fired(folder: Path, otherwise: dict[str, str]) -> dict[str, int]:
     }
     file = folder / "test.yml"
     file.write_text(yaml.safe_dump(test))
-    said = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    said = subprocess.run(
+        ["promtool", "test", "rules", str(file)],
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     # Each alert is wrongly expected to fire for {no: one}; promtool says what it does in fact.
     got = re.findall(
         r"alertname: (\w+), time: .*?got:\s*\[(.*?)\]\s*(?=alertname|$)", said.stdout + said.stderr, re.DOTALL
