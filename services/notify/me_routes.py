@@ -1,6 +1,7 @@
 """What users say about being reached outside the inbox: where, in which language, about what."""
 
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from libs.common.mail import ADDRESS, LONGEST_ADDRESS, Mail
 from libs.common.service import Runtime
 from libs.common.web import Now, ReadersLanguage, RuntimeDep, Schema, Tx
 from libs.common.wechat import CODE_INVALID_OR_USED, CODES_TOO_OFTEN, USER_BLOCKED, WeChat, WeChatRefused, WeChatSilent
-from libs.contracts.principals import CurrentUser
+from libs.contracts.principals import CurrentUser, User
 from services.notify import recipients, wechat_templates
 from services.notify.channels.email import handed_over
 from services.notify.errors import (
@@ -111,7 +112,7 @@ def me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now) -> MeOut:
 
 
 @router.patch("/me")
-def editshown(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MeIn) -> MeOut:
+def edit_me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MeIn) -> MeOut:
     """Choose the language of messages, and the channels of some kinds of notices; the inbox gets them all."""
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     choices: recipients.Choices | None = None
@@ -161,14 +162,7 @@ def _send_code(resources: Resources, email: str, code: str, language: Language) 
 @router.post("/me/email/confirm")
 def confirm_email(user: CurrentUser, runtime: RuntimeDep, now: Now, body: CodeIn) -> MeOut:
     """Prove by the code that mail to the address is read. After five wrong ones it takes a new code."""
-    runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
-    sealer = _sealer(runtime)
-    with runtime.db.transaction() as session:  # a wrong code is refused after it was counted
-        is_right = recipients.confirm_address(session, sealer, user.id, "email", body.code, now=now)
-        found = recipients.of(session, sealer, user.id, now=now)
-    if not is_right:
-        raise CodeWrong
-    return shown(found)
+    return confirmed(runtime, user, "email", body.code, now=now)
 
 
 @router.delete("/me/email", status_code=204)
@@ -219,6 +213,18 @@ def _openid(wechat: WeChat, code: str) -> str:
 def _sealer(runtime: Runtime) -> Sealer:
     sealer: Sealer = runtime.resources.sealer
     return sealer
+
+
+def confirmed(runtime: Runtime, user: User, way: recipients.Way, code: str, *, now: datetime) -> MeOut:
+    """Confirm an address by the code that was sent there, or raise CodeWrong."""
+    runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
+    sealer = _sealer(runtime)
+    with runtime.db.transaction() as session:  # a wrong code is refused after it was counted
+        is_right = recipients.confirm_address(session, sealer, user.id, way, code, now=now)
+        found = recipients.of(session, sealer, user.id, now=now)
+    if not is_right:
+        raise CodeWrong
+    return shown(found)
 
 
 def shown(found: recipients.Reachable) -> MeOut:

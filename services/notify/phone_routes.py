@@ -13,8 +13,8 @@ from libs.common.web import Now, ReadersLanguage, RuntimeDep, Schema, Tx
 from libs.contracts.principals import CurrentUser
 from services.notify import recipients, sms, sms_budget
 from services.notify.channels.sms import CODE, template_of
-from services.notify.errors import ChannelOff, CodeWrong, PhoneUnfit, SmsDown
-from services.notify.me_routes import CodeIn, MeOut, shown
+from services.notify.errors import ChannelOff, PhoneUnfit, SmsDown
+from services.notify.me_routes import CodeIn, MeOut, confirmed, shown
 from services.notify.outcomes import Later, Refused
 from services.notify.resources import Resources, Texting
 from services.notify.sms import Sms
@@ -55,14 +55,7 @@ def set_phone(user: CurrentUser, runtime: RuntimeDep, language: ReadersLanguage,
 @router.post("/confirm")
 def confirm_phone(user: CurrentUser, runtime: RuntimeDep, now: Now, body: CodeIn) -> MeOut:
     """Prove by the code that messages to the number are read. After five wrong ones it takes a new code."""
-    runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
-    sealer = runtime.resources.sealer
-    with runtime.db.transaction() as session:  # a wrong code is refused after it was counted
-        is_right = recipients.confirm_address(session, sealer, user.id, "phone", body.code, now=now)
-        found = recipients.of(session, sealer, user.id, now=now)
-    if not is_right:
-        raise CodeWrong
-    return shown(found)
+    return confirmed(runtime, user, "phone", body.code, now=now)
 
 
 @router.delete("", status_code=204)
