@@ -44,6 +44,10 @@ class Pipeline:
     async def close(self) -> None:
         await self._connection.close()
 
+    def end(self) -> None:
+        """Let go of the connection when its loop runs no more."""
+        self._pgconn.finish()
+
     async def run(self, *statements: tuple[str, Sequence[Parameter]]) -> list[Found]:
         """Carry out statements with `$1` for parameters, which go as text; return what each found, in order.
 

@@ -67,6 +67,11 @@ class Desk:
             found = self._counters[loop] = Counter(settler, self._sealer, self._atomic, crowd=self._crowd)
         return found
 
+    def end(self) -> None:
+        """Let go of the connections of every loop; none of them runs any more."""
+        for counter in self._counters.values():
+            counter.end()
+
 
 class Counter:
     """The desk as one event loop has it."""
@@ -108,6 +113,10 @@ class Counter:
     async def close(self) -> None:
         """Let go of the connection; another group makes one."""
         await self._settler.close()
+
+    def end(self) -> None:
+        """Let go of the connection when the loop runs no more."""
+        self._settler.end()
 
     def _drafted(self, asked: Ask) -> Draft | None:
         """Make a booking ready before it is decided, upon what was last seen of its slot; None where that is no use."""

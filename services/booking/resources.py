@@ -151,6 +151,7 @@ def detach(runtime: Runtime) -> None:
     resources: Resources = runtime.resources
     resources.steward.close()
     resources.counters.close()
+    resources.desk.end()
 
 
 def _sealer(runtime: RuntimeDep) -> Sealer:

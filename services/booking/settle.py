@@ -83,6 +83,11 @@ class Settler:
             await self._pipeline.close()
         self._pipeline = None
 
+    def end(self) -> None:
+        """Let go of the connection when its loop runs no more."""
+        if self._pipeline is not None:
+            self._pipeline.end()
+
     async def settle(self, requests: Sequence[Request]) -> list[Any]:
         """Return for each request its answer, or the exception that says why not."""
         try:
