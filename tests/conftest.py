@@ -1,9 +1,9 @@
-"""Servers once a test process, a fresh copy of the migrated database for every test."""
+"""Servers once a test process, a copy of the migrated database for every world."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from deploy.registry import SERVICES
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
 from libs.common.ids import new_id
+from tests.copies import AT_MOST, TEMPLATE, Copy
 from tests.world import PASSWORDS, World
-
-TEMPLATE = "hallpass_template"
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4_000_000_000  # several times what a run needs
@@ -39,6 +38,7 @@ class Cluster:
     postgres: Postgres
     valkey: Valkey
     folder: Path
+    _free: list[Copy] = field(default_factory=list)
 
     def statement(self, sql: str) -> None:
         engine = create_engine(self.postgres.superuser_url(), isolation_level="AUTOCOMMIT")
@@ -49,17 +49,25 @@ class Cluster:
     @contextmanager
     def world(self, *, redis_url: str | None = None, **settings: Any) -> Iterator[World]:
         """Yield a world over a database of its own (and another Redis, if one is named), while the block runs."""
-        database = f"test_{new_id().replace('-', '')}"
-        self.statement(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        copy = self._free.pop() if self._free else self._copy()
         Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
-        folder = f"file://{self.folder / database}"
+        folder = f"file://{self.folder / new_id()}"
         files = {"exports_url": f"{folder}/exports", "uploads_url": f"{folder}/uploads"} | settings
-        world = World(self.postgres.superuser_url(), database, redis_url or self.valkey.url, **files)
+        world = World(self.postgres.superuser_url(), copy.name, redis_url or self.valkey.url, copy=copy, **files)
         try:
             yield world
         finally:
             world.close()
-            self.statement(f"DROP DATABASE {database} WITH (FORCE)")
+            if len(self._free) < AT_MOST and copy.clear():
+                self._free.append(copy)
+            else:
+                copy.close()
+                self.statement(f"DROP DATABASE {copy.name} WITH (FORCE)")
+
+    def _copy(self) -> Copy:
+        name = f"test_{new_id().replace('-', '')}"
+        self.statement(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        return Copy(self.postgres.superuser_url(), name)
 
 
 @pytest.fixture(scope="session")

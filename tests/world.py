@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
+from deploy.registry import SERVICES
 from deploy.bootstrap import login_url
 from deploy.gateway import Gateway
 from deploy.loops import Loop
-from deploy.registry import SERVICES
 from libs.common.bus_local import LocalBus, LocalQueue
 from libs.common.clock import utcnow
 from libs.common.crypto import random_key
@@ -28,6 +28,7 @@ from libs.common.service import Runtime
 from libs.common.tokens import new_shared_key, new_signing_key
 from libs.common.web import create_app
 from libs.contracts.principals import Right, Role, Staff, issue_staff_token
+from tests.copies import Copy
 
 PASSWORDS = {service.name: f"test-{service.name}" for service in SERVICES}
 KEYS: dict[str, Any] = {
@@ -41,14 +42,18 @@ KEYS: dict[str, Any] = {
 class World:
     """Handles on everything a test may want to do to the product, through its public surface."""
 
-    def __init__(self, superuser_url: str, database: str, redis_url: str, **settings: Any) -> None:
-        self._made_of = (superuser_url, database, redis_url, settings)
+    def __init__(
+        self, superuser_url: str, database: str, redis_url: str, *, copy: Copy | None = None, **settings: Any
+    ) -> None:
+        self._made_of = (superuser_url, database, redis_url, settings | {"copy": copy})
         self.runtimes: dict[str, Runtime] = {}
         for service in SERVICES:
             url = login_url(superuser_url, service.name, PASSWORDS[service.name], database=database)
             chosen = {"mode": "embedded", "database_url": url, "redis_url": redis_url, "dev_sign_in": True}
             chosen |= {"retry_delays_s": [0.02, 0.02], "database_pool_size": 10} | KEYS | settings
-            self.runtimes[service.name] = Runtime.build(service, service.settings.load(**chosen))
+            read = service.settings.load(**chosen)
+            kept = copy.login(service, url, pool_size=read.database_pool_size) if copy else None
+            self.runtimes[service.name] = Runtime.build(service, read, db=kept)
         self.queues = [
             LocalQueue(consumer, runtime.db, retry_delays_s=runtime.settings.retry_delays_s)
             for runtime in self.runtimes.values()

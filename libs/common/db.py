@@ -139,6 +139,10 @@ class Database:
             for act in self._acts.get(note, ()):
                 act(left)
 
+    def forget_acts(self) -> None:
+        """Call nobody any more of those who were to hear of commits."""
+        self._acts.clear()
+
     def _after_commit(self, session: Session) -> None:
         if not session.in_nested_transaction():
             self.committed({note: session.info.pop(note) for note in self._acts if note in session.info})

@@ -100,12 +100,14 @@ class Runtime:
     resources: Any = field(default=None)
 
     @classmethod
-    def build(cls, service: Service, settings: Settings) -> "Runtime":
+    def build(cls, service: Service, settings: Settings, *, db: Database | None = None) -> "Runtime":
+        """Return the runtime over the database that the settings name, or over this one; it closes either."""
         redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
         runtime = cls(
             service=service,
             settings=settings,
-            db=Database(
+            db=db
+            or Database(
                 settings.database_url.get_secret_value(), name=service.name, pool_size=settings.database_pool_size
             ),
             limiter=RateLimiter(redis_url, service=service.name),
