@@ -15,6 +15,7 @@ from deploy import bootstrap
 from deploy.registry import SERVICES
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
+from libs.common import web
 from libs.common.ids import new_id
 from tests.copies import AT_MOST, TEMPLATE, Copy
 from tests.world import PASSWORDS, World
@@ -29,6 +30,14 @@ def pytest_configure() -> None:
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize > ROOM_BYTES and not found.f_flag & os.ST_NOEXEC:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """Let requests within a test process take their time: how quick this machine is has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(web, "PATIENCE_S", 60.0)
+        yield
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,19 @@ import random
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 from sqlalchemy import exists, select
 
-from libs.common import tasks
-from libs.common.service import Task
 from services.admin.models import ExportJob
 from services.admin.policy import ExportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
 from tests.faults.forks import ExportWorker, Forks
-from tests.faults.repeating import repeating
+from tests.faults.repeating import beating, repeating
 from tests.world import World, eventually
 
 EXPORTS = int(os.environ.get("HALLPASS_TEST_EXPORTS", "9"))
@@ -56,9 +53,15 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
     scratch = {"TMPDIR": str(tmp_path)}
     kills = 0
 
-    with repeating(lambda: tick(world), 0.2), repeating(lambda: do(world, "sweep_exports"), 0.5), watching(watch):
+    with (
+        beating(world, "admin.export", 0.2) as beats,
+        repeating(lambda: do(world, "sweep_exports"), 0.5) as sweeps,
+        repeating(watch.look, 0.1) as looks,
+    ):
         workers = [ExportWorker(forks, world, **scratch) for _ in range(WORKERS)]
         while not watch.all_over():
+            for check in (beats, sweeps, looks):
+                check()
             if kills < EXPORTS * 2:
                 eventually(lambda: is_at_work(world) or watch.all_over(), timeout_s=60)
                 time.sleep(chance.uniform(0.0, 0.7))  # the moment of the kill
@@ -97,17 +100,6 @@ def is_at_work(world: World) -> bool:
     """Tell whether an export is being made at this moment."""
     with world.runtimes["admin"].db.transaction() as session:
         return bool(session.scalar(select(exists().where(ExportJob.state == ExportState.RUNNING))))
-
-
-def export_task(world: World) -> Task:
-    return next(task for task in world.runtimes["admin"].service.tasks if task.name == "admin.export")
-
-
-def tick(world: World) -> None:
-    """Send the task as a beat does; whoever takes it."""
-    admin = world.runtimes["admin"]
-    with tasks.celery_app(admin.settings.redis_url.get_secret_value(), []) as app:
-        tasks.send(app, export_task(world))
 
 
 def rows_of(content: bytes) -> int:
@@ -151,9 +143,3 @@ class Watch:
         except zipfile.BadZipFile:
             pass
         self.faults.append(f"{export_id}: {answer.status_code}, {len(answer.content)} bytes that are no whole file")
-
-
-@contextmanager
-def watching(watch: Watch) -> Iterator[None]:
-    with repeating(watch.look, 0.1):
-        yield

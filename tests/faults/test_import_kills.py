@@ -5,20 +5,17 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from libs.common import tasks
-from libs.common.service import Task
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, do
 from tests.admin.importing import confirm, sent, shown, workbook
 from tests.catalog.builders import STAFF
 from tests.conftest import Cluster
 from tests.faults.forks import ExportWorker, Forks
-from tests.faults.repeating import repeating
+from tests.faults.repeating import beating, repeating
 from tests.world import World
 
 IMPORTS = int(os.environ.get("HALLPASS_TEST_IMPORTS", "12"))
@@ -54,9 +51,15 @@ def test_every_import_is_applied_wholly_and_once_or_not_at_all_whoever_is_killed
     owner = Owner(world, jobs)
     kills = 0
 
-    with repeating(lambda: tick(world), 0.1), repeating(lambda: do(world, "sweep_imports"), 0.3), owner.confirming():
+    with (
+        beating(world, "admin.import", 0.1) as beats,
+        repeating(lambda: do(world, "sweep_imports"), 0.3) as sweeps,
+        repeating(owner.look, 0.1) as looks,
+    ):
         workers = [ExportWorker(forks, world) for _ in range(WORKERS)]
         while not owner.all_over():
+            for check in (beats, sweeps, looks):
+                check()
             time.sleep(chance.uniform(0.05, 1.5))  # the moment of the kill
             if kills < IMPORTS * 2:
                 workers.pop(chance.randrange(WORKERS)).kill()
@@ -94,17 +97,6 @@ def names(world: World) -> list[str]:
     return found
 
 
-def import_task(world: World) -> Task:
-    return next(task for task in world.runtimes["admin"].service.tasks if task.name == "admin.import")
-
-
-def tick(world: World) -> None:
-    """Send the task as a beat does; whoever takes it."""
-    admin = world.runtimes["admin"]
-    with tasks.celery_app(admin.settings.redis_url.get_secret_value(), []) as app:
-        tasks.send(app, import_task(world))
-
-
 class Owner:
     """Whoever has sent the imports, and says of each that it is to be applied when its dry run is well."""
 
@@ -123,8 +115,3 @@ class Owner:
             elif found["state"] == "checked":
                 answer: httpx2.Response = confirm(self._world, who, import_id)
                 assert answer.status_code == 202, answer.text
-
-    @contextmanager
-    def confirming(self) -> Iterator[None]:
-        with repeating(self.look, 0.1):
-            yield

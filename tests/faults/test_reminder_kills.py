@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from libs.common import tasks
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from services.notify.models import Hall, Item, JoinRecord, Notice
 from tests.conftest import Cluster
 from tests.faults.forks import Forks, Worker
-from tests.faults.repeating import repeating
+from tests.faults.repeating import beating
 from tests.world import World, eventually
 
 REMINDERS = int(os.environ.get("HALLPASS_TEST_REMINDERS", "1000"))  # joins
@@ -51,7 +50,7 @@ def test_everybody_is_reminded_once_while_two_of_four_workers_are_killed(
     began = time.monotonic()
     users = due_within_a_moment(world)
 
-    with repeating(lambda: tick(world), 0.1):
+    with beating(world, "notify.remind", 0.1):
         eventually(lambda: waiting(world) == 0, timeout_s=120 + REMINDERS / 100)
     took = time.monotonic() - began
 
@@ -98,14 +97,6 @@ def due_within_a_moment(world: World) -> list[str]:
 
 def at_failpoint(died: Path) -> dict[str, str]:
     return {"HALLPASS_FAILPOINT": f"reminders.told:{died}"}
-
-
-def tick(world: World) -> None:
-    """Send the task as a beat does; whoever takes it."""
-    notify = world.runtimes["notify"]
-    remind = next(task for task in notify.service.tasks if task.name == "notify.remind")
-    with tasks.celery_app(notify.settings.redis_url.get_secret_value(), []) as app:
-        tasks.send(app, remind)
 
 
 def waiting(world: World) -> int:
