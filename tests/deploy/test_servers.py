@@ -105,6 +105,7 @@ class RabbitMQKind(Kind):
 
 
 KINDS = {"postgres": PostgresKind(), "valkey": ValkeyKind(), "rabbitmq": RabbitMQKind()}
+QUICK = ["postgres", "valkey"]  # show what all have of `Server`; RabbitMQ takes seconds to start
 
 
 @pytest.fixture(params=KINDS)
@@ -214,6 +215,7 @@ def test_servers_end_when_their_launcher_is_killed(kind: Kind, tmp_path: Path) -
     wait_until(lambda: not kind.at(tmp_path / "data").processes(), 60, "the server to end with its launcher")
 
 
+@pytest.mark.parametrize("kind", QUICK, indirect=True)
 def test_a_folder_serves_one_launcher_at_a_time(kind: Kind, tmp_path: Path) -> None:
     with launcher(kind, tmp_path / "data") as (first, serving):
         with pytest.raises(ServerError, match=rf"in use by another launcher \(process {first.pid}\)"):
@@ -258,6 +260,7 @@ def test_nobody_else_can_look_inside(kind: Kind, tmp_path: Path) -> None:
         assert {path.parent.stat().st_mode & 0o077 for path in files if path.is_socket()} <= {0}
 
 
+@pytest.mark.parametrize("kind", QUICK, indirect=True)
 def test_a_server_may_be_started_from_a_thread_that_ends(kind: Kind, tmp_path: Path) -> None:
     server = kind.at(tmp_path / "data")
     starter = threading.Thread(target=server.start)
