@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, create_engine, make_url, text
 
-from deploy.registry import SERVICES
+from deploy import registry
 from libs.common import migrations
 
 DATABASE = "hallpass"
@@ -24,14 +24,14 @@ def create(superuser_url: str, passwords: dict[str, str], *, database: str = DAT
     with server.connect() as connection:
         if not connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": database}):
             connection.execute(text(f'CREATE DATABASE "{database}"'))
-        for service in SERVICES:
+        for service in registry.every():
             _login(connection, service.name, passwords[service.name])
     server.dispose()
     inside = create_engine(make_url(superuser_url).set(database=database), isolation_level="AUTOCOMMIT")
     with inside.connect() as connection:
         connection.execute(text("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
         connection.execute(text(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC'))
-        for service in SERVICES:
+        for service in registry.every():
             login = login_of(service.name)
             connection.execute(text(f'GRANT CONNECT ON DATABASE "{database}" TO {login}'))
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {service.name} AUTHORIZATION {login}"))
@@ -54,5 +54,5 @@ def _login(connection: Connection, service: str, password: str) -> None:
 
 def migrate(urls: dict[str, str]) -> None:
     """Bring each service's schema to its newest revision, under the service's own login."""
-    for service in SERVICES:
+    for service in registry.every():
         migrations.upgrade(service.migrations, urls[service.name])

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy import runtimes
+from deploy import registry, runtimes
 from deploy.names import Refusal
-from deploy.registry import SERVICES
 from libs.common import dead_letters
 from libs.common.bus_rabbit import BrokerDown
 from libs.common.dead_letters import DeadLetters, InUse
 from libs.contracts.audit import OPERATOR
 from libs.contracts.dead_letter_routes import noting
 
-SERVICE_OF = {consumer.name: service.name for service in SERVICES for consumer in service.consumers}
+SERVICE_OF = {consumer.name: service.name for service in registry.every() for consumer in service.consumers}
 
 
 def show(consumer: str) -> int:

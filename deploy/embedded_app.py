@@ -9,13 +9,12 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from deploy import ops, runtimes
+from deploy import ops, registry, runtimes
 from deploy.front import front
 from deploy.gateway import Gateway
 from deploy.health import Health
 from deploy.loops import Loop, Loops
 from deploy.prepare import prepare
-from deploy.registry import SERVICES
 from deploy.serve import BackgroundServer, listen, listen_privately, serve
 from libs.common.bus_local import LocalBus, LocalQueue
 from libs.common.health import readiness
@@ -28,7 +27,9 @@ FALLBACK_POLL_S = 1.0  # commits of this process wake the relays; those of the w
 
 def run(*, host: str, port: int, trusted_proxies: str | None, ops_socket: Path, password_file: Path) -> int:
     """Prepare the database, then serve until told to stop."""
-    serving = {runtime.service.name: runtime for runtime in runtimes.build_all(process="app")}
+    serving = {
+        runtime.service.name: runtime for runtime in runtimes.build_all(process="app", services=registry.every())
+    }
     listening = listen(host, port)
     prepare(password_file=password_file)
     # The bus has connections of its own: a rush of requests must not keep it waiting.
@@ -54,7 +55,7 @@ def run(*, host: str, port: int, trusted_proxies: str | None, ops_socket: Path, 
 def _loops(serving: dict[str, Runtime], bus: dict[str, Runtime]) -> list[Loop]:
     queues = [
         LocalQueue(consumer, bus[service.name].db, retry_delays_s=bus[service.name].settings.retry_delays_s)
-        for service in SERVICES
+        for service in registry.every()
         for consumer in service.consumers
     ]
     local = LocalBus(queues)

@@ -8,10 +8,9 @@ from typing import Any
 from celery import Celery, signals
 from celery.beat import Service as CeleryBeat
 
-from deploy import ops, runtimes
+from deploy import ops, registry, runtimes
 from deploy.loops import Loops
 from deploy.names import Refusal
-from deploy.registry import SERVICES
 from deploy.serve import BackgroundServer, NoServer, listen
 from libs.common import logs, tasks
 from libs.common.service import Runtime, Service
@@ -52,7 +51,7 @@ def beat(*, host: str, ops_port: int | None) -> int:
     logs.configure("beat", os.environ.get("HALLPASS_LOG_LEVEL", "INFO"))
     _keep_our_logs()
     # It carries nothing out, so it needs the names of the tasks and none of the services' secrets.
-    names: list[Any] = [SimpleNamespace(service=service) for service in SERVICES]
+    names: list[Any] = [SimpleNamespace(service=service) for service in registry.every()]
     app = tasks.celery_app(url, names, schedule_url=url)
     operators = _operators(host, ops_port, url)
     app.Beat(loglevel="INFO", quiet=True).run()
@@ -62,7 +61,7 @@ def beat(*, host: str, ops_port: int | None) -> int:
 
 def task(name: str) -> int:
     """Do one task here and now."""
-    services = {task.name: (service, task) for service in SERVICES for task in service.tasks}
+    services = {task.name: (service, task) for service in registry.every() for task in service.tasks}
     if name not in services:
         raise Refusal(f"There is no task {name}; there are: {', '.join(sorted(services)) or 'none'}.")
     service, chosen = services[name]
@@ -92,9 +91,9 @@ class _Beat:
 
 def _services_of(queue: str) -> tuple[Service, ...]:
     """Return the services that have tasks in the queue: its worker needs no others, nor their secrets."""
-    found = tuple(service for service in SERVICES if any(task.queue == queue for task in service.tasks))
+    found = tuple(service for service in registry.every() if any(task.queue == queue for task in service.tasks))
     if not found:
-        queues = sorted({task.queue for service in SERVICES for task in service.tasks})
+        queues = sorted({task.queue for service in registry.every() for task in service.tasks})
         raise Refusal(f"There is no queue {queue}; there are: {', '.join(queues)}.")
     return found
 

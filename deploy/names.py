@@ -1,6 +1,6 @@
 """What processes need to know about the services before any of their code is loaded."""
 
-SERVICE_NAMES = ("catalog", "booking", "notify", "admin")  # the same, and in the same order, as registry.SERVICES
+SERVICE_NAMES = ("catalog", "booking", "notify", "admin")  # in the order in which the ring runs
 PREFIXES = {f"/api/{name}": name for name in SERVICE_NAMES}  # where both gateways show them
 
 

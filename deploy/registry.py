@@ -1,10 +1,21 @@
-"""All services of the product, in the order in which the ring runs."""
+"""The services of the product. The code of each is loaded when it is asked for: most processes are of one."""
 
+from functools import cache
+from importlib import import_module
+
+from deploy.names import SERVICE_NAMES
 from libs.common.service import Service
-from services.admin.service import service as admin
-from services.booking.service import service as booking
-from services.catalog.service import service as catalog
-from services.notify.service import service as notify
 
-SERVICES: tuple[Service, ...] = (catalog, booking, notify, admin)
-BY_NAME: dict[str, Service] = {service.name: service for service in SERVICES}
+
+@cache
+def one(name: str) -> Service:
+    """Return a service by its name; KeyError where there is none of that name."""
+    if name not in SERVICE_NAMES:
+        raise KeyError(name)
+    service: Service = import_module(f"services.{name}.service").service
+    return service
+
+
+def every() -> tuple[Service, ...]:
+    """Return all of them, in the order in which the ring runs."""
+    return tuple(map(one, SERVICE_NAMES))

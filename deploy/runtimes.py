@@ -6,8 +6,8 @@ import os
 from joserfc.errors import JoseError
 from sqlalchemy.exc import ArgumentError
 
+from deploy import registry
 from deploy.names import Refusal
-from deploy.registry import BY_NAME, SERVICES
 from libs.common import logs, traces
 from libs.common.service import Runtime, Service
 from libs.common.settings import Settings, SettingsError
@@ -23,15 +23,15 @@ def settings_of(service: Service) -> Settings:
 
 def build(name: str, *, process: str) -> Runtime:
     """Build one service's runtime and send the logs of this process where its settings want them."""
-    service = BY_NAME[name]
+    service = registry.one(name)
     settings = settings_of(service)
     logs.configure(process, settings.log_level)
     traces.configure(process, settings.otlp_endpoint, share=settings.otlp_share)
     return rebuild(service, settings)
 
 
-def build_all(*, process: str, services: tuple[Service, ...] = SERVICES) -> list[Runtime]:
-    """Build the runtimes of several services, usually all, in one process."""
+def build_all(*, process: str, services: tuple[Service, ...]) -> list[Runtime]:
+    """Build the runtimes of several services in one process."""
     settings = [settings_of(service) for service in services]
     logs.configure(process, settings[0].log_level)
     traces.configure(process, settings[0].otlp_endpoint, share=settings[0].otlp_share)

@@ -11,8 +11,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import create_engine, text
 
-from deploy import bootstrap
-from deploy.registry import SERVICES
+from deploy import bootstrap, registry
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
 from libs.common import web
@@ -88,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             service.name: bootstrap.login_url(
                 postgres.superuser_url(), service.name, PASSWORDS[service.name], database=TEMPLATE
             )
-            for service in SERVICES
+            for service in registry.every()
         }
         bootstrap.migrate(urls)
         yield Cluster(postgres, valkey, folder)

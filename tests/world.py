@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
-from deploy.registry import SERVICES
+from deploy import registry
 from deploy.bootstrap import login_url
 from deploy.gateway import Gateway
 from deploy.loops import Loop
@@ -30,7 +30,7 @@ from libs.common.web import create_app
 from libs.contracts.principals import Right, Role, Staff, issue_staff_token
 from tests.copies import Copy
 
-PASSWORDS = {service.name: f"test-{service.name}" for service in SERVICES}
+PASSWORDS = {service.name: f"test-{service.name}" for service in registry.every()}
 KEYS: dict[str, Any] = {
     "staff_token_keys": [new_signing_key("staff-1")],
     "user_token_keys": [new_shared_key("user-1")],
@@ -47,7 +47,7 @@ class World:
     ) -> None:
         self._made_of = (superuser_url, database, redis_url, settings | {"copy": copy})
         self.runtimes: dict[str, Runtime] = {}
-        for service in SERVICES:
+        for service in registry.every():
             url = login_url(superuser_url, service.name, PASSWORDS[service.name], database=database)
             chosen = {"mode": "embedded", "database_url": url, "redis_url": redis_url, "dev_sign_in": True}
             chosen |= {"retry_delays_s": [0.02, 0.02], "database_pool_size": 10} | KEYS | settings

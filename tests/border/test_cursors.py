@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.registry import SERVICES
+from deploy import registry
 from libs.common.ids import new_id
 from tests.admin.builders import signed_in
 from tests.booking.waiting import waiting
@@ -61,7 +61,7 @@ LISTS: dict[str, list[Query]] = {
     "GET /api/admin/audit": [{}],
     "GET /api/admin/exports": [{}],
     "GET /api/admin/imports": [{}],
-    **{f"GET /api/{service.name}/staff/dead-letters": [{}] for service in SERVICES},
+    **{f"GET /api/{service.name}/staff/dead-letters": [{}] for service in registry.every()},
 }
 STRANGE: list[Any] = [
     *(sign * 2**power for sign in (1, -1) for power in (15, 31, 32, 62, 63, 200)),
@@ -106,7 +106,7 @@ def scene(shared_world: World, providers: Providers, bridge: Receiver) -> Scene:
         scene.a_webhook_call()
         scene.a_recount()
     shared_world.settle()
-    for service in SERVICES:
+    for service in registry.every():
         for _ in range(2):
             scene.a_dead_letter(service.name)
     return scene
@@ -145,7 +145,7 @@ def mutations(values: list[Any]) -> Iterator[Any]:
 def test_every_list_is_in_the_table(shared_world: World) -> None:
     listed = {
         f"GET {path}"
-        for service in SERVICES
+        for service in registry.every()
         for path, operations in shared_world.client.get(f"{service.prefix}/openapi.json").json()["paths"].items()
         if any(parameter["name"] == "cursor" for parameter in operations.get("get", {}).get("parameters", []))
     }

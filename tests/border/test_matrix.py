@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from deploy.registry import SERVICES
+from deploy import registry
 from libs.contracts.principals import Right, Role
 from tests.border.routes import PUBLIC, STAFF, USERS, StaffRoute, Stranger, UserRoute
 from tests.border.scene import Caller, Scene
@@ -88,7 +88,7 @@ USER_CALLERS = [Caller.ANONYMOUS, Caller.USER, Caller.ANOTHER_USER, Caller.SUPER
 
 def documented(world: World) -> Iterator[tuple[str, str]]:
     """Yield every route of the OpenAPI documents with who it is for: staff, user or anyone."""
-    for service in SERVICES:
+    for service in registry.every():
         document = world.client.get(f"{service.prefix}/openapi.json").json()
         for path, operations in document["paths"].items():
             for method, operation in operations.items():

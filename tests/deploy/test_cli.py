@@ -13,7 +13,7 @@ import pytest
 
 from deploy.cli import main
 from deploy.env_files import read
-from deploy.registry import BY_NAME
+from deploy.names import SERVICE_NAMES
 from deploy.secret_files import Addresses, write
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
@@ -316,7 +316,7 @@ def test_the_environment_is_not_made_by_an_old_python(tmp_path: Path) -> None:
 
 
 def test_every_service_is_offered_by_the_commands() -> None:
-    for name in BY_NAME:
+    for name in SERVICE_NAMES:
         with pytest.raises(SystemExit) as ended:
             main(["api", name, "--help"])
         assert ended.value.code == 0

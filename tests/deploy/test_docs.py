@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from deploy import registry
 from deploy.cli import main
 from deploy.embedded import Place
-from deploy.registry import SERVICES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+@pytest.mark.parametrize("service", registry.every(), ids=lambda service: service.name)
 def test_every_setting_is_described_with_its_default(service: object) -> None:
     rows = dict(re.findall(r"^\| (`[A-Z_`, ]+`) \| (.+?) \|", OPERATIONS, flags=re.MULTILINE))
     described = {name: default for names, default in rows.items() for name in re.findall(r"[A-Z_]+", names)}

@@ -5,11 +5,11 @@ from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
 from deploy import front as front_module
+from deploy import registry
 from deploy.front import front
 from deploy.gateway import Gateway
 from deploy.health import Health
 from deploy.names import PREFIXES, SERVICE_NAMES
-from deploy.registry import BY_NAME, SERVICES
 from tests.world import World
 
 
@@ -23,7 +23,7 @@ def gateway(world: World) -> TestClient:
 def test_each_prefix_leads_to_its_service(gateway: TestClient, service: str) -> None:
     document = gateway.get(f"/api/{service}/openapi.json").json()
 
-    assert document["info"]["title"] == f"Hallpass {BY_NAME[service].title}"
+    assert document["info"]["title"] == f"Hallpass {registry.one(service).title}"
     assert all(path.startswith(f"/api/{service}/") for path in document["paths"])
 
 
@@ -51,6 +51,6 @@ def test_an_unknown_address_is_a_problem_document(gateway: TestClient, path: str
 
 
 def test_names_known_without_the_code_are_those_of_the_code() -> None:
-    assert tuple(service.name for service in SERVICES) == SERVICE_NAMES
-    assert {service.prefix: service.name for service in SERVICES} == PREFIXES
+    assert tuple(service.name for service in registry.every()) == SERVICE_NAMES
+    assert {service.prefix: service.name for service in registry.every()} == PREFIXES
     assert set(front_module.SERVICES) == set(SERVICE_NAMES)

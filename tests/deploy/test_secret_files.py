@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy import registry
 from deploy.env_files import read
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
-from deploy.registry import BY_NAME
 from deploy.secret_files import Addresses, write
 from deploy.servers.folders import PrivateFolder
 
@@ -33,7 +33,7 @@ def test_a_service_starts_with_its_own_file_alone(folder: Path, service: str, mo
     for name, value in read(folder / f"{service}.env").items():
         monkeypatch.setenv(name, value)
 
-    settings = BY_NAME[service].settings.load()
+    settings = registry.one(service).settings.load()
 
     assert settings.mode == "distributed"
     assert settings.database_url.get_secret_value().startswith(f"postgresql+psycopg://hallpass_{service}:")

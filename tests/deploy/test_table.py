@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from deploy import dashboard, nginx_conf, table
+from deploy import dashboard, nginx_conf, registry, table
 from deploy.cli import _parser
 from deploy.keys import Keys
 from deploy.names import PREFIXES, SERVICE_NAMES
-from deploy.registry import SERVICES
 from deploy.secret_files import Addresses, Secrets, files
 from libs.common.settings import Settings
 from services.admin.resources import AdminSettings
@@ -201,7 +200,7 @@ def test_a_run_of_an_export_finds_the_services_by_the_names_of_their_containers(
 
 
 def test_every_queue_has_a_worker() -> None:
-    queues = {task.queue for service in SERVICES for task in service.tasks}
+    queues = {task.queue for service in registry.every() for task in service.tasks}
     workers = [_parser().parse_args(process.command()) for process in table.PROCESSES if process.words[0] == "worker"]
 
     assert sorted(worker.queue for worker in workers) == sorted(queues)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy import bootstrap
-from deploy.registry import BY_NAME
+from deploy.names import SERVICE_NAMES
 from deploy.servers import install
 from deploy.servers.postgres import Postgres
 from deploy.servers.process import ServerError
@@ -38,7 +38,7 @@ def fragile_world(own_postgres: Postgres, cluster: Cluster) -> Iterator[World]:
     """A world over that server."""
     bootstrap.create(own_postgres.superuser_url(), PASSWORDS)
     bootstrap.migrate(
-        {name: bootstrap.login_url(own_postgres.superuser_url(), name, PASSWORDS[name]) for name in BY_NAME}
+        {name: bootstrap.login_url(own_postgres.superuser_url(), name, PASSWORDS[name]) for name in SERVICE_NAMES}
     )
     world = World(own_postgres.superuser_url(), bootstrap.DATABASE, cluster.valkey.url)
     yield world

@@ -11,8 +11,7 @@ import pytest
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
-from deploy import bootstrap
-from deploy.registry import SERVICES
+from deploy import bootstrap, registry
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
 from libs.common.db import Database
@@ -291,7 +290,7 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
         bootstrap.migrate(
             {
                 service.name: bootstrap.login_url(postgres.superuser_url(), service.name, PASSWORDS[service.name])
-                for service in SERVICES
+                for service in registry.every()
             }
         )
         yield postgres
