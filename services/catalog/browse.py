@@ -13,18 +13,11 @@ from libs.common.errors import NotFound
 from libs.common.pages import Key, Page, fetch
 from libs.contracts.catalog import HallStatus, ItemStatus, Rules, Window
 from services.catalog import closures, policy, views
+from services.catalog.category_schemas import CategoryOut
+from services.catalog.day_schemas import PublicDay, PublicSlot
+from services.catalog.hall_schemas import DateOfHall, PublicHall, PublicHallPage
+from services.catalog.item_schemas import ItemCard, ItemOfDay, PublicItem
 from services.catalog.models import Category, Day, Hall, Item, Slot
-from services.catalog.schemas import (
-    CategoryOut,
-    DateOfHall,
-    ItemCard,
-    ItemOfDay,
-    PublicDay,
-    PublicHall,
-    PublicHallPage,
-    PublicItem,
-    PublicSlot,
-)
 
 EARTH_RADIUS_M = 6_371_008.8
 UNPLACED = 2**31 - 1  # where halls without a position stand in a list by distance

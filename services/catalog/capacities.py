@@ -11,8 +11,8 @@ from libs.common import outbox
 from libs.contracts import audit
 from libs.contracts.principals import Staff
 from services.catalog import edits, errors, facts, items, policy, special_days
+from services.catalog.bulk_schemas import CapacitiesIn, CapacitiesOut, SlotOverfull
 from services.catalog.models import Day, Slot
-from services.catalog.schemas import CapacitiesIn, CapacitiesOut, SlotOverfull
 
 MOST_OVERFULL = 100
 

@@ -8,8 +8,8 @@ from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.principals import Staff
 from services.catalog import changes, errors
+from services.catalog.category_schemas import CategoryIn, CategoryPatch
 from services.catalog.models import Category, Item
-from services.catalog.schemas import CategoryIn, CategoryPatch
 
 
 def create(session: Session, staff: Staff, data: CategoryIn) -> Category:

@@ -14,8 +14,8 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Staff
 from services.catalog import changes, errors, facts, halls, items, policy, stats
+from services.catalog.closure_schemas import ClosureIn, ClosurePatch
 from services.catalog.models import Closure, Slot
-from services.catalog.schemas import ClosureIn, ClosurePatch
 
 MOST_SHOWN = 50
 

@@ -17,8 +17,8 @@ from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
 from services.catalog import closures, edits, errors, facts, policy
+from services.catalog.day_schemas import DayIn, SlotIn
 from services.catalog.models import Closure, Day, Hall, Item, Slot
-from services.catalog.schemas import DayIn, SlotIn
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
 from services.catalog import closures, days, errors, facts, policy, special_days, templates
 from services.catalog.days import Place
+from services.catalog.fill_schemas import Filled, FillIn, NamedDate, Skipped
 from services.catalog.models import Day, Slot
 from services.catalog.policy import Part, Period, Plan
-from services.catalog.schemas import Filled, FillIn, NamedDate, Skipped
 from services.catalog.workdays import SpecialKind
 
 MONDAY = 1

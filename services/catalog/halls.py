@@ -14,8 +14,8 @@ from libs.contracts import audit
 from libs.contracts.catalog import HallStatus
 from libs.contracts.principals import Role, RoleForbids, Staff
 from services.catalog import changes, edits, errors, facts, policy, stats
+from services.catalog.hall_schemas import HallIn, HallPatch
 from services.catalog.models import Hall, Slot
-from services.catalog.schemas import HallIn, HallPatch
 
 
 def listed(

@@ -16,10 +16,13 @@ from libs.contracts.catalog import FieldType, FormField, Rules
 from libs.contracts.imports import HALLS, ITEMS, SLOTS, Faults, ImportIn, ImportOut, RowIn
 from libs.contracts.principals import Role, RoleForbids, Staff
 from services.catalog import days, errors, fills, halls, items, policy
+from services.catalog.day_schemas import PeriodIn
 from services.catalog.days import Place
+from services.catalog.hall_schemas import HallIn
+from services.catalog.inputs import Date
+from services.catalog.item_schemas import ItemIn
 from services.catalog.models import Category, Hall, Import, Item
 from services.catalog.policy import Period
-from services.catalog.schemas import Date, HallIn, ItemIn, PeriodIn
 
 # What an item asks of everybody until staff give it a form of its own.
 FORM = [

@@ -10,7 +10,7 @@ from libs.common.ids import parse_id
 from libs.common.kept import Kept, Made
 from libs.common.service import Runtime
 from services.catalog import browse, policy
-from services.catalog.schemas import PublicItem
+from services.catalog.item_schemas import PublicItem
 
 LONGEST_HEADER = 500  # of If-None-Match, as the ordinary route has it
 

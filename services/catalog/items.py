@@ -15,8 +15,10 @@ from libs.contracts import audit
 from libs.contracts.catalog import ItemStatus, Rules
 from libs.contracts.principals import Staff
 from services.catalog import changes, edits, errors, facts, halls, policy, stats
+from services.catalog.bulk_schemas import ItemRulesIn
+from services.catalog.inputs import LAST
+from services.catalog.item_schemas import ItemIn, ItemPatch
 from services.catalog.models import Category, Hall, Item, Slot
-from services.catalog.schemas import LAST, ItemIn, ItemPatch, ItemRulesIn
 
 
 def listed(

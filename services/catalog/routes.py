@@ -12,16 +12,10 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from services.catalog import browse, item_page
 from services.catalog.browse import Place
-from services.catalog.schemas import (
-    CategoryOut,
-    Date,
-    DateOfHall,
-    ItemCard,
-    ItemOfDay,
-    PublicHall,
-    PublicHallPage,
-    PublicItem,
-)
+from services.catalog.category_schemas import CategoryOut
+from services.catalog.hall_schemas import DateOfHall, PublicHall, PublicHallPage
+from services.catalog.inputs import Date
+from services.catalog.item_schemas import ItemCard, ItemOfDay, PublicItem
 
 router = APIRouter(tags=["public"])
 

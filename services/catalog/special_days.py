@@ -14,8 +14,9 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Role, Staff
 from services.catalog import errors, halls, workdays
+from services.catalog.calendar_schemas import SpecialDaysIn
+from services.catalog.inputs import MOST_DATES
 from services.catalog.models import SpecialDay
-from services.catalog.schemas import MOST_DATES, SpecialDaysIn
 from services.catalog.workdays import Special, SpecialKind
 
 ALL_HALLS = "all"  # what the audit trail calls the calendar that is no hall's own

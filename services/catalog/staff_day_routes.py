@@ -20,29 +20,15 @@ from services.catalog import (
     templates,
     views,
 )
+from services.catalog.bulk_schemas import CapacitiesIn, CapacitiesOut
+from services.catalog.calendar_schemas import CalendarDay, CalendarOut, SpecialDayOut, SpecialDaysIn, SpecialDaysOut
+from services.catalog.closure_schemas import ClosureIn, ClosureOut, ClosurePatch
+from services.catalog.day_schemas import DayIn, StaffDay
 from services.catalog.days import Place, Precondition
+from services.catalog.fill_schemas import CopyIn, Filled, FillIn
+from services.catalog.inputs import Date
 from services.catalog.models import Day, Slot
-from services.catalog.schemas import (
-    CalendarDay,
-    CalendarOut,
-    CapacitiesIn,
-    CapacitiesOut,
-    ClosureIn,
-    ClosureOut,
-    ClosurePatch,
-    CopyIn,
-    Date,
-    DayIn,
-    Filled,
-    FillIn,
-    SpecialDayOut,
-    SpecialDaysIn,
-    SpecialDaysOut,
-    StaffDay,
-    TemplateIn,
-    TemplateOut,
-    TemplatePatch,
-)
+from services.catalog.template_schemas import TemplateIn, TemplateOut, TemplatePatch
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 

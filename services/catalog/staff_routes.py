@@ -11,21 +11,10 @@ from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
 from services.catalog import browse, categories, halls, items, views
-from services.catalog.schemas import (
-    CategoryIn,
-    CategoryOut,
-    CategoryPatch,
-    HallIn,
-    HallPatch,
-    ItemCard,
-    ItemIn,
-    ItemOrderIn,
-    ItemPatch,
-    ItemRulesIn,
-    ItemVersions,
-    StaffHall,
-    StaffItem,
-)
+from services.catalog.bulk_schemas import ItemOrderIn, ItemRulesIn, ItemVersions
+from services.catalog.category_schemas import CategoryIn, CategoryOut, CategoryPatch
+from services.catalog.hall_schemas import HallIn, HallPatch, StaffHall
+from services.catalog.item_schemas import ItemCard, ItemIn, ItemPatch, StaffItem
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 

@@ -13,9 +13,10 @@ from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Role, Staff
 from services.catalog import changes, errors, halls, policy
+from services.catalog.day_schemas import PeriodIn
 from services.catalog.models import Template
 from services.catalog.policy import Part, Period, Plan
-from services.catalog.schemas import PeriodIn, TemplateIn, TemplatePatch
+from services.catalog.template_schemas import TemplateIn, TemplatePatch
 
 
 def listed(

@@ -8,28 +8,15 @@ from zoneinfo import ZoneInfo
 from libs.common import etags
 from libs.contracts.catalog import UPLOADS, FormField, Rules
 from services.catalog import policy
+from services.catalog.bulk_schemas import ItemVersion, ItemVersions
+from services.catalog.calendar_schemas import SpecialDayOut
+from services.catalog.category_schemas import CategoryOut, CategoryRef
+from services.catalog.closure_schemas import ClosureOut, ClosureRef, PublicClosure
+from services.catalog.day_schemas import PublicSlot, StaffDay, StaffSlot
+from services.catalog.hall_schemas import HallRef, PositionOut, PublicHall, PublicHallPage, StaffHall
+from services.catalog.item_schemas import ItemCard, StaffItem
 from services.catalog.models import Category, Closure, Day, Hall, Item, Slot, SpecialDay, Template
-from services.catalog.schemas import (
-    CategoryOut,
-    CategoryRef,
-    ClosureOut,
-    ClosureRef,
-    HallRef,
-    ItemCard,
-    ItemVersion,
-    ItemVersions,
-    PositionOut,
-    PublicClosure,
-    PublicHall,
-    PublicHallPage,
-    PublicSlot,
-    SpecialDayOut,
-    StaffDay,
-    StaffHall,
-    StaffItem,
-    StaffSlot,
-    TemplateOut,
-)
+from services.catalog.template_schemas import TemplateOut
 
 PUBLIC_SLOT = (
     Slot.id,

@@ -1,0 +1,67 @@
+"""What goes in and out of making many days over HTTP."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from libs.common.web import Id, Schema
+from services.catalog.day_schemas import PeriodIn
+from services.catalog.inputs import ISO_WEEKDAY, MOST_DATES, Date, Line, Weekday
+from services.catalog.template_schemas import Holidays, MakeupAs
+
+
+class FillIn(Schema):
+    """Periods, or a template that has them, for each of `weekdays` (default: all) between two dates inclusive.
+
+    `holidays` and `makeup_as` are the template's where they are left out; without a template, `observe` and Monday.
+    """
+
+    template_id: Id | None = None
+    periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] | None = None
+    from_: Date = Field(alias="from")
+    to: Date
+    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
+        default=None, description=ISO_WEEKDAY
+    )
+    holidays: Holidays | None = None
+    makeup_as: MakeupAs | None = None
+    note: Line = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template_id is None) == (self.periods is None):
+            raise ValueError("either template_id or periods is needed")
+        return self
+
+
+class CopyIn(Schema):
+    dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
+
+
+class Skipped(BaseModel):
+    """A date on which no day was made; `name` is that of the day off, or the reason of the closure."""
+
+    date: date
+    reason: Literal["exists", "no_such_local_time", "day_off", "closed"]
+    name: str = ""
+
+
+class NamedDate(BaseModel):
+    date: date
+    name: str
+
+
+class Filled(BaseModel):
+    """Which days were made, and which were left alone and why.
+
+    `workdays` are those made that are workdays although their weekday is not, or although it was a holiday. Of
+    `years_not_announced` only the holidays that the law names are known: bridge days and make-up workdays are not. Look at
+    these again when they are announced, or set them as special days.
+    """
+
+    created: list[date]
+    slots: int
+    skipped: list[Skipped]
+    workdays: list[NamedDate] = []
+    years_not_announced: list[int] = []
