@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 
 from deploy.health import Health
 from deploy.names import Refusal
+from libs.common.edge import Edge
 from libs.common.errors import HallpassError, Language, NotFound
-from libs.common.web import Edge, MethodNotAllowed, language_of, problem
+from libs.common.problems import MethodNotAllowed, language_of, problem
 
 MAX_BODY_BYTES = 16_384
 HERE = Path(__file__).parent / "front_assets"

@@ -24,8 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from libs.common import metrics, outbox
 from libs.common.errors import NotFound
 from libs.common.inbox import Consumer
+from libs.common.problems import problem
 from libs.common.service import Runtime
-from libs.common.web import create_app, problem
+from libs.common.web import create_app
 
 PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 

@@ -1,4 +1,4 @@
-"""Kinds of failure that domain code may raise. Which HTTP status each kind has is known to `web` alone."""
+"""Kinds of failure that domain code may raise. Which HTTP status each kind has is known to `problems` alone."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

@@ -8,7 +8,7 @@ A lean handler stands beside an ordinary route, which documents it and stays abl
 
 The handler answers what it can answer at once, or returns None, and the ordinary route takes the request as if nobody
 had looked at it. So checks that only the odd request fails (unknown parameters, malformed ids) need not be written
-twice. Dependencies of the app and of routers are not run for a lean handler. `web.Edge` stands in front of both.
+twice. Dependencies of the app and of routers are not run for a lean handler. `edge.Edge` stands in front of both.
 """
 
 import re

@@ -10,7 +10,7 @@ from libs.common import failpoints, traces
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError, Unavailable
 from libs.common.groups import Groups
-from libs.common.web import Broken
+from libs.common.problems import Broken
 from services.booking import metrics, policy
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counters import Counters

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from libs.common.errors import Language
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.web import Id, Now, RuntimeDep, Tx, language_of
+from libs.common.problems import language_of
+from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.principals import CurrentUser
 from services.notify import announcements, notices, templates
 from services.notify.models import Announcement, Notice

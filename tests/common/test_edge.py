@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from libs.common import web
+from libs.common import edge
 from libs.common.ids import new_id
 from tests.booking.builders import a_slot, booked
 from tests.catalog.builders import a_hall
@@ -127,9 +127,9 @@ async def _never_in_time(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_who_is_told_to_come_back_at_the_deadline_can_quote_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(edge, "PATIENCE_S", 0.05)
 
-    answer = TestClient(web.Edge(_never_in_time, service="test", max_body_bytes=1000)).get("/late")
+    answer = TestClient(edge.Edge(_never_in_time, service="test", max_body_bytes=1000)).get("/late")
 
     assert answer.status_code == 503
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
