@@ -87,7 +87,7 @@ class Lease:
 
 
 class OwnersToken:
-    """A token for the run: its owner's, as they asked for the export, and never longer than they are still that."""
+    """A token for the run: its owner's, as they asked for the job, and never longer than they are still that."""
 
     def __init__(
         self, runtime: Runtime, run: Run[Any], *, who: Who = jobs.owner, unmasked: bool = False, job: str | None = None

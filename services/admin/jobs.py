@@ -17,7 +17,7 @@ from libs.contracts.principals import Right, Role, Staff
 from services.admin import accounts, policy
 from services.admin.errors import RightsChanged
 from services.admin.models import ExportJob, ImportJob, Job, StaffAccount
-from services.admin.policy import UNDER_WAY, UNFINISHED, ExportState
+from services.admin.policy import UNDER_WAY, UNFINISHED, JobState
 
 J = TypeVar("J", ExportJob, ImportJob)
 SYSTEM = Staff(id="system", name="system", role=Role.SUPER_ADMIN, halls=None, session_id="")
@@ -46,7 +46,7 @@ def claim(
     waiting = (
         select(table.id)
         .where(table.state.in_(UNFINISHED))
-        .where(or_(table.state == ExportState.QUEUED, table.lease_until < now))
+        .where(or_(table.state == JobState.QUEUED, table.lease_until < now))
         .where(may_run)
         .order_by(table.id)
         .limit(1)
@@ -56,7 +56,7 @@ def claim(
         update(table)
         .where(table.id == waiting.scalar_subquery())
         .values(
-            state=ExportState.RUNNING,
+            state=JobState.RUNNING,
             runs=table.runs + 1,
             lease_until=now + lease,
             rows_done=0,
@@ -71,7 +71,7 @@ def claim(
 
 def _held_by(run: Run[J]) -> ColumnElement[bool]:
     table = run.table
-    return and_(table.id == run.job_id, table.state == ExportState.RUNNING, table.runs == run.number)
+    return and_(table.id == run.job_id, table.state == JobState.RUNNING, table.runs == run.number)
 
 
 def renew(
@@ -99,14 +99,14 @@ def take_from_the_lost(
     """Do what comes `after_failure` to the jobs of workers that are gone; return how many wait again, and how many failed."""
     lost = session.scalars(
         select(table)
-        .where(table.state == ExportState.RUNNING)
+        .where(table.state == JobState.RUNNING)
         .where(table.lease_until < now)
         .order_by(table.id)
         .with_for_update(skip_locked=True)
     ).all()
     for job in lost:
         after_failure(job)
-    failed = sum(job.state == ExportState.FAILED for job in lost)
+    failed = sum(job.state == JobState.FAILED for job in lost)
     return {"queued_again": len(lost) - failed, "failed": failed}
 
 

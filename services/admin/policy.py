@@ -18,11 +18,19 @@ from services.admin.errors import (
 )
 
 
-class ExportState(StrEnum):
+class JobState(StrEnum):
+    """The states that jobs of every kind go through; `ExportState` and `ImportState` have them, too."""
+
     QUEUED = "queued"
     RUNNING = "running"
-    DONE = "done"
     FAILED = "failed"
+
+
+class ExportState(StrEnum):
+    QUEUED = JobState.QUEUED
+    RUNNING = JobState.RUNNING
+    DONE = "done"
+    FAILED = JobState.FAILED
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
@@ -30,22 +38,22 @@ class ExportState(StrEnum):
 class ImportState(StrEnum):
     """`checked`: the dry run found no fault; it waits for its owner's word to be applied."""
 
-    QUEUED = "queued"
-    RUNNING = "running"
+    QUEUED = JobState.QUEUED
+    RUNNING = JobState.RUNNING
     CHECKED = "checked"
     DONE = "done"
-    FAILED = "failed"
+    FAILED = JobState.FAILED
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
 
-UNFINISHED = (ExportState.QUEUED, ExportState.RUNNING)
+UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 UNDER_WAY = (*UNFINISHED, ImportState.CHECKED)  # of jobs of either kind: those that are not over
 CANCELLABLE_IMPORT = (ImportState.QUEUED, ImportState.RUNNING, ImportState.CHECKED)
 MOST_IMPORTS = 3  # of one account under way; those that wait to be applied hold a file, too
 IMPORT_LASTS = timedelta(days=1)
 MOST_EXPORTS = 3  # unfinished ones of one account
-MOST_RUNS = 3  # of one export: what kills its worker each time would kill it for ever
+MOST_RUNS = 3  # of one job: what kills its worker each time would kill it for ever
 EXPORT_LASTS = timedelta(days=1)
 LINK_LASTS = timedelta(minutes=5)
 JOB_REMEMBERED = timedelta(days=30)
