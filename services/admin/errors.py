@@ -194,8 +194,8 @@ class WorkerLost(HallpassError):
     texts = Texts(en="The process that worked on it was lost three times.", zh="执行任务的进程多次异常中断，请稍后重试")
 
 
-class ExportBroken(HallpassError):
-    code = "export_broken"
+class JobBroken(HallpassError):
+    code = "export_broken"  # of imports, too: rows and clients know it from before there were any
     texts = Texts(en="Something broke on our side, three times.", zh="系统多次出错，请联系管理员")
 
 
@@ -222,5 +222,5 @@ class RightsChanged(Forbidden):
 
 
 FAILURES: dict[str, type[HallpassError]] = {
-    kind.code: kind for kind in (WorkerLost, ExportBroken, SourceAway, SourceRefused, RightsChanged)
+    kind.code: kind for kind in (WorkerLost, JobBroken, SourceAway, SourceRefused, RightsChanged)
 }

@@ -17,7 +17,7 @@ from libs.common.logs import logger
 from libs.common.service import Runtime
 from libs.contracts.principals import Staff
 from services.admin import export_jobs, export_sheets, jobs, trail
-from services.admin.errors import ExportBroken, RightsChanged, SourceAway, SourceRefused
+from services.admin.errors import JobBroken, RightsChanged, SourceAway, SourceRefused
 from services.admin.export_jobs import Run
 from services.admin.export_schemas import TrailFilter
 from services.admin.job_runs import Lease, LeaseLost, OwnersToken, Progress
@@ -62,7 +62,7 @@ def _carry_out(runtime: Runtime, run: Run) -> bool:
         return _fail(runtime, run, error.code, for_good=False)
     except Exception:
         log.exception("a run of an export broke", job=run.job_id, run=run.number)
-        return _fail(runtime, run, ExportBroken.code, for_good=False)
+        return _fail(runtime, run, JobBroken.code, for_good=False)
     return True
 
 

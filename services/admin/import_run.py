@@ -9,7 +9,7 @@ from libs.common.logs import logger
 from libs.common.service import Runtime
 from libs.contracts.imports import ImportFaulty
 from services.admin import import_jobs, import_sheets, jobs
-from services.admin.errors import ExportBroken, RightsChanged, SourceAway, SourceRefused
+from services.admin.errors import JobBroken, RightsChanged, SourceAway, SourceRefused
 from services.admin.import_jobs import Run
 from services.admin.job_runs import Lease, LeaseLost, OwnersToken, Progress, Who
 from services.admin.policy import MOST_RUNS
@@ -45,7 +45,7 @@ def _carry_out(runtime: Runtime, run: Run) -> bool:
         return _give_back(runtime, run, error.code)
     except Exception:
         log.exception("a run of an import broke", job=run.job_id, run=run.number)
-        return _give_back(runtime, run, ExportBroken.code)
+        return _give_back(runtime, run, JobBroken.code)
     return True
 
 
