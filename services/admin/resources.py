@@ -17,7 +17,7 @@ from services.admin import exports, imports
 if TYPE_CHECKING:
     from celery import Celery
 
-EXPORT_QUEUE = "exports"
+JOB_QUEUE = "exports"  # of imports, too
 EXPORT_TASK, IMPORT_TASK = "admin.export", "admin.import"
 _PATIENCE_S = 1.0
 _ORIGIN = r"^https?://[^/\s]+$"

@@ -7,7 +7,7 @@ from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
 from services.admin import export_jobs, import_jobs, jobs, lockouts, sessions
 from services.admin.models import ExportJob, ImportJob
-from services.admin.resources import EXPORT_QUEUE, EXPORT_TASK, IMPORT_TASK, Resources
+from services.admin.resources import EXPORT_TASK, IMPORT_TASK, JOB_QUEUE, Resources
 
 # The transaction that asked for an import may not be committed yet when its file is there.
 IMPORT_FILES_ARE_YOUNG = timedelta(minutes=10)
@@ -27,7 +27,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
 
 def export(runtime: Runtime) -> int:
     """Run the exports that wait, one after another, until one fails: the next tick begins anew. Return how many runs."""
-    from services.admin import export_run  # openpyxl takes 6 MB, in the workers of exports alone
+    from services.admin import export_run  # openpyxl takes 6 MB, in the workers of jobs alone
 
     runs = 0
     while (came_to_its_end := export_run.run_next(runtime)) is not None:
@@ -78,8 +78,8 @@ def sweep_exports(runtime: Runtime) -> dict[str, int]:
 
 
 TASKS = (
-    Task(EXPORT_TASK, export, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
-    Task(IMPORT_TASK, import_, every=timedelta(seconds=30), queue=EXPORT_QUEUE),
+    Task(EXPORT_TASK, export, every=timedelta(seconds=30), queue=JOB_QUEUE),
+    Task(IMPORT_TASK, import_, every=timedelta(seconds=30), queue=JOB_QUEUE),
     Task("admin.sweep_exports", sweep_exports, every=timedelta(minutes=1)),
     Task("admin.sweep_imports", sweep_imports, every=timedelta(minutes=1)),
     Task("admin.upkeep", upkeep, daily_at=(19, 10)),  # 03:10 in China

@@ -62,8 +62,8 @@ class Api:
         self.http.close()
 
 
-class ExportWorker:
-    """A worker of exports over the world's database, from its start until it is killed."""
+class JobWorker:
+    """A worker of exports and imports over the world's database, from its start until it is killed."""
 
     def __init__(self, forks: "Forks", world: World, **more: str) -> None:
         settings = world.runtimes["admin"].settings

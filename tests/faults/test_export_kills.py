@@ -17,7 +17,7 @@ from services.admin.policy import ExportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
-from tests.faults.forks import ExportWorker, Forks
+from tests.faults.forks import JobWorker, Forks
 from tests.faults.repeating import beating, repeating
 from tests.world import World, eventually
 
@@ -58,7 +58,7 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
         repeating(lambda: do(world, "sweep_exports"), 0.5) as sweeps,
         repeating(watch.look, 0.1) as looks,
     ):
-        workers = [ExportWorker(forks, world, **scratch) for _ in range(WORKERS)]
+        workers = [JobWorker(forks, world, **scratch) for _ in range(WORKERS)]
         while not watch.all_over():
             for check in (beats, sweeps, looks):
                 check()
@@ -66,7 +66,7 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
                 eventually(lambda: is_at_work(world) or watch.all_over(), timeout_s=60)
                 time.sleep(chance.uniform(0.0, 0.7))  # the moment of the kill
                 workers.pop(chance.randrange(WORKERS)).kill()
-                workers.append(ExportWorker(forks, world, **scratch))
+                workers.append(JobWorker(forks, world, **scratch))
                 kills += 1
             else:
                 time.sleep(0.1)

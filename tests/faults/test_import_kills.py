@@ -14,7 +14,7 @@ from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, do
 from tests.admin.importing import confirm, sent, shown, workbook
 from tests.catalog.builders import STAFF
 from tests.conftest import Cluster
-from tests.faults.forks import ExportWorker, Forks
+from tests.faults.forks import JobWorker, Forks
 from tests.faults.repeating import beating, repeating
 from tests.world import World
 
@@ -56,14 +56,14 @@ def test_every_import_is_applied_wholly_and_once_or_not_at_all_whoever_is_killed
         repeating(lambda: do(world, "sweep_imports"), 0.3) as sweeps,
         repeating(owner.look, 0.1) as looks,
     ):
-        workers = [ExportWorker(forks, world) for _ in range(WORKERS)]
+        workers = [JobWorker(forks, world) for _ in range(WORKERS)]
         while not owner.all_over():
             for check in (beats, sweeps, looks):
                 check()
             time.sleep(chance.uniform(0.05, 1.5))  # the moment of the kill
             if kills < IMPORTS * 2:
                 workers.pop(chance.randrange(WORKERS)).kill()
-                workers.append(ExportWorker(forks, world))
+                workers.append(JobWorker(forks, world))
                 kills += 1
         for worker in workers:
             worker.kill()
