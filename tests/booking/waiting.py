@@ -6,9 +6,14 @@ import httpx2
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
+from libs.contracts.catalog import FieldType, FormField
 from services.booking import waits
 from tests.booking.builders import Headers, Place, a_slot, booked, do, recorded
 from tests.world import World, eventually
+
+MOBILE = FormField(key="mobile", type=FieldType.MOBILE, label="手机")
+CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="item")
+MAY_HAVE_CARD = CARD.model_copy(update={"required": False})
 
 
 def a_full_slot(world: World, *, people: int = 1, **rules: Any) -> tuple[Place, Headers, list[dict[str, Any]]]:
