@@ -4,16 +4,21 @@ import base64
 import hashlib
 import hmac
 import json
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from libs.common.clock import utcnow
+from libs.common.outbox import OutboxRow
 from libs.contracts.principals import Role
 from services.notify.channels.webhook import WebhookChannel
 from services.notify.sender import Sender
 from tests.common.receiver import Posted
+from tests.notify.builders import rows
 from tests.world import World
 
 HOOKS = "/api/notify/staff/webhooks"
+ELSEWHERE = "https://hooks.example/hallpass"
 HERE = {"webhook_networks": ["127.0.0.0/8"], "webhook_timeout_s": 2}
 
 
@@ -74,6 +79,15 @@ def carry(world: World, **more: Any) -> int:
         sender.carry(taken)
         calls += 1
     return calls
+
+
+def later(after: timedelta) -> Callable[[], datetime]:
+    return lambda: utcnow() + after
+
+
+def audited(world: World) -> list[dict[str, Any]]:
+    found = rows(world, OutboxRow, type="audit.recorded")
+    return [row["data"] for row in sorted(found, key=lambda row: row["position"])]
 
 
 def verified(posted: Posted, *secrets: str) -> dict[str, Any]:
