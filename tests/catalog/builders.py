@@ -84,6 +84,20 @@ def in_days(days: int, zone: str = "Asia/Shanghai") -> date:
     return datetime.now(ZoneInfo(zone)).date() + timedelta(days=days)
 
 
+TOMORROW = in_days(1)
+
+
+def save(world: World, item: Any, day: Any, *slots: Any, note: str = "", on: date = TOMORROW) -> Any:
+    """Send a day's slots from the version that `day` is."""
+    headers = world.staff() | {"If-Match": day["etag"]}
+    return world.client.put(day_url(item, on), json={"note": note, "slots": list(slots)}, headers=headers)
+
+
+def sent(slot: Any, **changes: Any) -> Any:
+    """Return what an editor sends back of a slot that was loaded."""
+    return {name: slot[name] for name in ("id", "start", "end", "capacity", "status")} | changes
+
+
 def stat(world: World, slot: Any, item: Any, *, version: int = 1, slot_version: int = 1, **counts: int) -> None:
     """Hand catalog the fact that a slot's stat is now this."""
     zeros = {"booked": 0, "cancelled": 0, "revoked": 0, "checked_in": 0, "missed": 0, "taken": 0}
@@ -115,6 +129,10 @@ def published(world: World, type: str, subject: str | None = None) -> list[Any]:
         query = query.where(OutboxRow.subject == subject)
     with world.runtimes["catalog"].db.transaction() as session:
         return [row.data for row in session.scalars(query)]
+
+
+def facts_of(world: World, slot: Any) -> list[Any]:
+    return published(world, "slot.changed", slot["id"])
 
 
 def queries_of(world: World, call: Callable[[], object], *, service: str = "catalog") -> int:

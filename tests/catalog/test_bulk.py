@@ -16,6 +16,7 @@ from tests.catalog.builders import (
     API,
     MORNING,
     STAFF,
+    TOMORROW,
     a_day,
     a_hall,
     an_item,
@@ -30,8 +31,6 @@ from tests.catalog.builders import (
     titles,
 )
 from tests.world import World
-
-TOMORROW = in_days(1)
 
 
 def change_rules(world: World, *items: Any, staff: Any = None, **rules: Any) -> httpx2.Response:

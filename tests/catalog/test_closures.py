@@ -16,6 +16,7 @@ from tests.catalog.builders import (
     API,
     MORNING,
     STAFF,
+    TOMORROW,
     a_day,
     a_hall,
     an_item,
@@ -29,8 +30,6 @@ from tests.catalog.builders import (
     stat,
 )
 from tests.world import World, eventually, simultaneously
-
-TOMORROW = in_days(1)
 
 
 def close(world: World, first: date = TOMORROW, last: date | None = None, **fields: Any) -> httpx2.Response:

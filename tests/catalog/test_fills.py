@@ -1,0 +1,142 @@
+"""Many days made at once."""
+
+from datetime import date
+from typing import Any
+
+from libs.common.ids import new_id
+from tests.catalog.builders import (
+    AFTERNOON,
+    MORNING,
+    STAFF,
+    TOMORROW,
+    a_day,
+    a_hall,
+    an_item,
+    day_url,
+    fill,
+    in_days,
+    made,
+    published,
+    queries_of,
+    refused,
+    shown,
+)
+from tests.world import World, simultaneously
+
+
+def test_a_range_is_filled_on_its_weekdays_and_days_that_exist_are_left_alone(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    wednesday = date(2027, 3, 10)
+    a_day(world, item, wednesday, AFTERNOON, note="旧")
+
+    filled = shown(
+        fill(
+            world,
+            item,
+            **{"from": "2027-03-08", "to": "2027-03-14", "weekdays": [1, 2, 3], "periods": [MORNING, AFTERNOON]},
+            note="新",
+        )
+    )
+
+    assert filled == {
+        "created": ["2027-03-08", "2027-03-09"],
+        "slots": 4,
+        "skipped": [{"date": "2027-03-10", "reason": "exists", "name": ""}],
+        "workdays": [],
+        "years_not_announced": [2027],
+    }
+    stood = shown(world.client.get(day_url(item, wednesday), headers=world.staff()))
+    assert (stood["note"], stood["version"], len(stood["slots"])) == ("旧", 1, 1)
+    monday = shown(world.client.get(day_url(item, date(2027, 3, 8)), headers=world.staff()))
+    assert (monday["note"], [slot["start"] for slot in monday["slots"]]) == ("新", ["09:00", "14:00"])
+    assert len(published(world, "slot.changed")) == 5
+    record = published(world, "audit.recorded")[-1]
+    assert (record["action"], record["after"]["made"][0]["days"]) == ("days.filled", ["2027-03-08", "2027-03-09"])
+
+
+def test_a_range_is_filled_from_a_template_that_the_hall_can_use(world: World) -> None:
+    hall, other = a_hall(world), a_hall(world)
+    item = an_item(world, hall)
+
+    def template(hall_id: str | None) -> Any:
+        body = {"name": "工作日", "hall_id": hall_id, "periods": [MORNING, {"start": "13:00", "end": "14:00"}]}
+        return made(world.client.post(f"{STAFF}/templates", json=body, headers=world.staff()))["id"]
+
+    def filled(template_id: str, on: date) -> Any:
+        return fill(
+            world, item, **{"template_id": template_id, "from": on.isoformat(), "to": on.isoformat()}, holidays="ignore"
+        )
+
+    assert shown(filled(template(hall["id"]), in_days(1)))["slots"] == 2
+    assert shown(filled(template(None), in_days(2)))["slots"] == 2
+    refused(filled(template(other["id"]), in_days(3)), 422, "template_unknown")
+    refused(filled(new_id(), in_days(3)), 422, "template_unknown")
+    day = shown(world.client.get(day_url(item, in_days(1)), headers=world.staff()))
+    assert [(slot["start"], slot["capacity"]) for slot in day["slots"]] == [("09:00", 30), ("13:00", None)]
+
+
+def test_a_range_that_makes_no_sense_is_refused(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    week = {"from": "2027-03-08", "to": "2027-03-14", "periods": [MORNING]}
+
+    for changes, code in (
+        ({"to": "2027-03-07"}, "range_unfit"),
+        ({"to": "2028-03-08"}, "range_unfit"),
+        ({"periods": [MORNING, MORNING]}, "periods_unfit"),
+        ({"periods": None}, "invalid"),
+        ({"template_id": new_id()}, "invalid"),
+        ({"weekdays": [0]}, "invalid"),
+        ({"weekdays": []}, "invalid"),
+        ({"from": "2027-03-08T00:00:00Z"}, "invalid"),
+        ({"from": "0001-01-01"}, "invalid"),
+        ({"from": 1}, "invalid"),
+    ):
+        refused(fill(world, item, **(week | changes)), 422, code)
+
+
+def test_a_year_of_twenty_slots_a_day_is_filled_by_a_few_statements(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    starts = [f"{8 + number // 2:02}:{number % 2 * 30:02}" for number in range(20)]
+    periods = [{"start": start, "end": f"{start[:3]}{int(start[3:]) + 29}"} for start in starts]
+    answers = []
+
+    year = {"from": "2027-01-01", "to": "2027-12-31", "holidays": "ignore"}
+    statements = queries_of(world, lambda: answers.append(fill(world, item, **year, periods=periods)))
+
+    filled = shown(answers[0])
+    assert (len(filled["created"]), filled["slots"], filled["skipped"]) == (365, 7300, [])
+    assert statements < 10
+
+
+def test_two_fills_of_one_range_make_each_day_once(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    week = {"from": "2027-03-08", "to": "2027-03-14", "periods": [MORNING]}
+
+    answers = simultaneously([lambda: fill(world, item, **week)] * 3)
+
+    assert sorted(len(shown(answer)["created"]) for answer in answers) == [0, 0, 7]
+    assert len(published(world, "slot.changed")) == 7
+
+
+def test_a_day_is_copied_with_its_open_slots_onto_days_that_do_not_exist(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    a_day(world, item, TOMORROW, MORNING, AFTERNOON | {"status": "closed"}, note="样板")
+    a_day(world, item, in_days(2))
+    dates = [in_days(3).isoformat(), in_days(2).isoformat(), TOMORROW.isoformat(), in_days(3).isoformat()]
+
+    answer = world.client.post(f"{day_url(item, TOMORROW)}/copy", json={"dates": dates}, headers=world.staff())
+
+    assert shown(answer) == {
+        "created": [in_days(3).isoformat()],
+        "slots": 1,
+        "skipped": [
+            {"date": TOMORROW.isoformat(), "reason": "exists", "name": ""},
+            {"date": in_days(2).isoformat(), "reason": "exists", "name": ""},
+        ],
+        "workdays": [],
+        "years_not_announced": [],
+    }
+    copied = shown(world.client.get(day_url(item, in_days(3)), headers=world.staff()))
+    assert (copied["note"], [slot["start"] for slot in copied["slots"]]) == ("样板", ["09:00"])
+    nothing = world.client.post(f"{day_url(item, in_days(9))}/copy", json={"dates": dates}, headers=world.staff())
+    refused(nothing, 404, "not_found")
