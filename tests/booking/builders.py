@@ -241,6 +241,20 @@ def revoke(world: World, join_id: str, *, reason: str = "设备检修", staff: H
     )
 
 
+def revoke_slot(world: World, slot_id: str, staff: Headers | None = None, reason: str = "设备检修") -> httpx2.Response:
+    return world.client.post(
+        f"/api/booking/staff/slots/{slot_id}/revoke", json={"reason": reason}, headers=staff or world.staff()
+    )
+
+
+def restore(world: World, join_id: str, staff: Headers | None = None) -> httpx2.Response:
+    return world.client.post(f"/api/booking/staff/joins/{join_id}/restore", headers=staff or world.staff())
+
+
+def set_user(world: World, user: str, staff: Headers | None = None, **body: Any) -> httpx2.Response:
+    return world.client.patch(f"/api/booking/staff/users/{user}", json=body, headers=staff or world.staff())
+
+
 def my_join(world: World, user: Headers, join_id: str) -> dict[str, Any]:
     """Return a join as its user sees it."""
     answer = world.client.get(f"/api/booking/joins/{join_id}", headers=user)

@@ -10,17 +10,7 @@ import time_machine
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
-from tests.booking.builders import (
-    Headers,
-    a_slot,
-    booked,
-    cancel,
-    checked_in,
-    code_of,
-    recorded,
-    revoke,
-    user_id,
-)
+from tests.booking.builders import Headers, a_slot, booked, cancel, checked_in, code_of, recorded, revoke, user_id
 from tests.world import World
 
 USERS = "/api/booking/staff/users"
@@ -37,6 +27,13 @@ def found(world: World, q: str, staff: Headers | None = None) -> list[str]:
     answer = world.client.get(USERS, params={"q": q}, headers=staff or world.staff())
     assert answer.status_code == 200, answer.text
     return [user["id"] for user in answer.json()["items"]]
+
+
+def listed(world: World, staff: Headers, **query: Any) -> list[dict[str, Any]]:
+    answer = world.client.get(USERS, params=query, headers=staff)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
 
 
 def shown(world: World, of: str, staff: Headers | None = None) -> httpx2.Response:
@@ -128,3 +125,29 @@ def test_no_spelling_of_a_number_is_tried_more_often(make_world: Callable[..., W
     tries = [world.client.get(USERS, params={"q": f"①③⑧0013800{n}"}, headers=staff).status_code for n in range(3)]
 
     assert tries == [200, 200, 429]
+
+
+def test_a_hall_admin_sees_those_who_booked_in_their_halls(world: World) -> None:
+    mine, foreign = a_slot(world), a_slot(world)
+    wang, li = world.user("wang"), world.user("li")
+    world.user("nobody")
+    booked(world, wang, mine.slot_id)
+    booked(world, li, foreign.slot_id)
+
+    seen = listed(world, world.staff(Role.HALL_ADMIN, [mine.hall_id]))
+    all_of_them = listed(world, world.staff())
+
+    assert [user["id"] for user in seen] == [user_id(world, wang)]
+    assert len(all_of_them) == 3
+
+
+def test_users_are_found_by_name_and_shown_without_their_number(world: World) -> None:
+    user = world.user("wang")
+    world.client.patch("/api/booking/me", json={"name": "王_小明", "phone": "13800138000"}, headers=user)
+    world.client.patch("/api/booking/me", json={"name": "李四"}, headers=world.user("li"))
+
+    [found] = listed(world, world.staff(), q="_")
+
+    assert (found["name"], found["phone"]) == ("王_小明", "138******00")
+    assert listed(world, world.staff(), q="%") == []
+    assert "openid" not in found

@@ -1,0 +1,120 @@
+"""Sensitive answers, masked wherever staff see them, and in clear for a reason."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+
+from libs.contracts.catalog import FieldType, FormField
+from libs.contracts.principals import Role
+from tests.booking.builders import NAME, Headers, a_slot, booked, check_in, code_of, my_join, recorded, restore, revoke
+from tests.world import World
+
+ID_CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="slot")
+A_PERSON = "11010519491231002X"
+SENSITIVE_FORM = [
+    NAME,
+    ID_CARD,
+    FormField(key="phone", type=FieldType.MOBILE, label="手机号"),
+    FormField(key="illness", type=FieldType.SELECT, label="病情", options=["阳性患者", "阴性"], sensitive=True),
+    FormField(key="pregnant", type=FieldType.SWITCH, label="是否怀孕", sensitive=True),
+    FormField(key="born", type=FieldType.DATE, label="生日", sensitive=True),
+    FormField(key="home", type=FieldType.REGION, label="住址", sensitive=True),
+    FormField(key="weight", type=FieldType.NUMBER, label="体重", sensitive=True),
+    FormField(key="note", type=FieldType.TEXT, label="备注", sensitive=True),
+]
+SENSITIVE_ANSWERS: dict[str, Any] = {
+    "id_card": A_PERSON,
+    "phone": "13800138000",
+    "illness": "阳性患者",
+    "pregnant": True,
+    "born": "1949-12-31",
+    "home": ["广东省", "广州市", "天河区"],
+    "weight": 61.5,
+    "note": "对花生过敏",
+}
+MASKED = {
+    "name": "张三",
+    "id_card": "110*************2X",
+    "phone": "138******00",
+    "illness": "***",
+    "pregnant": "***",
+    "born": "***",
+    "home": "***",
+    "weight": "***",
+    "note": "对****",
+}
+
+
+def test_staff_see_sensitive_answers_masked_everywhere(world: World) -> None:
+    place = a_slot(world, starts_in=timedelta(minutes=-5), form=SENSITIVE_FORM)
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id, **SENSITIVE_ANSWERS)
+    boss = world.staff()
+    path = f"/api/booking/staff/joins/{join['id']}"
+
+    answers = [
+        world.client.get("/api/booking/staff/joins", headers=boss),
+        world.client.get(path, headers=boss),
+        check_in(world, boss, code=join["code"]),
+        world.client.post(
+            "/api/booking/staff/check-ins/undo", json={"join_id": join["id"], "reason": "扫错了码"}, headers=boss
+        ),
+        revoke(world, join["id"]),
+        restore(world, join["id"]),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    for answer in answers:
+        body = answer.json()
+        [shown] = body.get("items") or body.get("joins") or [body]
+        assert shown["answers"] == MASKED
+    assert my_join(world, user, join["id"])["answers"] == {"name": "张三"} | SENSITIVE_ANSWERS
+
+
+def test_a_question_made_sensitive_later_is_masked_in_the_joins_before(world: World) -> None:
+    note = FormField(key="note", type=FieldType.TEXT, label="备注")
+    place = a_slot(world, form=[NAME, note])
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id, note="对花生过敏")
+    place.change_item(form=[NAME, note.model_copy(update={"sensitive": True})], form_version=2)
+
+    shown = world.client.get(f"/api/booking/staff/joins/{join['id']}", headers=world.staff()).json()
+
+    assert shown["answers"] == {"name": "张三", "note": "对****"}
+    assert my_join(world, user, join["id"])["answers"]["note"] == "对花生过敏"
+
+
+def _unmask(world: World, join_id: str, staff: Headers, reason: str = "核对证件") -> httpx2.Response:
+    return world.client.post(f"/api/booking/staff/joins/{join_id}/unmask", json={"reason": reason}, headers=staff)
+
+
+def test_one_join_is_shown_in_clear_for_a_reason_that_is_on_record(world: World) -> None:
+    place = a_slot(world, form=SENSITIVE_FORM)
+    [join] = booked(world, world.user("wang"), place.slot_id, **SENSITIVE_ANSWERS)
+
+    answer = _unmask(world, join["id"], world.staff(Role.HALL_ADMIN, [place.hall_id]))
+
+    assert answer.json()["answers"] == {"name": "张三"} | SENSITIVE_ANSWERS
+    [row] = recorded(world, "audit.recorded")
+    assert (row.data["action"], row.data["object_id"], row.data["reason"]) == ("join.unmasked", join["id"], "核对证件")
+    assert (row.data["hall_id"], row.data["after"]) == (place.hall_id, {"fields": sorted(SENSITIVE_ANSWERS)})
+    assert A_PERSON not in str(row.data)
+
+
+def test_nothing_is_shown_in_clear_without_a_reason_nor_to_whom_it_does_not_concern(world: World) -> None:
+    place, elsewhere = a_slot(world, form=SENSITIVE_FORM), a_slot(world)
+    [join] = booked(world, world.user("wang"), place.slot_id, **SENSITIVE_ANSWERS)
+
+    answers = [
+        _unmask(world, join["id"], world.staff(), reason=""),
+        _unmask(world, join["id"], world.staff(Role.VERIFIER, [place.hall_id])),
+        _unmask(world, join["id"], world.staff(Role.HALL_ADMIN, [elsewhere.hall_id])),
+    ]
+
+    assert [code_of(answer) for answer in answers] == [
+        (422, "invalid"),
+        (403, "role_forbids"),
+        (404, "join_not_found"),
+    ]
+    assert recorded(world, "audit.recorded") == []
