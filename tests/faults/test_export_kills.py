@@ -17,7 +17,7 @@ from services.admin.policy import ExportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
-from tests.faults.forks import JobWorker, Forks
+from tests.faults.forks import Forks, JobWorker
 from tests.faults.repeating import beating, repeating
 from tests.world import World, eventually
 

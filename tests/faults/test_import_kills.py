@@ -14,7 +14,7 @@ from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, do
 from tests.admin.importing import confirm, sent, shown, workbook
 from tests.catalog.builders import STAFF
 from tests.conftest import Cluster
-from tests.faults.forks import JobWorker, Forks
+from tests.faults.forks import Forks, JobWorker
 from tests.faults.repeating import beating, repeating
 from tests.world import World
 
