@@ -10,7 +10,7 @@ from libs.common.clock import utcnow
 from libs.common.inbox import Consumer, Heard
 from libs.common.messages import Message
 from libs.contracts.catalog import HallChanged, ItemChanged, SlotChanged
-from services.booking import inventory, misses, waits
+from services.booking import inventory, lines, misses
 from services.booking.models import Hall, Item
 
 consumer = Consumer("booking.events")
@@ -47,7 +47,7 @@ def keep_item(session: Session, fact: ItemChanged, message: Message) -> None:
 @consumer.on_all(SlotChanged)
 def keep_slots(session: Session, heard: Sequence[Heard]) -> None:
     facts = [fact for fact, _ in heard]
-    waits.end_where_moved(session, facts, now=utcnow())
+    lines.end_where_moved(session, facts, now=utcnow())
     inventory.define(session, *facts)
     misses.withdraw(session, {fact.slot_id for fact in facts}, now=utcnow())
 

@@ -203,7 +203,7 @@ def _definition(fact: SlotChanged) -> dict[str, Any]:
     }
 
 
-def record_line(session: Session, slot: Slot, changed: SlotTaken) -> None:
+def record_line(session: Session, slot: Slot | SlotRow, changed: SlotTaken) -> None:
     """Record what became of a slot's line, for those who show what is left."""
     outbox.record(session, _line(slot, changed))
 
@@ -214,7 +214,7 @@ def lines(session: Session) -> Iterator[LineChanged]:
         yield _line(slot, current(slot))
 
 
-def _line(slot: Slot, changed: SlotTaken) -> LineChanged:
+def _line(slot: Slot | SlotRow, changed: SlotTaken) -> LineChanged:
     return LineChanged(
         version=changed.version,
         slot_id=slot.id,

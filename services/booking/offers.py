@@ -46,6 +46,12 @@ class Offered:
         return found
 
     @property
+    def free(self) -> int | None:
+        """How many places are neither taken nor held, whoever they are for; None where there is no limit."""
+        slot = self.slot
+        return None if slot.capacity is None else slot.capacity - slot.taken - slot.held
+
+    @property
     def left(self) -> int | None:
         """How many places are free for who comes now: none while people wait; None where there is no limit."""
         slot = self.slot

@@ -17,7 +17,7 @@ from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
 from libs.contracts.principals import CurrentUser
-from services.booking import metrics, sign_in, waits
+from services.booking import lines, metrics, sign_in
 from services.booking.counters import CHANGED, Counters, State
 from services.booking.desk import Desk
 from services.booking.errors import KeyRequired
@@ -132,7 +132,7 @@ def attach(runtime: Runtime) -> None:
     resources.counters.follow(runtime.db)
     resources.desk.on_commit = runtime.db.committed
     runtime.db.on_commit(CHANGED, resources.steward.hear)
-    resources.steward.serve = lambda slot_id: waits.serve(runtime, slot_id, now=utcnow())
+    resources.steward.serve = lambda slot_id: lines.serve(runtime, slot_id, now=utcnow())
 
 
 def start(runtime: Runtime) -> None:

@@ -14,7 +14,7 @@ from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.booking import JoinStatus, WaitOutcome
 from libs.contracts.principals import AnyStaff, HallStaff, Staff
-from services.booking import affected, findables, joins, lists, scoped, views, waits
+from services.booking import affected, findables, joins, lines, lists, scoped, views
 from services.booking.affected import Chosen
 from services.booking.joins import Revoked
 from services.booking.lists import StaffQuery
@@ -219,7 +219,7 @@ def _revoke_slot(runtime: Runtime, staff: Staff, slot_id: str, *, reason: str, n
 
     def some(session: Session) -> tuple[RevokedOut, int]:
         offered = scoped.slot(session, staff, slot_id)
-        waits_ended = waits.end_line(session, slot_id, WaitOutcome.REMOVED, now=now, reason=reason)
+        waits_ended = lines.end(session, slot_id, WaitOutcome.REMOVED, now=now, reason=reason)
         found = joins.revoke_slot(session, slot_id=slot_id, reason=reason, now=now)
         done = _revoked(found)
         numbers = {"revoked": done.revoked, "kept_checked_in": done.kept_checked_in, "waits_ended": waits_ended}

@@ -24,7 +24,7 @@ from libs.contracts.booking import (
     JoinRevoked,
     JoinStatus,
 )
-from services.booking import erasure, events, findables, inventory, metrics, misses, uploads, users, waits
+from services.booking import erasure, events, findables, inventory, lines, metrics, misses, uploads, users, waits
 from services.booking.files import Files
 from services.booking.models import Hall, Import, Item, Join, Slot, Success
 from services.booking.offers import Offered
@@ -69,12 +69,12 @@ def serve_lines(runtime: Runtime) -> int:
     A line that can't be served keeps no other one waiting: what went wrong is raised after the last.
     """
     with runtime.db.transaction() as session:
-        metrics.WAITS.labels(runtime.service.name).set(waits.waiting(session))
-        slot_ids = waits.with_something_to_do(session, now=utcnow())
+        metrics.WAITS.labels(runtime.service.name).set(lines.waiting(session))
+        slot_ids = lines.with_something_to_do(session, now=utcnow())
     done, failures = 0, []
     for slot_id in slot_ids:
         try:
-            done += waits.serve(runtime, slot_id, now=utcnow(), skip_locked=True)
+            done += lines.serve(runtime, slot_id, now=utcnow(), skip_locked=True)
         except Exception as error:
             if is_away(error):
                 raise

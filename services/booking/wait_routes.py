@@ -8,12 +8,12 @@ from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.booking import WaitOutcome
 from libs.contracts.principals import AnyStaff, CurrentUser, HallStaff
-from services.booking import errors, offers, scoped, views, wait_views, waits
+from services.booking import errors, new_waits, offers, scoped, views, wait_views, waits
 from services.booking.models import Wait
+from services.booking.new_waits import Asking
 from services.booking.resources import IdempotencyKey, Limited, SealerDep
 from services.booking.schemas import PartyOut
 from services.booking.wait_schemas import RemoveIn, StaffWaitOut, WaitIn, WaitOut
-from services.booking.waits import Asking
 
 router = APIRouter()
 
@@ -26,7 +26,7 @@ def begin(
     attendees = [attendee.answers for attendee in body.attendees]
     asked = Asking(user_id=user.id, key=key, slot_id=slot_id, attendees=attendees, now=now)
 
-    wait_id = waits.begin(runtime, asked)
+    wait_id = new_waits.begin(runtime, asked)
     with runtime.db.transaction() as session:
         return wait_views.one_of_mine(session, sealer, user.id, wait_id)
 

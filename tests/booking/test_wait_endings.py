@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 from libs.contracts.catalog import HallStatus, ItemStatus, SlotStatus
 from services.booking import line
-from services.booking.waits import serve
+from services.booking.lines import serve
 from tests.booking.builders import book, cancel, code_of, my_joins, recorded, revoke, stock, user_id
 from tests.booking.waiting import a_full_slot, ask_to_wait, endings, my_wait, outcome, served, waiting
 from tests.world import World

@@ -7,7 +7,7 @@ import httpx2
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField
-from services.booking import waits
+from services.booking import lines
 from tests.booking.builders import Headers, Place, a_slot, booked, do, recorded
 from tests.world import World, eventually
 
@@ -65,7 +65,7 @@ def served(world: World) -> None:
 def _left_to_do(world: World) -> list[str]:
     """What the task has left to the steward, who was there first."""
     with world.runtimes["booking"].db.transaction() as session:
-        return waits.with_something_to_do(session, now=utcnow())
+        return lines.with_something_to_do(session, now=utcnow())
 
 
 def accept(world: World, user: Headers, wait_id: str) -> httpx2.Response:

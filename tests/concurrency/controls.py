@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.booking import counter_scripts, errors, offers, statements, waits
+from services.booking import counter_scripts, errors, lines, offers, statements
 from services.booking.counter_scripts import Script
 from services.booking.desk import Counter
 from services.booking.seen import Seen
@@ -69,7 +69,7 @@ def without_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_looking_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let who serves a line believe what was seen of it before its lock was taken."""
-    monkeypatch.setattr(waits, "_is_still_next", lambda *_: True)
+    monkeypatch.setattr(lines, "_is_still_next", lambda *_: True)
 
 
 def _without(script: Script, guard: str, instead: str) -> Script:

@@ -26,7 +26,7 @@ from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.catalog import FieldType, FormField, Rules, SlotStatus
 from libs.contracts.envelope import Event
-from services.booking import waits
+from services.booking import lines
 from services.booking.counter_applier import Applier
 from services.booking.counters import Count, Counters
 from tests.booking.builders import NAME, Place
@@ -117,7 +117,7 @@ class Stage:
 
     def serve(self, slot_id: str) -> None:
         """Return when nothing is left to do in the line of a slot."""
-        waits.serve(self.world.runtimes["booking"], slot_id, now=datetime.now(UTC))
+        lines.serve(self.world.runtimes["booking"], slot_id, now=datetime.now(UTC))
 
     def make_due(self, wait_id: str) -> None:
         """Let the time be over in which an offer could be accepted."""

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
-from services.booking import waits
-from services.booking.waits import Step
+from services.booking import lines
+from services.booking.lines import Step
 from tests.booking.builders import Headers, Place, people_booked, stock
 from tests.booking.waiting import a_full_slot, endings, my_wait, served, waiting
 from tests.concurrency.controls import without_looking_again, without_the_line
@@ -102,7 +102,7 @@ def test_without_the_rule_that_free_places_are_the_lines_newcomers_take_them(
     world: World, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_the_line(monkeypatch)
-    monkeypatch.setattr(waits, "serve", lambda *_, **__: 0)  # late, as after a crash
+    monkeypatch.setattr(lines, "serve", lambda *_, **__: 0)  # late, as after a crash
 
     place, _, answers = _newcomers_rush_as_places_are_freed(world, http)
     answers += _more_newcomers(world, http, place)
@@ -279,7 +279,7 @@ def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place
     monkeypatch.setattr(booking.resources.steward, "serve", lambda slot_id: None)
     for join in joins:
         _cancel(world.client, owner, join["id"])
-    both_have_looked, look = threading.Barrier(2), waits._next
+    both_have_looked, look = threading.Barrier(2), lines._next
     firsts = threading.local()
 
     def look_together(*args: Any) -> Step | None:
@@ -289,12 +289,12 @@ def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place
             both_have_looked.wait(10)
         return step
 
-    monkeypatch.setattr(waits, "_next", look_together)
+    monkeypatch.setattr(lines, "_next", look_together)
     errors: list[DBAPIError] = []
 
     def serve() -> None:
         try:
-            waits.serve(booking, place.slot_id, now=utcnow())
+            lines.serve(booking, place.slot_id, now=utcnow())
         except DBAPIError as error:
             errors.append(error)
 
