@@ -41,18 +41,10 @@ class SlotTaken(BaseModel):
         return spoken_for(taken=self.taken, held=self.held, waiting=self.waiting, capacity=self.capacity)
 
 
-class JoinEvent(Event):
-    """A join as it is after the change; what changed is said by the type.
+class PlaceEvent(Event):
+    """What became of places in a slot that a user has or waits for. Instants are UTC; `date`, `start`, `end` are in `timezone`."""
 
-    One action on several joins (a party booked, a slot revoked) makes one event each, which share `action_id`;
-    `people` is how many joins of this user the action touched. Instants are UTC; `date`, `start`, `end` are in `timezone`.
-    `definition_version` is the version of catalog's `slot.changed` that they are from (0: an earlier release did not say).
-    """
-
-    join_id: str
-    party_id: str
     user_id: str
-    action_id: str
     people: int
     hall_id: str
     hall_name: str
@@ -65,9 +57,22 @@ class JoinEvent(Event):
     starts_at: datetime
     ends_at: datetime
     timezone: str
+    reason: str = ""
+
+
+class JoinEvent(PlaceEvent):
+    """A join as it is after the change; what changed is said by the type.
+
+    One action on several joins (a party booked, a slot revoked) makes one event each, which share `action_id`;
+    `people` is how many joins of this user the action touched. `definition_version` is the version of catalog's `slot.changed`
+    that date and times are from (0: an earlier release did not say).
+    """
+
+    join_id: str
+    party_id: str
+    action_id: str
     definition_version: int = 0
     status: JoinStatus
-    reason: str = ""
     checked_in_at: datetime | None = None
     missed_at: datetime | None = None
     booked_at: datetime
@@ -146,24 +151,10 @@ class WaitOutcome(StrEnum):
     ERASED = "erased"  # the user was
 
 
-class WaitEvent(Event):
-    """What became of a party that waits for a full slot. Instants are UTC; `date`, `start`, `end` are in `timezone`."""
+class WaitEvent(PlaceEvent):
+    """What became of a party of so many `people` that waits for a full slot."""
 
     wait_id: str
-    user_id: str
-    people: int
-    hall_id: str
-    hall_name: str
-    item_id: str
-    item_title: str
-    slot_id: str
-    date: date
-    start: HourMinute
-    end: HourMinute
-    starts_at: datetime
-    ends_at: datetime
-    timezone: str
-    reason: str = ""
 
     @property
     def subject(self) -> str:

@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.common.ids import new_id
-from libs.contracts.booking import JoinBooked, WaitEvent, WaitOffered, WaitOutcome
-from libs.contracts.booking import WaitEnded as WaitEndedFact
+from libs.contracts.booking import JoinBooked, WaitEnded, WaitOffered, WaitOutcome
 from services.booking import claims, errors, events, forms, inventory, joins, line, offers, users
 from services.booking.claims import Person, Wanted
 from services.booking.models import Join, Slot, User, Wait
@@ -92,7 +91,7 @@ def offer(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Off
     changed = inventory.shift(session, wait.slot_id, held=wait.people, waiting=-wait.people)
     until = line.held_until(offered.offer, now=now)
     wait.offered_until, wait.version = until, wait.version + 1
-    outbox.record(session, _fact(WaitOffered, wait, offered, offered_until=until))
+    outbox.record(session, events.of_wait(WaitOffered, wait, offered, offered_until=until))
     inventory.record_line(session, offered.slot, changed)
 
 
@@ -167,8 +166,8 @@ def close(
     """Write that a wait is over, and record it; the caller changes the slot."""
     wait.outcome, wait.reason, wait.code, wait.party_id = outcome, reason, code, party_id
     wait.ended_at, wait.sealed, wait.version = now, None, wait.version + 1
-    fact = _fact(WaitEndedFact, wait, offered, outcome=outcome, code=code, party_id=party_id)
-    outbox.record(session, fact)
+    ended = events.of_wait(WaitEnded, wait, offered, outcome=outcome, code=code, party_id=party_id)
+    outbox.record(session, ended)
 
 
 def end_those_of(session: Session, user_id: str, *, now: datetime) -> None:
@@ -251,25 +250,3 @@ def place_in_line() -> Any:
     )
     stands = Wait.ended_at.is_(None) & Wait.offered_until.is_(None)
     return case((stands, before))
-
-
-def _fact(kind: type[WaitEvent], wait: Wait, offered: Offered, **more: Any) -> WaitEvent:
-    return kind(
-        version=wait.version,
-        wait_id=wait.id,
-        user_id=wait.user_id,
-        people=wait.people,
-        hall_id=wait.hall_id,
-        hall_name=offered.hall.name,
-        item_id=wait.item_id,
-        item_title=offered.item.title,
-        slot_id=wait.slot_id,
-        date=offered.slot.date,
-        start=offered.slot.start,
-        end=offered.slot.end,
-        starts_at=offered.slot.starts_at,
-        ends_at=offered.slot.ends_at,
-        timezone=offered.hall.timezone,
-        reason=wait.reason,
-        **more,
-    )
