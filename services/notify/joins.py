@@ -90,13 +90,7 @@ def _next_reminder(fact: JoinEvent, at: datetime, known: Known) -> datetime | No
 
 
 def _seat(record: Record) -> policy.Seat:
-    return policy.seat(
-        record["slot_id"],
-        status=record["status"],
-        checked_in=record["checked_in_at"] is not None,
-        missed=record["missed_at"] is not None,
-        lead=record["starts_at"] - record["booked_at"],
-    )
+    return policy.seat_of(record, starts_at=record["starts_at"])
 
 
 def _inventories(fact: JoinEvent) -> dict[str, Inventory]:

@@ -79,6 +79,17 @@ def seat(slot_id: str, *, status: str, checked_in: bool, missed: bool, lead: tim
     return Seat(slot_id, counts)
 
 
+def seat_of(record: Mapping[str, Any], *, starts_at: datetime) -> Seat:
+    """Say what the join of a record counts for in its slot if that starts at this instant."""
+    return seat(
+        record["slot_id"],
+        status=record["status"],
+        checked_in=record["checked_in_at"] is not None,
+        missed=record["missed_at"] is not None,
+        lead=starts_at - record["booked_at"],
+    )
+
+
 def _class_of(lead: timedelta) -> dict[str, int]:
     name = next((name for name, bound in LEADS.items() if lead < bound), None)
     return {name: 1} if name else {}

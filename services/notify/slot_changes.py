@@ -54,20 +54,12 @@ def _changes(rows: Sequence[Row[Any]]) -> dict[str, Counts]:
     """Return what it changes of the stats that joins turn out to have been booked longer or shorter before the start."""
     changes: defaultdict[str, Counts] = defaultdict(Counts)
     for row in rows:
-        before, after = _seat(row, row.left_starts_at), _seat(row, row.starts_at)
+        record = row._asdict()
+        before = policy.seat_of(record, starts_at=row.left_starts_at)
+        after = policy.seat_of(record, starts_at=row.starts_at)
         for slot_id, change in policy.changes(before, after).items():
             changes[slot_id] += change
     return changes
-
-
-def _seat(row: Row[Any], starts_at: datetime) -> policy.Seat:
-    return policy.seat(
-        row.slot_id,
-        status=row.status,
-        checked_in=row.checked_in_at is not None,
-        missed=row.missed_at is not None,
-        lead=starts_at - row.booked_at,
-    )
 
 
 def _behind(which: ColumnElement[bool]) -> Any:
