@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from libs.common.errors import TooMany
 from libs.common.logs import logger
 
 log = logger(__name__)
@@ -37,6 +38,14 @@ class WeChatRefused(Exception):
         super().__init__(errcode, said)
         self.errcode = errcode
         self.said = said
+
+
+class LoginCodeRefused(WeChatRefused):
+    """The login code is wrong, expired or used."""
+
+
+class LoginBlocked(WeChatRefused):
+    """WeChat has blocked the user."""
 
 
 class WeChatSilent(Exception):
@@ -73,7 +82,8 @@ class WeChat:
     def openid_of(self, code: str) -> str:
         """Exchange a login code (good once, for five minutes) for the user's openid (code2session).
 
-        A code is never tried twice: WeChat may have used it up although its answer was lost.
+        Raises LoginCodeRefused, LoginBlocked, TooMany, another WeChatRefused or WeChatSilent. A code is never tried twice:
+        WeChat may have used it up although its answer was lost.
         """
         query = {
             "appid": self.appid,
@@ -81,7 +91,10 @@ class WeChat:
             "js_code": code,
             "grant_type": "authorization_code",
         }
-        openid = self._ask("GET", "/sns/jscode2session", params=query).get("openid")
+        try:
+            openid = self._ask("GET", "/sns/jscode2session", params=query).get("openid")
+        except WeChatRefused as refusal:
+            raise _about_login(refusal) from None
         if not isinstance(openid, str) or not _is_name(openid):
             raise WeChatSilent("an answer without openid", surely_unsent=False)
         return openid
@@ -183,6 +196,17 @@ def _cut(text: str, longest: int, *, mark: bool) -> str:
 
 def _units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
+
+
+def _about_login(refusal: WeChatRefused) -> Exception:
+    """Return what a refusal of a login code means."""
+    if refusal.errcode in CODE_INVALID_OR_USED:
+        return LoginCodeRefused(refusal.errcode, refusal.said)
+    if refusal.errcode == USER_BLOCKED:
+        return LoginBlocked(refusal.errcode, refusal.said)
+    if refusal.errcode == CODES_TOO_OFTEN:
+        return TooMany(retry_after_s=60)
+    return refusal
 
 
 def _is_unsent(error: Exception) -> bool:

@@ -1,14 +1,6 @@
 """Signing in by WeChat: a mini-program's login code stands for its user."""
 
-from libs.common.errors import TooMany
-from libs.common.wechat import (
-    CODE_INVALID_OR_USED,
-    CODES_TOO_OFTEN,
-    USER_BLOCKED,
-    WeChat,
-    WeChatRefused,
-    WeChatSilent,
-)
+from libs.common.wechat import LoginBlocked, LoginCodeRefused, WeChat, WeChatRefused, WeChatSilent
 from services.booking.errors import ProviderDown, SignInBlocked, SignInRefused
 
 
@@ -22,13 +14,9 @@ class WeChatProvider:
         """Exchange a login code for the openid. Raises SignInRefused, SignInBlocked, TooMany or ProviderDown."""
         try:
             return self._wechat.openid_of(code)
-        except WeChatSilent:
-            raise ProviderDown from None
-        except WeChatRefused as refusal:
-            if refusal.errcode in CODE_INVALID_OR_USED:
-                raise SignInRefused from None
-            if refusal.errcode == USER_BLOCKED:
-                raise SignInBlocked from None
-            if refusal.errcode == CODES_TOO_OFTEN:
-                raise TooMany(retry_after_s=60) from None
+        except LoginCodeRefused:
+            raise SignInRefused from None
+        except LoginBlocked:
+            raise SignInBlocked from None
+        except (WeChatRefused, WeChatSilent):
             raise ProviderDown from None

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from libs.common.clock import utcnow
 from libs.common.crypto import Sealer
-from libs.common.errors import Language, TooMany
+from libs.common.errors import Language
 from libs.common.ids import new_id
 from libs.common.inputs import Spelled
 from libs.common.mail import ADDRESS, LONGEST_ADDRESS, Mail
 from libs.common.service import Runtime
 from libs.common.web import Now, ReadersLanguage, RuntimeDep, Schema, Tx
-from libs.common.wechat import CODE_INVALID_OR_USED, CODES_TOO_OFTEN, USER_BLOCKED, WeChat, WeChatRefused, WeChatSilent
+from libs.common.wechat import LoginBlocked, LoginCodeRefused, WeChat, WeChatRefused, WeChatSilent
 from libs.contracts.principals import CurrentUser, User
 from services.notify import recipients, wechat_templates
 from services.notify.channels.email import handed_over
@@ -198,15 +198,11 @@ def report_grants(user: CurrentUser, runtime: RuntimeDep, language: ReadersLangu
 def _openid(wechat: WeChat, code: str) -> str:
     try:
         return wechat.openid_of(code)
-    except WeChatSilent:
-        raise WeChatDown from None
-    except WeChatRefused as refusal:
-        if refusal.errcode in CODE_INVALID_OR_USED:
-            raise WeChatCodeRefused from None
-        if refusal.errcode == USER_BLOCKED:
-            raise WeChatBlocked from None
-        if refusal.errcode == CODES_TOO_OFTEN:
-            raise TooMany(retry_after_s=60) from None
+    except LoginCodeRefused:
+        raise WeChatCodeRefused from None
+    except LoginBlocked:
+        raise WeChatBlocked from None
+    except (WeChatRefused, WeChatSilent):
         raise WeChatDown from None
 
 
