@@ -1,6 +1,6 @@
 """How a service records what staff did: in the same transaction, for admin's audit trail."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,14 @@ from libs.contracts.principals import Role, Staff
 
 # Who has the installation's secrets in hand needs no account; the trail shows that it was nobody who has one.
 OPERATOR = Staff(id="operator", name="operator", role=Role.SUPER_ADMIN, halls=None, session_id="")
+
+
+class Details(TypedDict, total=False):
+    """What is told of an action beside who did it to what: why, what the object was, and what it is."""
+
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
 
 
 def record(

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
@@ -135,22 +135,7 @@ def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _note(
-    session: Session,
-    staff: Staff,
-    job: ExportJob,
-    action: str,
-    *,
-    reason: str = "",
-    after: dict[str, Any] | None = None,
-) -> None:
+def _note(session: Session, staff: Staff, job: ExportJob, action: str, **details: Unpack[audit.Details]) -> None:
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="export",
-        object_id=job.id,
-        hall_id=export_jobs.hall_of(job),
-        reason=reason,
-        after=after,
+        session, staff, action, object_type="export", object_id=job.id, hall_id=export_jobs.hall_of(job), **details
     )

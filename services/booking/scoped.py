@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
@@ -51,28 +51,9 @@ def all_shown(session: Session, staff: Staff, sealer: Sealer, joins: Iterable[Jo
     return StaffJoinsOut(joins=[shown(session, staff, sealer, one.id, now=now) for one in joins])
 
 
-def record(
-    session: Session,
-    staff: Staff,
-    action: str,
-    join: Join,
-    *,
-    reason: str = "",
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
+def record(session: Session, staff: Staff, action: str, join: Join, **details: Unpack[audit.Details]) -> None:
     """Record what staff did to a join."""
-    audit.record(
-        session,
-        staff,
-        action,
-        object_type="join",
-        object_id=join.id,
-        hall_id=join.hall_id,
-        reason=reason,
-        before=before,
-        after=after,
-    )
+    audit.record(session, staff, action, object_type="join", object_id=join.id, hall_id=join.hall_id, **details)
 
 
 def record_revoked(session: Session, staff: Staff, join: Join, *, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
@@ -156,15 +156,7 @@ def _shown(closure: Closure) -> dict[str, str]:
     return {"from": closure.first.isoformat(), "to": closure.last.isoformat(), "reason": closure.reason}
 
 
-def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    closure: Closure,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
+def _audit(session: Session, staff: Staff, action: str, closure: Closure, **details: Unpack[audit.Details]) -> None:
     audit.record(
         session,
         staff,
@@ -172,6 +164,5 @@ def _audit(
         object_type="hall" if closure.item_id is None else "item",
         object_id=closure.item_id or closure.hall_id,
         hall_id=closure.hall_id,
-        before=before,
-        after=after,
+        **details,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -111,7 +111,7 @@ def delete(session: Session, staff: Staff, special_day_id: str) -> None:
     _check_scope(session, staff, row.hall_id)
     session.delete(row)
     session.flush()
-    _audit(session, staff, "special_day.deleted", row.hall_id, before={row.date.isoformat(): _shown(row)}, after=None)
+    _audit(session, staff, "special_day.deleted", row.hall_id, before={row.date.isoformat(): _shown(row)})
 
 
 def _is_visible(staff: Staff) -> Any:
@@ -129,22 +129,7 @@ def _shown(row: SpecialDay) -> dict[str, str]:
     return {"kind": row.kind, "name": row.name}
 
 
-def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    hall_id: str | None,
-    *,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-) -> None:
+def _audit(session: Session, staff: Staff, action: str, hall_id: str | None, **details: Unpack[audit.Details]) -> None:
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="calendar",
-        object_id=hall_id or ALL_HALLS,
-        hall_id=hall_id,
-        before=before,
-        after=after,
+        session, staff, action, object_type="calendar", object_id=hall_id or ALL_HALLS, hall_id=hall_id, **details
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import time
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -144,22 +144,7 @@ def _period(kept: dict[str, Any]) -> Period:
     )
 
 
-def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    template: Template,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
+def _audit(session: Session, staff: Staff, action: str, template: Template, **details: Unpack[audit.Details]) -> None:
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="template",
-        object_id=template.id,
-        hall_id=template.hall_id,
-        before=before,
-        after=after,
+        session, staff, action, object_type="template", object_id=template.id, hall_id=template.hall_id, **details
     )

@@ -1,7 +1,7 @@
 """Announcements: news from the operator to everybody, or to the visitors of one hall."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -189,13 +189,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    announcement: Announcement,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
+    session: Session, staff: Staff, action: str, announcement: Announcement, **details: Unpack[audit.Details]
 ) -> None:
     audit.record(
         session,
@@ -204,6 +198,5 @@ def _audit(
         object_type="announcement",
         object_id=announcement.id,
         hall_id=announcement.hall_id,
-        before=before,
-        after=after,
+        **details,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -238,22 +238,8 @@ def _wording(row: NoticeTemplate) -> Wording:
 
 
 def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    kind: NoticeKind,
-    hall_id: str | None,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
+    session: Session, staff: Staff, action: str, kind: NoticeKind, hall_id: str | None, **details: Unpack[audit.Details]
 ) -> None:
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="notice_template",
-        object_id=kind.value,
-        hall_id=hall_id,
-        before=before,
-        after=after,
+        session, staff, action, object_type="notice_template", object_id=kind.value, hall_id=hall_id, **details
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import httpx2
 from sqlalchemy import Select, delete, func, select
@@ -261,22 +261,7 @@ def _plain(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    webhook: Webhook,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
+def _audit(session: Session, staff: Staff, action: str, webhook: Webhook, **details: Unpack[audit.Details]) -> None:
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="webhook",
-        object_id=webhook.id,
-        hall_id=webhook.hall_id,
-        before=before,
-        after=after,
+        session, staff, action, object_type="webhook", object_id=webhook.id, hall_id=webhook.hall_id, **details
     )

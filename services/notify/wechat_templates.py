@@ -5,7 +5,7 @@ Always in Chinese: the keywords of a template are, and WeChat takes dates in no 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -124,5 +124,5 @@ def _check(kind: NoticeKind, mapping: Mapping) -> None:
         raise TemplateFaulty(faults=faults)
 
 
-def _audit(session: Session, staff: Staff, action: str, kind: NoticeKind, **what: Any) -> None:
-    audit.record(session, staff, action, object_type="wechat_template", object_id=kind.value, **what)
+def _audit(session: Session, staff: Staff, action: str, kind: NoticeKind, **details: Unpack[audit.Details]) -> None:
+    audit.record(session, staff, action, object_type="wechat_template", object_id=kind.value, **details)
