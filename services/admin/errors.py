@@ -219,8 +219,3 @@ class RightsChanged(Forbidden):
         en="Your role, halls or rights have changed since you asked for this. Ask again.",
         zh="您的角色、服务厅或权限已变更，请重新发起",
     )
-
-
-FAILURES: dict[str, type[HallpassError]] = {
-    kind.code: kind for kind in (WorkerLost, JobBroken, SourceAway, SourceRefused, RightsChanged)
-}

@@ -12,9 +12,9 @@ from libs.common.errors import HallpassError, Language
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Tx, client_address
 from libs.contracts.principals import HallStaff
-from services.admin import exports, jobs
-from services.admin.errors import FAILURES, LinkExpired
-from services.admin.export_schemas import ExportIn, ExportOut, Failure, FileOut, LinkOut
+from services.admin import exports, failures, jobs
+from services.admin.errors import LinkExpired
+from services.admin.export_schemas import ExportIn, ExportOut, FileOut, LinkOut
 from services.admin.models import ExportJob
 from services.admin.policy import ExportState
 from services.admin.routes import NotStored
@@ -114,7 +114,6 @@ def fetch_file(
 
 
 def _shown(job: ExportJob, language: Language) -> ExportOut:
-    failure = FAILURES[job.failure]() if job.failure else None
     return ExportOut(
         id=job.id,
         kind=job.kind,
@@ -125,7 +124,7 @@ def _shown(job: ExportJob, language: Language) -> ExportOut:
         rows_done=job.rows_done,
         rows_total=job.rows_total,
         runs=job.runs,
-        failure=Failure(code=failure.code, detail=failure.sentence(language)) if failure else None,
+        failure=failures.told(job.failure, language),
         asked_at=job.asked_at,
         begun_at=job.begun_at,
         ended_at=job.ended_at,

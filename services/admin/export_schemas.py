@@ -9,6 +9,7 @@ from libs.common.inputs import Date, Instant, OneLine, Spelled
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
 from services.admin import trail
+from services.admin.failures import Failure
 from services.admin.policy import ExportState
 from services.admin.schemas import Password
 
@@ -109,13 +110,6 @@ class TrailExport(Schema):
 
 
 ExportIn = Annotated[JoinExport | UserExport | StatExport | TrailExport, Field(discriminator="kind")]
-
-
-class Failure(BaseModel):
-    """Why an export failed: a code, and a sentence for people."""
-
-    code: str
-    detail: str
 
 
 class ExportOut(BaseModel):

@@ -13,12 +13,11 @@ from libs.common.ids import new_id
 from libs.common.inputs import OneLine
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Text, Tx
-from libs.contracts.imports import ImportFaulty, Kind, RowFault
+from libs.contracts.imports import Kind, RowFault
 from libs.contracts.principals import HallStaff
-from services.admin import import_jobs, imports, jobs
-from services.admin.errors import FAILURES, NotXlsx
+from services.admin import failures, import_jobs, imports, jobs
+from services.admin.errors import NotXlsx
 from services.admin.export_routes import XLSX
-from services.admin.export_schemas import Failure
 from services.admin.import_schemas import ImportJobFaults, ImportJobOut
 from services.admin.models import ImportJob
 from services.admin.policy import ImportState
@@ -27,7 +26,6 @@ router = APIRouter(prefix="/imports", tags=["imports"])
 
 _NAMES: dict[Kind, str] = {"halls": "服务厅", "items": "预约项目", "joins": "预约记录"}
 _ARCHIVE = b"PK\x03\x04"  # what every .xlsx begins with
-_FAILURES = FAILURES | {ImportFaulty.code: ImportFaulty}
 FileName = Annotated[Text, StringConstraints(max_length=200), OneLine]
 
 
@@ -104,7 +102,6 @@ def cancel_import(import_id: Id, me: HallStaff, session: Tx, now: Now, language:
 
 
 def _shown(job: ImportJob, language: Language) -> ImportJobOut:
-    failure = _FAILURES[job.failure]() if job.failure else None
     return ImportJobOut(
         id=job.id,
         kind=job.kind,
@@ -113,7 +110,7 @@ def _shown(job: ImportJob, language: Language) -> ImportJobOut:
         applies=job.applies,
         rows_total=job.rows_total,
         runs=job.runs,
-        failure=Failure(code=failure.code, detail=failure.sentence(language)) if failure else None,
+        failure=failures.told(job.failure, language),
         faults_total=job.faults_total,
         asked_at=job.asked_at,
         begun_at=job.begun_at,

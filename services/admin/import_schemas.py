@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from libs.contracts.imports import Kind, RowFault
-from services.admin.export_schemas import Failure
+from services.admin.failures import Failure
 from services.admin.policy import ImportState
 
 
