@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from libs.common.errors import Stale
 from libs.common.inputs import Date
@@ -86,20 +86,29 @@ def delete_announcement(session: Tx, staff: HallStaff, announcement_id: Id, if_m
     announcements.remove(session, staff, announcement_id, version=_version(if_match))
 
 
-@router.get("/stats")
-def list_stats(
-    session: Tx,
-    staff: HallStaff,
+def _wanted(
     hall_id: Id | None = None,
     item_id: Id | None = None,
     first_day: Annotated[Date | None, Query(alias="from", description="of the slot, in the hall's zone")] = None,
     last_day: Annotated[Date | None, Query(alias="to", description="this day included")] = None,
+) -> reports.Filter:
+    """The query of the list of stats, gathered once."""
+    return reports.Filter(hall_id=hall_id, item_id=item_id, first_day=first_day, last_day=last_day)
+
+
+Wanted = Annotated[reports.Filter, Depends(_wanted)]
+
+
+@router.get("/stats")
+def list_stats(
+    session: Tx,
+    staff: HallStaff,
+    wanted: Wanted,
     group: reports.Group = reports.Group.SLOT,
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> StatPage:
     """How many joins are in which state, by slot, item, hall or day; `total` sums up all pages."""
-    wanted = reports.Filter(hall_id=hall_id, item_id=item_id, first_day=first_day, last_day=last_day)
     found, next_cursor = reports.grouped(session, staff, wanted, group, limit=limit, cursor=cursor)
     return StatPage(
         items=[StatLine(**row._mapping) for row in found],
