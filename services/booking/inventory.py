@@ -107,18 +107,11 @@ def _noted(session: Session, row: Row[Any], holders: Iterable[str] = ()) -> Slot
         waiting=row.waiting,
     )
     note(session, changed)
-    return SlotTaken(
-        slot_id=row.id,
-        taken=row.taken,
-        capacity=row.capacity,
-        version=row.version,
-        held=row.held,
-        waiting=row.waiting,
-    )
+    return current(row)
 
 
-def current(slot: Slot | SlotRow) -> SlotTaken:
-    """Return the inventory as a loaded row has it."""
+def current(slot: Slot | SlotRow | Row[Any]) -> SlotTaken:
+    """Return the inventory as a row has it."""
     return SlotTaken(
         slot_id=slot.id,
         taken=slot.taken,
