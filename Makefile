@@ -19,8 +19,8 @@ demo: venv ## play a day through a running installation and tell it as a story
 test: venv ## run all tests
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
-test-fast: venv ## run the tests that need no broker and start no whole installation
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ignore=tests/journeys --ignore=tests/faults --ignore=tests/deploy --ignore=tests/distributed
+test-fast: venv ## run the tests of each service and of what they share, without races, faults, fuzzing and whole installations
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/common tests/contracts tests/catalog tests/booking tests/notify tests/admin
 
 soak: venv ## prove scarcity, jobs, events and reminders at length (hours): 20,000 examples of 50 steps, 10,000 requests over 500 kills, 100,000 events
 	HALLPASS_TEST_MODEL_EXAMPLES=20000 HALLPASS_TEST_MODEL_STEPS=50 HALLPASS_TEST_KILLS_REQUESTS=10000 HALLPASS_TEST_KILLS=500 HALLPASS_TEST_EXPORTS=100 \
