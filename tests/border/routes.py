@@ -263,7 +263,7 @@ STAFF: dict[str, StaffRoute] = {
     "GET /api/booking/staff/halls/{hall_id}/door-code": StaffRoute(
         VERIFIER, NOT_FOUND, lambda s: Ask(shows=s.hall["id"])
     ),
-    "GET /api/booking/staff/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.user_id)),
+    "GET /api/booking/staff/users": StaffRoute(HALL_ADMIN, FILTERED, lambda s: Ask(shows=s.a_named_visitor())),
     "GET /api/booking/staff/users/{user_id}": StaffRoute(HALL_ADMIN, NOT_FOUND, lambda s: Ask(shows=s.user_id)),
     "POST /api/booking/staff/users/{user_id}/unmask": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"reason": "联系本人"}, shows=s.user_id)
