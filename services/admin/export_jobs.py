@@ -25,7 +25,7 @@ def key_of(run: Run) -> str:
 
 
 def claim(session: Session, *, lease: timedelta, now: datetime) -> Run | None:
-    """Begin the run of the export that waits longest, or whose worker was lost; None where there is none."""
+    """Begin a run of the export whose turn it is; None where none waits."""
     return jobs.claim(session, ExportJob, may_run=ExportJob.runs < MOST_RUNS, lease=lease, now=now)
 
 

@@ -31,7 +31,7 @@ TRAIL_PAGE = 500
 
 
 def run_next(runtime: Runtime) -> bool | None:
-    """Run the export that waits longest; return whether it came to its end, None where none waits."""
+    """Run the export whose turn it is; return whether it came to its end, None where none waits."""
     resources: Resources = runtime.resources
     run = runtime.db.run(lambda session: export_jobs.claim(session, lease=resources.lease, now=utcnow()))
     if run is None:

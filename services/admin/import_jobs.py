@@ -29,7 +29,7 @@ def key_of(job_id: str) -> str:
 
 
 def claim(session: Session, *, lease: timedelta, now: datetime) -> Run | None:
-    """Begin the run of the import that waits longest, or whose worker was lost; None where there is none."""
+    """Begin a run of the import whose turn it is; None where none waits."""
     may_run = or_(ImportJob.applies, ImportJob.runs < MOST_RUNS)
     return jobs.claim(session, ImportJob, may_run=may_run, lease=lease, now=now)
 

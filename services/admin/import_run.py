@@ -23,7 +23,7 @@ MOST_TO_APPLY = 2 * MOST_RUNS
 
 
 def run_next(runtime: Runtime) -> bool | None:
-    """Run the import that waits longest; return whether it came to its end, None where none waits."""
+    """Run the import whose turn it is; return whether it came to its end, None where none waits."""
     lease = runtime.resources.lease
     run = runtime.db.run(lambda session: import_jobs.claim(session, lease=lease, now=utcnow()))
     if run is None:

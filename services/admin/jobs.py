@@ -42,13 +42,16 @@ class Run(Generic[J]):
 def claim(
     session: Session, table: type[J], *, may_run: ColumnElement[bool], lease: timedelta, now: datetime
 ) -> Run[J] | None:
-    """Begin the run of the job that waits longest, or whose worker was lost, among those that may; None: there is none."""
+    """Begin a run of a job that waits, or whose worker was lost, among those that may; None: there is none.
+
+    Who has had fewer runs goes first, then who waits longest: one that fails again and again stops no other.
+    """
     waiting = (
         select(table.id)
         .where(table.state.in_(UNFINISHED))
         .where(or_(table.state == JobState.QUEUED, table.lease_until < now))
         .where(may_run)
-        .order_by(table.id)
+        .order_by(table.runs, table.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

@@ -380,6 +380,20 @@ def test_a_service_that_is_away_is_asked_again_and_in_the_end_named(
     assert actions(world, object_id=export_id) == ["export.asked", "export.failed"]
 
 
+def test_an_export_whose_service_is_away_keeps_no_other_waiting(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PAUSES_S", (0.01,))
+    world: World = make_world(booking_url="http://127.0.0.1:1")
+    who = an_exporter(world)
+    first, second = asked(world, who, "joins"), asked(world, who, "audit")
+
+    do(world, "export")
+    do(world, "export")
+
+    assert [seen(world, who, one)["state"] for one in (first, second)] == ["queued", "done"]
+
+
 def test_an_export_is_taken_in_while_redis_is_away(make_world: Any) -> None:
     world: World = make_world(redis_url="redis://127.0.0.1:1")
     who = an_exporter(world)

@@ -14,7 +14,7 @@ from libs.common.clock import utcnow
 from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.imports import HALLS
 from libs.contracts.principals import Role
-from services.admin import import_jobs, import_sheets
+from services.admin import import_jobs, import_sheets, sources
 from services.admin.import_run import MOST_TO_APPLY
 from services.admin.job_runs import LeaseLost
 from tests.admin.builders import actions, change, signed_in
@@ -38,6 +38,12 @@ from tests.conftest import Cluster
 from tests.world import World
 
 LEASE = timedelta(seconds=60)
+OF_NO_HALL = workbook(
+    预约记录=[
+        ["服务厅", "项目名称", "日期", "开始时间", "结束时间", "姓名"],
+        ["不存在", "护照办理", "2026-12-01", "09:00", "10:00", "王大年"],
+    ]
+)
 
 
 @pytest.fixture
@@ -267,6 +273,22 @@ def test_after_some_runs_without_an_answer_an_import_is_closed(served: World) ->
 
     assert _state(served, found["id"]) == ("failed", "source_away")
     assert names(served) == []
+
+
+def test_an_import_whose_service_is_away_keeps_no_other_waiting(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAUSES_S", (0.01,))
+    who = an_exporter(served)
+    first = checked(served, who, "halls", halls("东厅"))["id"]
+    confirm(served, who, first)
+    served.runtimes["admin"].resources.sources["catalog"] = "http://127.0.0.1:1"
+    second = sent(served, who, "joins", OF_NO_HALL)
+
+    do(served, "import")
+    do(served, "import")
+    do(served, "import")
+
+    assert _state(served, first) == ("queued", None)
+    assert shown(served, who, second)["state"] == "failed"
 
 
 def test_a_dry_run_that_loses_its_worker_three_times_fails(world: World) -> None:
