@@ -99,7 +99,8 @@ class Staff:
     Who `owes` something may do that, sign out, and nothing else.
     `unmasked` is said by a token alone that admin makes for one export, asked for with a reason and a fresh password:
     it may read sensitive values in clear. No token that a person holds says it.
-    `job` is said by a token alone that admin makes for one import, and is its id: what imports ask for is on record.
+    `job` is said by a token alone that admin makes for one export or import, and is its id: what jobs ask for is on
+    record, and was counted when the job was asked for.
     """
 
     id: str

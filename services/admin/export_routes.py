@@ -31,6 +31,7 @@ def ask_for_export(
     body: ExportIn,
     me: HallStaff,
     request: Request,
+    runtime: RuntimeDep,
     session: Tx,
     now: Now,
     language: ReadersLanguage,
@@ -38,8 +39,11 @@ def ask_for_export(
 ) -> ExportOut:
     """Ask for a workbook (.xlsx) of joins, users, stats or the audit trail, within one's halls.
 
-    It is made in the background: look at it under the `Location`. Three may be unfinished at a time.
+    It is made in the background: look at it under the `Location`. Three may be unfinished at a time. One that looks for
+    somebody counts as one search.
     """
+    if body.filter.seeks_somebody:
+        runtime.limiter.hit(runtime.settings.person_rate, "person", me.id)
     sent = body.model_dump(mode="json", include={"layout", "group"})
     outcome = exports.ask(
         session,

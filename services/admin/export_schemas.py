@@ -23,6 +23,11 @@ class _Filter(Schema):
         """What is asked for, by the names that the lists' queries have."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    @property
+    def seeks_somebody(self) -> bool:
+        """Whether people are looked for, by a name or a number."""
+        return False
+
 
 class JoinFilter(_Filter):
     """As of `booking/staff/joins`."""
@@ -39,11 +44,19 @@ class JoinFilter(_Filter):
     person: Annotated[Search, Field(min_length=1)] | None = None
     q: Search | None = None
 
+    @property
+    def seeks_somebody(self) -> bool:
+        return self.person is not None
+
 
 class UserFilter(_Filter):
     """As of `booking/staff/users`."""
 
     q: Search | None = None
+
+    @property
+    def seeks_somebody(self) -> bool:
+        return bool(self.q)
 
 
 class StatFilter(_Filter):

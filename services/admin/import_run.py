@@ -104,7 +104,7 @@ def _close(runtime: Runtime, run: Run, progress: Progress, failure: str) -> None
 
 def _owner(runtime: Runtime, run: Run, progress: Progress, who: Who) -> Source:
     name = _OWNERS[run.job.kind]
-    token = OwnersToken(runtime, run, who=who, job=run.job_id)
+    token = OwnersToken(runtime, run, who=who)
     url = runtime.resources.sources[name]
     return Source(name, url, token=token, request_id=run.job.request_id, check=progress.check)
 

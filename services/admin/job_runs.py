@@ -89,14 +89,11 @@ class Lease:
 class OwnersToken:
     """A token for the run: its owner's, as they asked for the job, and never longer than they are still that."""
 
-    def __init__(
-        self, runtime: Runtime, run: Run[Any], *, who: Who = jobs.owner, unmasked: bool = False, job: str | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, run: Run[Any], *, who: Who = jobs.owner, unmasked: bool = False) -> None:
         self._runtime = runtime
         self._run = run
         self._who = who
         self._unmasked = unmasked
-        self._job = job
         self._token = ""
         self._good_until = utcnow()
 
@@ -111,6 +108,6 @@ class OwnersToken:
     def _renew(self) -> None:
         now = utcnow()
         staff = self._runtime.db.run(lambda session: self._who(session, self._run.table, self._run.job_id))
-        staff = replace(staff, unmasked=self._unmasked, job=self._job)
+        staff = replace(staff, unmasked=self._unmasked, job=self._run.job_id)
         self._token = issue_staff_token(self._runtime.staff_keys, staff, now=now)
         self._good_until = now + TOKEN_IS_FRESH

@@ -47,6 +47,7 @@ class AdminSettings(SealingSettings):
     second_factor_for: Literal["nobody", "super_admins", "everybody"] = Field(
         default="nobody", description="whose accounts do nothing before they have a second factor"
     )
+    person_rate: str = Field(default="60/minute", description="exports by person that one member of staff asks for")
     export_lease_s: int = Field(default=60, ge=1, description="silent for so long, a run of an export counts as lost")
 
     @model_validator(mode="after")

@@ -33,6 +33,7 @@ from tests.admin.exporting import (
     seen,
     sheets,
 )
+from tests.booking import builders as booking
 from tests.booking.builders import IN_CHINESE, a_slot, booked, code_of, user_id
 from tests.common.s3 import a_bucket
 from tests.conftest import Cluster
@@ -113,6 +114,26 @@ def test_exports_are_for_their_owner_alone(world: World) -> None:
         assert code_of(answer) == (404, "not_found")
     assert world.client.get(EXPORTS, headers=other).json()["items"] == []
     assert [one["id"] for one in world.client.get(EXPORTS, headers=who).json()["items"]] == [export_id]
+
+
+def test_an_export_by_person_is_one_search_however_many_items_it_has(cluster: Cluster) -> None:
+    with a_world_that_answers(cluster, person_rate="2/minute") as world:
+        for number in range(4):
+            place = a_slot(world)
+            place.change_item(title=f"事项{number}")
+            booked(world, world.user(f"user{number}"), place.slot_id, "王小明")
+        booking.do(world, "find")
+        who = an_exporter(world)
+
+        content = exported(world, who, "joins", filter={"person": "王小明"})
+        search = world.client.get("/api/booking/staff/joins?person=王小明", headers=who)
+        again = ask(world, who, "joins", filter={"person": "王小明"})
+        too_often = ask(world, who, "users", filter={"q": "王小明"})
+
+        assert [row["行数"] for row in records(sheets(content)["项目"])] == [1, 1, 1, 1]
+        assert (search.status_code, again.status_code) == (200, 202)
+        assert code_of(too_often) == (429, "too_many_requests")
+        assert ask(world, who, "joins").status_code == 202
 
 
 # --- in clear ---------------------------------------------------------------------------------------------------------
