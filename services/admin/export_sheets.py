@@ -149,11 +149,13 @@ def joins(book: Book, progress: Progress, booking: Source, wanted: Json, *, unma
         with closing(booking.pages("feed/joins", asked | more | {"unmasked": unmasked})) as pages:
             for page in pages:
                 for join in page:
-                    # An item that was made after the run began is no part of it.
-                    if (item := items.get(join["item_id"])) is not None:
-                        book.add(_join(join, item, form))
-                        rows_of[item["id"]] += 1
-                        progress.rows_done += 1
+                    item = items.get(join["item_id"])
+                    # What the run did not know when it began has no columns: an item that was made since, or a form.
+                    if item is None or join["form_version"] not in counts[item["id"]]["form_versions"]:
+                        continue
+                    book.add(_join(join, item, form))
+                    rows_of[item["id"]] += 1
+                    progress.rows_done += 1
                 progress.check()
 
     if wanted["layout"] == "one" or not ordered:

@@ -1,16 +1,29 @@
 """What an exported workbook holds is what the staff's lists hold: counts, order, text."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deploy.servers.process import free_port
 from libs.contracts.catalog import FieldType, FormField, ItemStatus
 from tests.admin.builders import PASSWORD, trail
-from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, exported, records, sheets
+from tests.admin.exporting import (
+    Headers,
+    a_world_that_answers,
+    an_exporter,
+    asked,
+    do,
+    exported,
+    fetched,
+    records,
+    sheets,
+)
 from tests.booking import builders as booking
 from tests.booking.builders import NAME, Place, a_slot, booked, cancel, checked_in, revoke
 from tests.booking.uploading import A_PDF, an_image, sent
@@ -258,6 +271,47 @@ def test_an_answer_to_a_form_that_nobody_knows_any_more_is_not_lost(served: Worl
     [row] = records(sheets(exported(served, an_exporter(served), "joins"))["护照办理"])
 
     assert row["其他回答"] == "old：旧答案"
+
+
+def test_a_row_is_never_without_its_answers_where_the_form_changes_meanwhile(cluster: Cluster) -> None:
+    port = free_port()
+    with cluster.world(booking_url=f"http://127.0.0.1:{port}") as world:
+        place = a_slot(world, max_per_slot=9)
+        booked(world, world.user("first"), place.slot_id, "张三")
+        meanwhile = Meanwhile(world.gateway, "/api/booking/staff/feed/joins")
+        who = an_exporter(world)
+        export_id = asked(world, who, "joins")
+        answering: Any = world
+        answering.gateway = meanwhile
+
+        def book_by_a_new_form() -> None:
+            place.change_item(form=[NAME, field("claim", FieldType.TEXT, "诉求")], form_version=2)
+            booked(world, world.user("second"), place.slot_id, "李四", claim="退款")
+
+        meanwhile.happens = book_by_a_new_form
+        with world.serve(port):
+            do(world, "export")
+        early = records(sheets(fetched(world, who, export_id))["护照办理"])
+        with world.serve(port):
+            late = records(sheets(exported(world, who, "joins"))["护照办理"])
+
+        assert [row["姓名"] for row in early] == ["张三"]
+        assert [(row["姓名"], row["诉求"]) for row in late] == [("李四", "退款"), ("张三", None)]
+
+
+class Meanwhile:
+    """An app before which something happens, once, when a path is first asked for."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app = app
+        self._path = path
+        self.happens: Callable[[], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == self._path and self.happens is not None:
+            happens, self.happens = self.happens, None
+            await asyncio.to_thread(happens)
+        await self._app(scope, receive, send)
 
 
 def test_files_are_exported_by_their_names(served: World) -> None:
