@@ -1,5 +1,6 @@
 """How a service records what staff did: in the same transaction, for admin's audit trail."""
 
+from collections.abc import Collection
 from typing import Any, TypedDict
 
 from sqlalchemy.orm import Session
@@ -20,6 +21,11 @@ class Details(TypedDict, total=False):
     reason: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+
+
+def only_hall(halls: Collection[str] | None) -> str | None:
+    """Return the hall that an account for these halls is for, where it is one: what it does everywhere, is done there."""
+    return next(iter(halls)) if halls is not None and len(halls) == 1 else None
 
 
 def record(

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from libs.contracts import audit
 from libs.contracts.principals import Duty, Right, Role, Staff
 from services.admin import second_factors
 from services.admin.models import StaffAccount, StaffHall, StaffSession
@@ -45,6 +46,11 @@ def halls_of(session: Session, staff_ids: Iterable[str]) -> dict[str, list[str]]
     for row in rows:
         halls[row.staff_id].append(row.hall_id)
     return halls
+
+
+def only_hall_of(session: Session, staff_id: str) -> str | None:
+    """Return the hall of an account that is for one alone: what is done to it, is done there."""
+    return audit.only_hall(halls_of(session, [staff_id])[staff_id])
 
 
 def duty(session: Session, account: StaffAccount, *, second_factor_for: frozenset[Role]) -> Duty | None:

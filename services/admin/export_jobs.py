@@ -7,10 +7,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from libs.contracts import audit
-from services.admin import accounts, jobs, policy
+from services.admin import jobs, policy
 from services.admin.errors import WorkerLost
-from services.admin.models import ExportJob, StaffAccount
+from services.admin.models import ExportJob
 from services.admin.policy import MOST_RUNS, ExportState
 
 FOLDER = "exports"
@@ -39,7 +38,7 @@ def finish(session: Session, run: Run, *, rows: int, size: int, now: datetime) -
     job.file_key, job.file_bytes, job.file_until = key_of(run), size, now + policy.EXPORT_LASTS
     job.wanted = without_search(job.wanted)
     session.flush()
-    _note(session, job, "export.done", after={"rows": rows, "bytes": size, "runs": run.number})
+    jobs.note_for_owner(session, job, "export.done", after={"rows": rows, "bytes": size, "runs": run.number})
     return True
 
 
@@ -65,7 +64,7 @@ def _after_failure(session: Session, job: ExportJob, failure: str, *, for_good: 
     if job.state == ExportState.FAILED:
         job.failure, job.ended_at = failure, now
         job.wanted = without_search(job.wanted)
-        _note(session, job, "export.failed", after={"failure": failure, "runs": job.runs})
+        jobs.note_for_owner(session, job, "export.failed", after={"failure": failure, "runs": job.runs})
     session.flush()
 
 
@@ -88,7 +87,7 @@ def expire(session: Session, job: ExportJob) -> None:
     job.state, job.file_key = ExportState.EXPIRED, None
     job.link_hash = job.link_until = None
     session.flush()
-    audit.record(session, jobs.SYSTEM, "export.expired", object_type="export", object_id=job.id, hall_id=hall_of(job))
+    jobs.note(session, jobs.SYSTEM, job, "export.expired")
 
 
 def orphans(session: Session, keys: Iterable[str]) -> list[str]:
@@ -108,21 +107,9 @@ def orphans(session: Session, keys: Iterable[str]) -> list[str]:
     return useless
 
 
-def hall_of(job: ExportJob) -> str | None:
-    """Return the one hall that a job is about, if it is about one."""
-    hall_id: str | None = job.wanted["filter"].get("hall_id")
-    return hall_id
-
-
 SEARCHES = frozenset({"q", "person"})
 
 
 def without_search(wanted: dict[str, Any]) -> dict[str, Any]:
     """Return what was wanted without what was searched for: names and codes of people are not kept with the job."""
     return wanted | {"filter": {name: value for name, value in wanted["filter"].items() if name not in SEARCHES}}
-
-
-def _note(session: Session, job: ExportJob, action: str, *, after: dict[str, Any]) -> None:
-    account = session.get_one(StaffAccount, job.owner_id)
-    staff = accounts.principal(session, account, session_id=job.id)
-    audit.record(session, staff, action, object_type="export", object_id=job.id, hall_id=hall_of(job), after=after)

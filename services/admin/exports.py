@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from datetime import datetime
-from typing import Any, Unpack
+from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
@@ -12,7 +12,6 @@ from libs.common import context
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from libs.common.pages import Key
-from libs.contracts import audit
 from libs.contracts.principals import Right, Staff
 from services.admin import accounts, export_jobs, jobs, policy, proofs, sessions
 from services.admin.errors import ExportNotDone, ExportOver, LinkExpired, TooManyExports
@@ -67,7 +66,7 @@ def ask(
     ).one()
     session.info[ASKED] = True
     asked = _without_people(wanted) | {"kind": kind, "unmasked": unmasked}
-    _note(session, staff, job, "export.asked", reason=reason, after=asked)
+    jobs.note(session, staff, job, "export.asked", reason=reason, after=asked)
     return job
 
 
@@ -91,7 +90,7 @@ def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> Exp
     job.state, job.lease_until, job.ended_at = ExportState.CANCELLED, None, now
     job.wanted = export_jobs.without_search(job.wanted)
     session.flush()
-    _note(session, staff, job, "export.cancelled")
+    jobs.note(session, staff, job, "export.cancelled")
     return job
 
 
@@ -127,15 +126,9 @@ def fetched(session: Session, job_id: str, key: str, *, address: str, now: datet
         raise LinkExpired
     job, account = found
     staff = jobs.as_asked(session, job, account)
-    _note(session, staff, job, "export.fetched", after={"address": address})
+    jobs.note(session, staff, job, "export.fetched", after={"address": address})
     return job
 
 
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
-
-
-def _note(session: Session, staff: Staff, job: ExportJob, action: str, **details: Unpack[audit.Details]) -> None:
-    audit.record(
-        session, staff, action, object_type="export", object_id=job.id, hall_id=export_jobs.hall_of(job), **details
-    )

@@ -12,11 +12,10 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from libs.contracts import audit
 from libs.contracts.imports import ImportFaulty
-from services.admin import accounts, jobs
+from services.admin import jobs
 from services.admin.errors import WorkerLost
-from services.admin.models import ImportJob, StaffAccount
+from services.admin.models import ImportJob
 from services.admin.policy import MOST_RUNS, ImportState
 
 FOLDER = "imports"
@@ -52,7 +51,7 @@ def done(session: Session, run: Run, *, rows: int, now: datetime) -> bool:
         return False
     job.rows_done = job.rows_total = rows
     _end(session, job, ImportState.DONE, now=now)
-    _note(session, job, "import.done", after={"rows": rows, "runs": job.runs})
+    jobs.note_for_owner(session, job, "import.done", after={"rows": rows, "runs": job.runs})
     return True
 
 
@@ -109,7 +108,9 @@ def _after_failure(session: Session, job: ImportJob, failure: str, *, now: datet
 def _fail(session: Session, job: ImportJob, failure: str, *, now: datetime) -> None:
     job.failure = failure
     _end(session, job, ImportState.FAILED, now=now)
-    _note(session, job, "import.failed", after={"failure": failure, "faults": job.faults_total, "runs": job.runs})
+    jobs.note_for_owner(
+        session, job, "import.failed", after={"failure": failure, "faults": job.faults_total, "runs": job.runs}
+    )
 
 
 def _end(session: Session, job: ImportJob, state: ImportState, *, now: datetime) -> None:
@@ -135,9 +136,7 @@ def expire(session: Session, *, now: datetime) -> int:
     ).all()
     for job in due:
         _end(session, job, ImportState.EXPIRED, now=now)
-        audit.record(
-            session, jobs.SYSTEM, "import.expired", object_type="import", object_id=job.id, hall_id=hall_of(job)
-        )
+        jobs.note(session, jobs.SYSTEM, job, "import.expired")
     return len(due)
 
 
@@ -145,14 +144,3 @@ def orphans(session: Session, keys: Iterable[str]) -> list[str]:
     """Return those of the keys whose files no import needs."""
     wanted = set(session.scalars(select(ImportJob.file_key).where(ImportJob.file_key.in_(list(keys)))))
     return [key for key in keys if key not in wanted]
-
-
-def hall_of(job: ImportJob) -> str | None:
-    """Return the one hall that the owner of a job is for, if it is one."""
-    return job.halls[0] if job.halls and len(job.halls) == 1 else None
-
-
-def _note(session: Session, job: ImportJob, action: str, *, after: dict[str, Any]) -> None:
-    account = session.get_one(StaffAccount, job.owner_id)
-    staff = accounts.principal(session, account, session_id=job.id)
-    audit.record(session, staff, action, object_type="import", object_id=job.id, hall_id=hall_of(job), after=after)

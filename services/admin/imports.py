@@ -1,7 +1,6 @@
 """Imports as people ask for them: a workbook is sent and looked at, then applied or cancelled."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
@@ -9,7 +8,6 @@ from sqlalchemy.orm import Session
 from libs.common import context
 from libs.common.errors import Language
 from libs.common.pages import Key
-from libs.contracts import audit
 from libs.contracts.imports import Kind
 from libs.contracts.principals import Role, RoleForbids, Staff
 from services.admin import import_jobs, jobs, policy, sessions
@@ -57,7 +55,7 @@ def ask(
         .returning(ImportJob)
     ).one()
     session.info[ASKED] = True
-    _note(session, staff, job, "import.asked", after={"kind": kind, "bytes": size})
+    jobs.note(session, staff, job, "import.asked", after={"kind": kind, "bytes": size})
     return job
 
 
@@ -77,7 +75,7 @@ def apply(session: Session, staff: Staff, job_id: str, *, now: datetime) -> Impo
     job.applies, job.state = True, ImportState.QUEUED
     session.flush()
     session.info[ASKED] = True
-    _note(session, staff, job, "import.confirmed", after={"rows": job.rows_total})
+    jobs.note(session, staff, job, "import.confirmed", after={"rows": job.rows_total})
     return job
 
 
@@ -87,11 +85,5 @@ def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> Imp
     if job.applies or job.state not in CANCELLABLE_IMPORT:
         raise ImportOver(state=job.state)
     import_jobs.cancel(session, job, now=now)
-    _note(session, staff, job, "import.cancelled")
+    jobs.note(session, staff, job, "import.cancelled")
     return job
-
-
-def _note(session: Session, staff: Staff, job: ImportJob, action: str, *, after: dict[str, Any] | None = None) -> None:
-    audit.record(
-        session, staff, action, object_type="import", object_id=job.id, hall_id=import_jobs.hall_of(job), after=after
-    )

@@ -7,12 +7,13 @@ back when another has begun, changes nothing any more.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound
+from libs.contracts import audit
 from libs.contracts.principals import Right, Role, Staff
 from services.admin import accounts, policy
 from services.admin.errors import RightsChanged
@@ -181,6 +182,40 @@ def as_asked(session: Session, job: Job, account: StaffAccount) -> Staff:
     if account.disabled_at is not None or staff.role != job.role or halls != job.halls or not _may(job, staff):
         raise RightsChanged
     return staff
+
+
+def hall_of(job: Job) -> str | None:
+    """Return the one hall that a job is about: which its filter names, or the only one that its owner is for."""
+    named: str | None = job.wanted["filter"].get("hall_id") if isinstance(job, ExportJob) else None
+    return named or audit.only_hall(job.halls)
+
+
+def note(
+    session: Session,
+    staff: Staff,
+    job: Job,
+    action: str,
+    *,
+    reason: str = "",
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Record what somebody did about a job, or the system."""
+    audit.record(
+        session,
+        staff,
+        action,
+        object_type="export" if isinstance(job, ExportJob) else "import",
+        object_id=job.id,
+        hall_id=hall_of(job),
+        reason=reason,
+        after=after,
+    )
+
+
+def note_for_owner(session: Session, job: Job, action: str, *, after: dict[str, Any]) -> None:
+    """Record what a run did about a job, as its owner's doing."""
+    account = session.get_one(StaffAccount, job.owner_id)
+    note(session, accounts.principal(session, account, session_id=job.id), job, action, after=after)
 
 
 def _may(job: Job, staff: Staff) -> bool:

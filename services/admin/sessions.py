@@ -111,7 +111,8 @@ def _note(
     session: Session, staff: Staff, action: str, *, about: str | None = None, after: dict[str, object] | None = None
 ) -> None:
     """Record what somebody did to their own account, or to the one that it is `about`."""
-    audit.record(session, staff, action, object_type="staff", object_id=about or staff.id, after=after)
+    hall_id = accounts.only_hall_of(session, about) if about else None
+    audit.record(session, staff, action, object_type="staff", object_id=about or staff.id, hall_id=hall_id, after=after)
 
 
 def _open(session: Session, account: StaffAccount, *, caller: Caller, now: datetime) -> Opened:

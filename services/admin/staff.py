@@ -97,7 +97,8 @@ def create(
         "halls": sorted(set(halls)),
         "rights": sorted(set(rights)),
     }
-    audit.record(session, actor, "staff.created", object_type="staff", object_id=made, after=after)
+    hall_id = audit.only_hall(set(halls))
+    audit.record(session, actor, "staff.created", object_type="staff", object_id=made, hall_id=hall_id, after=after)
     return reach.one(session, actor, made)
 
 
@@ -122,6 +123,7 @@ def change(
     after = _wanted(before, wish)
     _check(actor, account, before, after, other_super_admins, resets=wish.reset_password or wish.reset_second_factor)
     password = passwords.readable() if wish.reset_password else None
+    hall_id = audit.only_hall(after["halls"]) or audit.only_hall(before["halls"])
     if after != before:
         _write(session, account, before, after, now=now)
         changed = [key for key in after if after[key] != before[key]]
@@ -131,15 +133,18 @@ def change(
             "staff.changed",
             object_type="staff",
             object_id=staff_id,
+            hall_id=hall_id,
             before={key: before[key] for key in changed},
             after={key: after[key] for key in changed},
         )
     if password is not None:
         _set_password(session, account, password, must_change=True)
         lockouts.clear(session, account.username)
-        audit.record(session, actor, "staff.password_reset", object_type="staff", object_id=staff_id)
+        audit.record(session, actor, "staff.password_reset", object_type="staff", object_id=staff_id, hall_id=hall_id)
     if wish.reset_second_factor and second_factors.remove(session, staff_id):
-        audit.record(session, actor, "staff.second_factor_reset", object_type="staff", object_id=staff_id)
+        audit.record(
+            session, actor, "staff.second_factor_reset", object_type="staff", object_id=staff_id, hall_id=hall_id
+        )
     resets = wish.reset_password or wish.reset_second_factor
     if after["disabled"] or resets:
         sessions.end(session, staff_id, now=now)

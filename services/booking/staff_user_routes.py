@@ -74,7 +74,10 @@ def get_user(user_id: Id, staff: HallStaff, session: Tx, sealer: SealerDep, now:
 def unmask_user(user_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep) -> StaffUserOut:
     """Show a user's phone number in clear, for a reason. Who looked at it is on record."""
     user = users.one_of_staff(session, staff, user_id)
-    audit.record(session, staff, "user.unmasked", object_type="user", object_id=user_id, reason=body.reason)
+    hall_id = audit.only_hall(staff.halls)
+    audit.record(
+        session, staff, "user.unmasked", object_type="user", object_id=user_id, hall_id=hall_id, reason=body.reason
+    )
     return views.staff_user(sealer, user, unmasked=True)
 
 

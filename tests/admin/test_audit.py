@@ -27,6 +27,7 @@ from tests.admin.builders import (
     signed_in,
     trail,
 )
+from tests.admin.exporting import ask, do
 from tests.world import World
 
 HALL, OTHER_HALL = "0198f000-0000-7000-8000-00000000000a", "0198f000-0000-7000-8000-00000000000b"
@@ -207,6 +208,28 @@ def test_a_hall_admin_sees_what_was_done_in_their_own_halls(world: World) -> Non
 
     assert [record["hall_id"] for record in own] == [HALL]
     assert foreign == []
+
+
+def test_what_is_done_by_and_to_accounts_for_one_hall_is_in_its_trail(world: World) -> None:
+    an_account(world, "lin", halls=[HALL])
+    boss = world.staff(Role.HALL_ADMIN, [HALL])
+    lin = signed_in(world, "lin")["headers"]
+    assert ask(world, lin, "audit").status_code == 202
+    do(world, "export")
+    verifier = an_account(world, "wei", role=Role.VERIFIER, halls=[HALL])
+    change(world, verifier, reset_password=True)
+    change(world, verifier, halls=[HALL, OTHER_HALL])
+    change(world, verifier, halls=[OTHER_HALL])
+
+    assert actions(world, headers=boss) == [
+        "staff.created",
+        "export.asked",
+        "export.done",
+        "staff.created",
+        "staff.password_reset",
+        "staff.changed",
+    ]
+    assert actions(world, headers=world.staff(Role.HALL_ADMIN, [OTHER_HALL])) == ["staff.changed"]
 
 
 def test_a_verifier_sees_no_trail(world: World) -> None:

@@ -80,6 +80,7 @@ def test_a_number_is_shown_in_clear_for_a_reason_that_is_on_record(world: World)
     assert answer.json()["phone"] == "13800138000"
     [row] = recorded(world, "audit.recorded")
     assert (row.data["action"], row.data["object_id"], row.data["reason"]) == ("user.unmasked", wang, "联系本人")
+    assert row.data["hall_id"] == place.hall_id
     assert "13800138000" not in str(row.data)
     assert code_of(unmask(world, wang, world.staff(), reason="")) == (422, "invalid")
 
