@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from libs.common.inputs import Date, Instant, OneLine, Spelled
+from libs.common.inputs import Date, Instant, OneLine, Spelled, is_told
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
 from services.admin import trail
@@ -93,8 +93,8 @@ class _Personal(Schema):
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:
-        if self.unmasked and (len(self.reason) < 2 or self.password is None):
-            raise ValueError("an export in clear takes a reason of at least 2 characters and the password")
+        if self.unmasked and (not is_told(self.reason) or self.password is None):
+            raise ValueError("an export in clear takes a reason that can be read and the password")
         return self
 
 

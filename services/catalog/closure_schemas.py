@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from libs.common.inputs import OneLine, Told
 from libs.common.web import Id, Schema
 from services.catalog.inputs import Date, unset
 
@@ -24,7 +25,7 @@ class ClosureRef(BaseModel):
     reason: str
 
 
-Why = Annotated[str, StringConstraints(min_length=2, max_length=200)]
+Why = Annotated[str, StringConstraints(min_length=2, max_length=200), OneLine, Told]
 
 
 class ClosureIn(Schema):

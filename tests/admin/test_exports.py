@@ -142,7 +142,8 @@ def test_an_export_by_person_is_one_search_however_many_items_it_has(cluster: Cl
 def test_in_clear_takes_a_reason_and_the_password(world: World) -> None:
     who = an_exporter(world)
 
-    for given in ({}, {"reason": "核对名单"}, {"password": PASSWORD}, {"reason": "x", "password": PASSWORD}):
+    unread = [{"reason": reason, "password": PASSWORD} for reason in ("x", "\u200b\u200b")]
+    for given in ({}, {"reason": "核对名单"}, {"password": PASSWORD}, *unread):
         assert code_of(ask(world, who, "joins", unmasked=True, **given)) == (422, "invalid")
     assert world.client.get(EXPORTS, headers=who).json()["items"] == []
 

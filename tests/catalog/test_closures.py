@@ -78,6 +78,15 @@ def test_a_closed_hall_offers_nothing_on_these_dates_and_says_why(world: World) 
     assert len(dates_shown(world, other)) == 3
 
 
+@pytest.mark.parametrize("reason", ["\u200b\u200b\u202e", "\u200b\u200b", "检修\n完毕"])
+def test_a_closure_without_a_reason_that_can_be_read_is_refused(world: World, reason: str) -> None:
+    hall = a_hall(world)
+    closure = made(close(world, hall_id=hall["id"]))
+
+    refused(close(world, hall_id=hall["id"], reason=reason), 422, "invalid")
+    refused(edit(world, closure, reason=reason), 422, "invalid")
+
+
 def test_booking_refuses_a_closed_date_and_takes_it_again_afterwards(world: World) -> None:
     hall = a_hall(world)
     item = an_item(world, hall, form=[{"key": "name", "type": "text", "label": "姓名"}])
