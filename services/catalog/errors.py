@@ -145,6 +145,11 @@ class TooManySlots(Invalid):
     )
 
 
+class NothingToCopy(Conflict):
+    code = "nothing_to_copy"
+    texts = Texts(en="The day has no open slot to copy.", zh="该日期没有可复制的开放时段")
+
+
 class RangeUnfit(Invalid):
     code = "range_unfit"
     texts = Texts(

@@ -49,7 +49,10 @@ def fill(session: Session, staff: Staff, item_id: str, data: FillIn) -> Filled:
 
 
 def copy(session: Session, staff: Staff, item_id: str, on: date, dates: Iterable[date]) -> Filled:
-    """Copy a day's note and open slots onto other dates; days that exist are left alone and told."""
+    """Copy a day's note and open slots onto other dates; days that exist are left alone and told.
+
+    Raises NothingToCopy where no slot is open: an empty day would stand in the way of what fills the date.
+    """
     where = days.place(session, staff, item_id, to_define=True)
     day, slots = days.get(session, item_id, on)
     periods = tuple(
@@ -57,6 +60,8 @@ def copy(session: Session, staff: Staff, item_id: str, on: date, dates: Iterable
         for slot in slots
         if slot.status == SlotStatus.OPEN
     )
+    if not periods:
+        raise errors.NothingToCopy
     wanted = dict.fromkeys(sorted(dates), periods)
     return lay_out(session, staff, where, wanted, note=day.note, action="days.copied")
 

@@ -108,7 +108,7 @@ def fill_days(session: Tx, staff: HallStaff, item_id: Id, data: FillIn) -> Fille
 
 @router.post("/items/{item_id}/days/{date}/copy")
 def copy_day(session: Tx, staff: HallStaff, item_id: Id, date: Date, data: CopyIn) -> Filled:
-    """Copy a day's note and open slots onto dates that do not exist yet."""
+    """Copy a day's note and open slots onto dates that do not exist yet; with none open, `nothing_to_copy`."""
     return fills.copy(session, staff, item_id, date, data.dates)
 
 

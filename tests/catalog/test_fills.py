@@ -140,3 +140,15 @@ def test_a_day_is_copied_with_its_open_slots_onto_days_that_do_not_exist(world: 
     assert (copied["note"], [slot["start"] for slot in copied["slots"]]) == ("样板", ["09:00"])
     nothing = world.client.post(f"{day_url(item, in_days(9))}/copy", json={"dates": dates}, headers=world.staff())
     refused(nothing, 404, "not_found")
+
+
+def test_a_day_without_open_slots_is_not_copied(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    a_day(world, item, TOMORROW, MORNING | {"status": "closed"})
+    later = in_days(3).isoformat()
+
+    answer = world.client.post(f"{day_url(item, TOMORROW)}/copy", json={"dates": [later]}, headers=world.staff())
+
+    refused(answer, 409, "nothing_to_copy")
+    dates = {"from": later, "to": later, "holidays": "ignore"}
+    assert shown(fill(world, item, periods=[MORNING], **dates))["created"] == [later]
