@@ -14,6 +14,8 @@ from services.catalog.template_schemas import Holidays, MakeupAs
 class FillIn(Schema):
     """Periods, or a template that has them, for each of `weekdays` (default: all) between two dates inclusive.
 
+    A make-up workday counts as the weekday `makeup_as`, and as no other: "Mondays alone" makes those that are like one.
+
     `holidays` and `makeup_as` are the template's where they are left out; without a template, `observe` and Monday.
     """
 
@@ -39,11 +41,17 @@ class CopyIn(Schema):
     dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
 
 
+Why = Literal["exists", "no_such_local_time", "day_off", "makeup_without_periods", "closed"]
+
+
 class Skipped(BaseModel):
-    """A date on which no day was made; `name` is that of the day off, or the reason of the closure."""
+    """A date on which no day was made; `name` is that of the day off or make-up workday, or the reason of the closure.
+
+    A make-up workday is `makeup_without_periods` where the weekday that it is like has no periods.
+    """
 
     date: date
-    reason: Literal["exists", "no_such_local_time", "day_off", "closed"]
+    reason: Why
     name: str = ""
 
 

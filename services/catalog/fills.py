@@ -16,12 +16,17 @@ from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
 from services.catalog import closures, days, errors, facts, policy, special_days, templates
 from services.catalog.days import Place
-from services.catalog.fill_schemas import Filled, FillIn, NamedDate, Skipped
+from services.catalog.fill_schemas import Filled, FillIn, NamedDate, Skipped, Why
 from services.catalog.models import Day, Slot
 from services.catalog.policy import Part, Period, Plan
 from services.catalog.workdays import SpecialKind
 
 MONDAY = 1
+# Why a special date has no day where its weekday has periods.
+_WITHOUT_PERIODS: dict[SpecialKind, Why] = {
+    SpecialKind.DAY_OFF: "day_off",
+    SpecialKind.WORKDAY: "makeup_without_periods",
+}
 
 
 def fill(session: Session, staff: Staff, item_id: str, data: FillIn) -> Filled:
@@ -31,14 +36,16 @@ def fill(session: Session, staff: Staff, item_id: str, data: FillIn) -> Filled:
     plan = _plan(session, where, data)
     specials = special_days.known(session, where.hall.id, dates, statutory=plan.observes)
     wanted = {on: periods for on in dates if (periods := plan.periods_on(on, specials.get(on)))}
-    off = {
-        on: special.name for on, special in specials.items() if on not in wanted and plan.periods_of(on.isoweekday())
-    }
+    left_out = [
+        Skipped(date=on, reason=_WITHOUT_PERIODS[special.kind], name=special.name)
+        for on, special in specials.items()
+        if on not in wanted and plan.periods_of(on.isoweekday())
+    ]
     filled = lay_out(session, staff, where, wanted, note=data.note, action="days.filled")
     return Filled(
         created=filled.created,
         slots=filled.slots,
-        skipped=_by_date(filled.skipped + [Skipped(date=on, reason="day_off", name=off[on]) for on in off]),
+        skipped=_by_date(filled.skipped + left_out),
         workdays=[
             NamedDate(date=on, name=specials[on].name)
             for on in filled.created

@@ -132,6 +132,19 @@ def test_weekdays_narrow_a_week_and_its_make_up_workdays(world: World) -> None:
     assert mondays["created"] == ["2026-10-10", "2026-10-12"]
 
 
+def test_a_make_up_workday_is_no_saturday_and_no_day_off(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    week = {"from": "2026-02-09", "to": "2026-02-15", "weekdays": [SATURDAY, SUNDAY]}
+
+    filled = shown(fill(world, item, periods=[MORNING], **week))
+
+    assert filled["created"] == []
+    assert [(skipped["date"], skipped["reason"], skipped["name"]) for skipped in filled["skipped"]] == [
+        ("2026-02-14", "makeup_without_periods", "调休上班"),
+        ("2026-02-15", "day_off", "周末连休"),
+    ]
+
+
 def test_of_a_year_not_announced_yet_the_answer_says_so_and_knows_the_law_alone(world: World) -> None:
     item = an_item(world, a_hall(world))
 
