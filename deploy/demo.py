@@ -43,6 +43,12 @@ class Person:
             raise StoryBroken(f"{method} {path} answered {answer.status_code} instead of {expect}: {answer.text[:500]}")
         return answer.json() if answer.content else None
 
+    def etag_of(self, path: str) -> str:
+        """Return the ETag with which something is shown, as whatever stands between has left it."""
+        answer = self._http.get(f"/api/{path}", headers=self._headers | {"Accept-Encoding": "gzip"})
+        etag: str = answer.headers["ETag"]
+        return etag
+
     def finds(self, path: str) -> bool:
         """Tell whether something is at this address already."""
         return self._http.get(f"/api/{path}", headers=self._headers).status_code == 200

@@ -22,14 +22,17 @@ def of(row: Versioned) -> str:
 
 
 def matches(header: str, etag: str) -> bool:
-    """Whether one of the tags in the header is this one, or it is `*`."""
-    tags = [tag.strip() for tag in header.split(",")]
+    """Whether one of the tags in the header is this one, or it is `*`.
+
+    Weak ones are taken for If-Match, too: our tags name versions and no bytes, and a gateway that compresses weakens them.
+    """
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return "*" in tags or etag in tags
 
 
 def none_match(header: str | None, etag: str) -> bool:
-    """Whether If-None-Match says that the caller has this already; it compares weakly (RFC 9110, 13.1.2)."""
-    return header is not None and matches(header.replace("W/", ""), etag)
+    """Whether If-None-Match says that the caller has this already."""
+    return header is not None and matches(header, etag)
 
 
 def version_in(header: str, row: Versioned) -> int | None:

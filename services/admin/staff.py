@@ -9,6 +9,7 @@ from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
+from libs.common import etags
 from libs.common.errors import HallpassError, Stale
 from libs.common.ids import new_id
 from libs.common.tokens import TokenInvalid
@@ -109,15 +110,15 @@ def _put_halls(session: Session, staff_id: str, halls: Sequence[str]) -> None:
 
 
 def change(
-    session: Session, actor: Staff, staff_id: str, wish: Wish, *, expected: int | None, now: datetime
+    session: Session, actor: Staff, staff_id: str, wish: Wish, *, if_match: str | None, now: datetime
 ) -> tuple[StaffAccount, str | None]:
     """Change an account and return it, with the new password where one was asked for.
 
-    Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer at
-    the `expected` version.
+    Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer what
+    `if_match` names.
     """
     account, other_super_admins = reach.locked(session, actor, staff_id)
-    if expected is not None and account.version != expected:
+    if if_match is not None and not etags.matches(if_match, etags.of(account)):
         raise Stale
     before = _standing(session, account)
     after = _wanted(before, wish)

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import Session
 
-from libs.common import pages
+from libs.common import etags, pages
+from libs.common.etags import IfMatch
 from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.web import Id, Now, Text, Tx
@@ -20,7 +21,6 @@ router = APIRouter()
 
 _BY_NAME = (Key(StaffAccount.username, str),)
 Words = Annotated[Text | None, Query(max_length=100)]
-IfMatch = Annotated[str | None, Header(max_length=40, description="the ETag that was loaded; refused when outdated")]
 
 
 @router.get("/staff", tags=["staff"])
@@ -71,7 +71,7 @@ def create_staff(
 def get_staff(staff_id: Id, me: StaffManager, session: Tx, now: Now, response: Response) -> StaffOut:
     """Show one account."""
     account = reach.one(session, me, staff_id)
-    response.headers["ETag"] = _etag(account)
+    response.headers["ETag"] = etags.of(account)
     return _shown(session, [account], now)[0]
 
 
@@ -100,7 +100,7 @@ def change_staff(
         reset_password=body.reset_password,
         reset_second_factor=body.reset_second_factor,
     )
-    account, password = staff.change(session, actor, staff_id, wish, expected=_version(if_match), now=now)
+    account, password = staff.change(session, actor, staff_id, wish, if_match=if_match, now=now)
     return _with_password(session, account, password, now, response)
 
 
@@ -127,21 +127,10 @@ def sign_somebody_out(staff_id: Id, actor: StaffManager, session: Tx, now: Now) 
     sessions.end_all(session, actor, staff_id, now=now)
 
 
-def _etag(account: StaffAccount) -> str:
-    return f'"{account.version}"'
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    digits = if_match.strip().removeprefix("W/").strip('"')
-    return int(digits) if digits.isdecimal() and digits.isascii() else 0  # what we never gave out matches nothing
-
-
 def _with_password(
     session: Session, account: StaffAccount, password: str | None, now: datetime, response: Response
 ) -> StaffWithPassword:
-    response.headers["ETag"] = _etag(account)
+    response.headers["ETag"] = etags.of(account)
     shown = _shown(session, [account], now)[0]
     return StaffWithPassword(**shown.model_dump(), password=password)
 

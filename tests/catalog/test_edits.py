@@ -36,6 +36,25 @@ def test_a_day_is_not_saved_without_the_version_that_was_loaded(world: World) ->
         refused(answer, 428, "if_match_required")
 
 
+def test_a_tag_that_the_gateway_has_weakened_names_the_same_version(world: World) -> None:
+    hall = a_hall(world)
+    item = an_item(world, hall)
+    a_day(world, item, TOMORROW)
+    edits: Any = (
+        ("PATCH", f"{STAFF}/halls/{hall['id']}", {"intro": "一楼"}),
+        ("PATCH", f"{STAFF}/items/{item['id']}", {"content": "请带证件"}),
+        ("PUT", day_url(item, TOMORROW), {"slots": [MORNING | {"capacity": 7}]}),
+    )
+
+    for method, url, body in edits:
+        loaded = world.client.get(url, headers=world.staff()).headers["ETag"]
+        weakened = world.staff() | {"If-Match": f"W/{loaded}"}
+        saved, late = (world.client.request(method, url, json=body, headers=weakened) for _ in range(2))
+
+        assert saved.status_code == 200, saved.text
+        refused(late, 412, "changed_meanwhile")
+
+
 def test_who_saves_a_day_from_an_old_version_is_told_what_others_changed_meanwhile(world: World) -> None:
     item = an_item(world, a_hall(world))
     day = a_day(world, item, TOMORROW, MORNING, AFTERNOON)
