@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 from limits import RateLimitItem, parse
@@ -29,13 +30,25 @@ class RateLimiter:
 
     def hit(self, rate: str, *subject: str) -> None:
         """Count one more, or raise TooMany with the seconds to wait. `rate` reads like `30/minute`."""
+        self._ask(lambda limiter: limiter.hit, rate, subject)
+
+    def require(self, rate: str, *subject: str) -> None:
+        """Raise TooMany where one more would be too many; count nothing."""
+        self._ask(lambda limiter: limiter.test, rate, subject)
+
+    def _ask(
+        self,
+        question: Callable[[SlidingWindowCounterRateLimiter], Callable[..., bool]],
+        rate: str,
+        subject: tuple[str, ...],
+    ) -> None:
         if self._pool is None or time.monotonic() < self._resume_at:
             metrics.RATE_LIMITER_DOWN.labels(self._service).inc()
             return
         item = parsed(rate)
         try:
             limiter = self._connected()
-            if limiter.hit(item, self._service, *subject):
+            if question(limiter)(item, self._service, *subject):
                 return
             reset = limiter.get_window_stats(item, self._service, *subject).reset_time
         except RedisError as error:

@@ -240,6 +240,12 @@ class Faults:
         """Note that a rule refuses the row."""
         self.add(row, column, error.code, error.sentence(self.language))
 
+    def whole(self, sheet: Sheet, error: HallpassError) -> None:
+        """Note that a rule refuses the sheet as a whole."""
+        self.total += 1
+        detail = error.sentence(self.language)
+        self.found.append(RowFault(sheet=sheet.title, row=0, column="", reason=error.code, detail=detail))
+
     def invalid(self, row: RowIn, sheet: Sheet, error: ValidationError) -> None:
         """Note what a schema has found in the fields of the row."""
         for one in error.errors(include_url=False, include_input=False):

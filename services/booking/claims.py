@@ -1,5 +1,6 @@
 """Answers that may be booked once: each booked join holds a claim on them, which the database keeps unique."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from services.booking.errors import PersonAlreadyJoined
 from services.booking.models import Claim, Join, Slot
 from services.booking.offers import Offered
 from services.booking.rows import JoinRow, SlotRow
+
+Key = tuple[str, str, str, bytes]  # of the row: item, scope, field and digest
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Wanted:
     attendee: int
 
     @property
-    def key(self) -> tuple[str, str, str, bytes]:
+    def key(self) -> Key:
         """The primary key of the row."""
         return self.item_id, self.scope, self.field.key, self.digest
 
@@ -49,7 +52,7 @@ class Wanted:
 
 def wanted(sealer: Sealer, slot: Slot | SlotRow, form: list[FormField], people: list[Person]) -> list[Wanted]:
     """Return every claim of these people in the order of their keys, or raise PersonAlreadyJoined for a twin among them."""
-    found: dict[tuple[str, str, str, bytes], Wanted] = {}
+    found: dict[Key, Wanted] = {}
     for person in people:
         for field in form:
             value = person.answers.get(field.key)
@@ -87,12 +90,17 @@ def hold(session: Session, claims: list[Wanted]) -> None:
 
 def require_free(session: Session, claims: list[Wanted]) -> None:
     """Raise PersonAlreadyJoined for the first answer that a booked join holds."""
-    columns = tuple_(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
-    query = select(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
-    taken = {tuple(row) for row in session.execute(query.where(columns.in_([claim.key for claim in claims])))}
+    held = taken(session, [claim.key for claim in claims])
     for claim in claims:
-        if claim.key in taken:
+        if claim.key in held:
             raise claim.refusal()
+
+
+def taken(session: Session, keys: Collection[Key]) -> set[Key]:
+    """Return which of these claims booked joins hold."""
+    columns = tuple_(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
+    rows = session.execute(select(Claim.item_id, Claim.scope, Claim.field, Claim.digest).where(columns.in_(list(keys))))
+    return {(row.item_id, row.scope, row.field, row.digest) for row in rows}
 
 
 def release(session: Session, join_ids: list[str]) -> None:

@@ -9,6 +9,7 @@ from libs.common.errors import (
     Language,
     NotFound,
     Texts,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -391,3 +392,11 @@ class BookedAlready(Conflict):
 
     code = "booked_already"
     texts = Texts(en="This is booked already, or stands in a row above.", zh="已经预约过，或与上面的行重复")
+
+
+class ClashesTooMany(TooMany):
+    code = "too_many_clashes"
+    texts = Texts(
+        en="Too many of your imports have met people who are booked already. Try again tomorrow.",
+        zh="您的多次导入中有人已经预约过，请明天再试",
+    )

@@ -7,6 +7,7 @@ from libs.contracts import imports as contract
 from libs.contracts.imports import ImportIn, ImportOut
 from libs.contracts.principals import HallStaff
 from services.booking import imports
+from services.booking.imports import Clashes
 from services.booking.models import Import
 from services.booking.resources import SealerDep
 
@@ -19,7 +20,10 @@ def import_joins(
 ) -> ImportOut:
     """Book a place for every row, or for none where one has a fault, by the same rules as for everybody."""
     staff.require_job(data.id)
-    return runtime.db.run(lambda session: imports.apply(session, sealer, staff, data, language=language, now=now))
+    clashes = Clashes(runtime.limiter, runtime.settings.clash_rate, staff.id)
+    return runtime.db.run(
+        lambda session: imports.apply(session, sealer, staff, data, clashes, language=language, now=now)
+    )
 
 
 @router.post("/{import_id}/close")

@@ -12,14 +12,15 @@ from datetime import date, datetime, time
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import insert, or_, select, tuple_
+from sqlalchemy import insert, or_, select
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.common.crypto import Sealer
-from libs.common.errors import HallpassError, Language
+from libs.common.errors import HallpassError, Language, TooMany
 from libs.common.ids import new_id, parse_id
 from libs.common.inputs import Date
+from libs.common.ratelimit import RateLimiter
 from libs.common.web import Schema
 from libs.contracts import audit, imports
 from libs.contracts.booking import JoinBooked, SlotTaken
@@ -29,7 +30,7 @@ from libs.contracts.principals import Staff
 from services.booking import claims, errors, events, forms, inventory, joins, offers, policy, users
 from services.booking.claims import Person, Wanted
 from services.booking.forms import Answers
-from services.booking.models import Claim, Hall, Import, Item, Join, Slot, User
+from services.booking.models import Hall, Import, Item, Join, Slot, User
 from services.booking.offers import Offered
 from services.booking.policy import Held
 
@@ -50,8 +51,35 @@ class Attendee:
     wanted: list[Wanted]
 
 
+@dataclass
+class Clashes:
+    """How often an account is told, by imports that fail, who is booked already: numbers that are shown masked are not to be
+    found out by trying. `met`: this import tells it.
+    """
+
+    limiter: RateLimiter
+    rate: str
+    staff_id: str
+    met: bool = False
+
+    def require(self) -> None:
+        """Raise TooMany where the account has been told often enough."""
+        self.limiter.require(self.rate, "clashes", self.staff_id)
+
+    def count(self) -> None:
+        if self.met:
+            self.limiter.hit(self.rate, "clashes", self.staff_id)
+
+
 def apply(
-    session: Session, sealer: Sealer, staff: Staff, data: ImportIn, *, language: Language, now: datetime
+    session: Session,
+    sealer: Sealer,
+    staff: Staff,
+    data: ImportIn,
+    clashes: Clashes,
+    *,
+    language: Language,
+    now: datetime,
 ) -> ImportOut:
     """Book a place for every row; or, where a row has a fault, raise ImportFaulty with all faults. A dry run only looks."""
     if not data.dry_run:
@@ -61,9 +89,10 @@ def apply(
     faults = Faults(language)
     faults.of_foreign_sheets(data, (JOINS,))
     attendees = _attendees(session, sealer, staff, faults.rows(data, JOINS), faults, now=now)
-    _note_the_claimed(session, attendees, faults, dry_run=data.dry_run)
+    _note_twins(attendees, faults)
     if not faults.found and not data.dry_run:
-        _book(session, sealer, staff, data, attendees, faults, now=now)
+        _book(session, sealer, staff, data, attendees, faults, clashes, now=now)
+    clashes.count()
     return imports.outcome(session, data, faults)
 
 
@@ -213,23 +242,14 @@ def _only(found: list[Any] | None, unknown: type[HallpassError], ambiguous: type
     return found[0]
 
 
-def _note_the_claimed(session: Session, attendees: Iterable[Attendee], faults: Faults, *, dry_run: bool) -> None:
-    """Note who stands in two rows or, where that is not to be tried without a trace, is booked already.
-
-    A dry run does not tell: masked numbers could be found out by asking for many, and nobody would see it.
-    """
-    wanted = [(attendee, claim) for attendee in attendees for claim in attendee.wanted]
-    columns = tuple_(Claim.item_id, Claim.scope, Claim.field, Claim.digest)
-    held = session.execute(
-        select(Claim.item_id, Claim.scope, Claim.field, Claim.digest).where(
-            columns.in_([] if dry_run else [claim.key for _, claim in wanted])
-        )
-    )
-    taken = {(row.item_id, row.scope, row.field, row.digest) for row in held}
-    for attendee, claim in wanted:
-        if claim.key in taken:
-            _refuse_claim(attendee, claim, faults)
-        taken.add(claim.key)
+def _note_twins(attendees: Iterable[Attendee], faults: Faults) -> None:
+    """Note who stands in two rows. Who is booked already is told by applying alone: a dry run could be repeated unseen."""
+    above: set[claims.Key] = set()
+    for attendee in attendees:
+        for claim in attendee.wanted:
+            if claim.key in above:
+                _refuse_claim(attendee, claim, faults)
+            above.add(claim.key)
 
 
 def _refuse_claim(attendee: Attendee, claim: Wanted, faults: Faults) -> None:
@@ -246,13 +266,17 @@ def _book(
     data: ImportIn,
     attendees: list[Attendee],
     faults: Faults,
+    clashes: Clashes,
     *,
     now: datetime,
 ) -> None:
-    """Take the places, then write the joins; what was lost to somebody else since it was decided is noted."""
+    """Take the places, then write the joins; what others have already, or since it was decided, is noted."""
+    _note_the_claimed(session, attendees, faults, clashes)
+    if faults.found:
+        return
     made = [(attendee, _join(sealer, new_id(), attendee, now)) for attendee in attendees]
     taken = _take(session, attendees, faults)
-    _claim(session, attendees, faults)
+    _claim(session, attendees, faults, clashes)
     if faults.found:
         return
     session.execute(
@@ -272,6 +296,23 @@ def _book(
             hall_id=hall_id,
             after={"joins": people},
         )
+
+
+def _note_the_claimed(session: Session, attendees: list[Attendee], faults: Faults, clashes: Clashes) -> None:
+    """Note who is booked already; or that the account has been told so too often, and nothing else."""
+    wanted = {claim.key: (attendee, claim) for attendee in attendees for claim in attendee.wanted}
+    if not wanted:
+        return
+    try:
+        clashes.require()
+    except TooMany:
+        faults.whole(JOINS, errors.ClashesTooMany())
+        return
+    held = claims.taken(session, wanted)
+    for key, (attendee, claim) in wanted.items():
+        if key in held:
+            _refuse_claim(attendee, claim, faults)
+            clashes.met = True
 
 
 def _take(session: Session, attendees: list[Attendee], faults: Faults) -> dict[str, SlotTaken]:
@@ -294,7 +335,7 @@ def _refuse_slot(session: Session, slot_id: str, attendees: list[Attendee], faul
             faults.refused(attendee.row, JOINS.header_of("start"), full)
 
 
-def _claim(session: Session, attendees: list[Attendee], faults: Faults) -> None:
+def _claim(session: Session, attendees: list[Attendee], faults: Faults, clashes: Clashes) -> None:
     wanted = {claim.key: (attendee, claim) for attendee in attendees for claim in attendee.wanted}
     for key in sorted(wanted):  # rows are written in one order everywhere
         attendee, claim = wanted[key]
@@ -302,6 +343,7 @@ def _claim(session: Session, attendees: list[Attendee], faults: Faults) -> None:
             claims.hold(session, [claim])
         except errors.PersonAlreadyJoined:
             _refuse_claim(attendee, claim, faults)
+            clashes.met = True
 
 
 def _join(sealer: Sealer, user_id: str, attendee: Attendee, now: datetime) -> Join:

@@ -1,5 +1,6 @@
 """Imports of joins: every row gets a place or none does, by the rules and the guard of every booking, and once."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -229,6 +230,37 @@ def test_who_is_booked_is_told_by_applying_alone_and_to_imports_alone(world: Wor
     assert faults(tried) == set()
     assert faults(applied) == {(2, "证件号", "booked_already")}
     assert taken(world, place) == 1
+
+
+def test_numbers_are_not_found_out_by_imports_that_fail(make_world: Callable[..., World]) -> None:
+    world = make_world(clash_rate="2/day")
+    place = a_slot(world)
+    place.change_item(form=[NAME, ID_CARD])
+    booked(world, world.user("first"), place.slot_id, "张三丰", id_card=ID_NUMBERS[0])
+    admin, colleague = (world.staff(Role.HALL_ADMIN, halls=[place.hall_id]) for _ in range(2))
+    guess, honest = row(place, 2, 证件号=ID_NUMBERS[0]), row(place, 2, 证件号=ID_NUMBERS[1])
+
+    told = [faults(send(world, [guess], who=admin)) for _ in range(2)]
+    silent = [faults(send(world, [one], who=admin)) for one in (guess, honest)]
+
+    assert told == [{(2, "证件号", "booked_already")}] * 2
+    assert silent == [{(0, "", "too_many_clashes")}] * 2, "of whom is booked as of whom is not"
+    assert came_to(send(world, [honest], who=colleague))["applied"]
+    place.change_item(form=[NAME])
+    assert came_to(send(world, [row(place, 2)], who=admin))["applied"], "nobody is told anything by it"
+
+
+def test_imports_that_meet_nobody_are_not_counted(make_world: Callable[..., World]) -> None:
+    world = make_world(clash_rate="1/day")
+    place = a_slot(world)
+    place.change_item(form=[NAME, ID_CARD])
+    admin = world.staff(Role.HALL_ADMIN, halls=[place.hall_id])
+
+    twins = send(world, [row(place, number, 证件号=ID_NUMBERS[0]) for number in (2, 3)], who=admin)
+    answers = [send(world, [row(place, 2, 证件号=number)], who=admin) for number in ID_NUMBERS]
+
+    assert faults(twins) == {(3, "证件号", "booked_already")}
+    assert [came_to(answer)["applied"] for answer in answers] == [True, True]
 
 
 def test_who_was_imported_is_a_person_alone(world: World) -> None:
