@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import null, select
+from sqlalchemy import column, null, nulls_last, select
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
@@ -31,21 +31,21 @@ def opened(sealer: Sealer, join: Join | JoinRow) -> dict[str, Any]:
     return join.answers | _sensitive(sealer, join)
 
 
-def masked(sealer: Sealer, join: Join, form: list[Any]) -> dict[str, Any]:
-    """Return all answers of a join with the sensitive ones masked, for staff; `form` is the item's, as stored.
+def masked(sealer: Sealer, join: Join, known: Forms) -> dict[str, Any]:
+    """Return all answers of a join with the sensitive ones masked, for staff, by the forms of its item.
 
-    Masked is what was sensitive when it was answered, and what is by the form of today. It stays stored as it was. How
-    much of it is hidden goes by the form that the join was made with, which has to be loaded (Join.made_with).
+    Masked is what was sensitive when it was answered, and what is by the youngest form that asks for it: a question that
+    was made sensitive stays so when it is taken off the form. Answers stay stored as they were. How much of one is hidden
+    goes by the form that the join was made with.
     """
-    today = fields_of(form)
-    made_with = today if join.made_with in (None, form) else fields_of(join.made_with or [])
-    return masked_by(made_with, today, join.answers, _sensitive(sealer, join))
+    latest = known[join.item_id, None]
+    made_with = known.get((join.item_id, join.form_version), latest)
+    return masked_by(made_with, latest, join.answers, _sensitive(sealer, join))
 
 
-def is_sensitive(sealer: Sealer, join: Join, form: list[Any], key: str) -> bool:
-    """Whether staff see the answer to a field masked; `form` is the item's, as stored."""
-    today = fields_of(form)
-    return key in _sensitive(sealer, join) or (key in today and today[key].is_sensitive)
+def is_sensitive(sealer: Sealer, join: Join, known: Forms, key: str) -> bool:
+    """Whether staff see the answer to a field masked."""
+    return key in _sensitive(sealer, join) or _is_masked(known[join.item_id, None], key)
 
 
 def fields_of(form: list[Any]) -> Fields:
@@ -54,21 +54,32 @@ def fields_of(form: list[Any]) -> Fields:
 
 
 def forms_of(session: Session, item_ids: Collection[str]) -> Forms:
-    """Return the forms of these items, by version; None is the version of today."""
+    """Return the forms of these items, by version. None has every field that there ever was, as it was last."""
     rows = session.execute(
-        select(ItemForm.item_id, ItemForm.version, ItemForm.form)
+        select(ItemForm.item_id, ItemForm.version.label("version"), ItemForm.form)
         .where(ItemForm.item_id.in_(item_ids))
         .union_all(select(Item.id, null(), Item.form).where(Item.id.in_(item_ids)))
+        .order_by(nulls_last(column("version")))
     )
-    return {(item_id, version): fields_of(form) for item_id, version, form in rows}
+    known: Forms = {(item_id, None): {} for item_id in item_ids}
+    for item_id, version, form in rows:
+        fields = fields_of(form)
+        known[item_id, None] |= fields
+        if version is not None:
+            known[item_id, version] = fields
+    return known
 
 
-def masked_by(fields: Fields, today: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
-    """Return all answers with the sensitive ones masked, by forms that are read already: that of the join, and today's."""
-    hidden = sensitive | {key: value for key, value in plain.items() if key in today and today[key].is_sensitive}
+def masked_by(fields: Fields, latest: Fields, plain: dict[str, Any], sensitive: dict[str, Any]) -> dict[str, Any]:
+    """Return all answers with the sensitive ones masked, by the fields of the join's form, and by all as they were last."""
+    hidden = sensitive | {key: value for key, value in plain.items() if _is_masked(latest, key)}
     return plain | {
         key: forms.masked(value, fields[key].type if key in fields else None) for key, value in hidden.items()
     }
+
+
+def _is_masked(latest: Fields, key: str) -> bool:
+    return key in latest and latest[key].is_sensitive
 
 
 def prefill(form: list[FormField], sealer: Sealer, last: Join | None) -> dict[str, Any]:

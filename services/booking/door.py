@@ -3,7 +3,7 @@
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.common.pages import Key, fetch
@@ -32,11 +32,12 @@ def page(
     """Return a page of those who are booked, in the order of booking, sensitive answers masked."""
     booked = (Join.slot_id == offered.slot.id, Join.status == JoinStatus.BOOKED)
     expected, arrived = session.execute(select(func.count(), func.count(Join.checked_in_at)).where(*booked)).one()
-    query = select(Join).where(*booked).options(undefer(Join.made_with))
+    query = select(Join).where(*booked)
     if checked_in is not None:
         query = query.where(Join.checked_in_at.is_not(None) if checked_in else Join.checked_in_at.is_(None))
     found, next_cursor = fetch(session, query, keys=AS_BOOKED, limit=limit, cursor=cursor)
     zone = ZoneInfo(offered.hall.timezone)
+    known = answers.forms_of(session, [offered.item.id])
     return DoorOut(
         slot=views.slot(offered),
         item=views.item(offered),
@@ -48,7 +49,7 @@ def page(
                 id=join.id,
                 party_id=join.party_id,
                 code=join.code,
-                answers=answers.masked(sealer, join, offered.item.form),
+                answers=answers.masked(sealer, join, known),
                 checked_in_at=join.checked_in_at.astimezone(zone) if join.checked_in_at else None,
             )
             for join in found

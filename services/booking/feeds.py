@@ -71,8 +71,8 @@ def _join(
     day, start, end, ends, timezone, user_name = rest
     zone = ZoneInfo(timezone)
     sensitive = answers.unsealed(sealer, join_id, sealed)
-    today = forms[item_id, None]
-    made_with = forms.get((item_id, form_version), today)
+    latest = forms[item_id, None]
+    made_with = forms.get((item_id, form_version), latest)
     return FeedJoin.model_construct(
         item_id=item_id,
         form_version=form_version,
@@ -83,7 +83,7 @@ def _join(
         date=day,
         start=start,
         end=end,
-        answers=plain | sensitive if unmasked else answers.masked_by(made_with, today, plain, sensitive),
+        answers=plain | sensitive if unmasked else answers.masked_by(made_with, latest, plain, sensitive),
         created_at=created.astimezone(zone),
         checked_in_at=checked_in.astimezone(zone) if checked_in else None,
         missed=views.is_missed(status, checked_in, ends, now),

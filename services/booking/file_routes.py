@@ -123,9 +123,9 @@ def staff_file(
 ) -> Response:
     """A file of a join of the staff's halls; one that is sensitive has to be asked for with a reason."""
     with runtime.db.transaction() as session:
-        join, form = _in_scope(session, staff, join_id)
+        join = _in_scope(session, staff, join_id)
         found = uploads.of_join(session, join_id, field)
-        if answers.is_sensitive(sealer, join, form, field):
+        if answers.is_sensitive(sealer, join, answers.forms_of(session, [join.item_id]), field):
             raise FileMasked
     return _sent(files, found)
 
@@ -136,7 +136,7 @@ def unmask_file(
 ) -> Response:
     """A file of a join of the staff's halls, sensitive or not, for a reason. Who looked at it is on record."""
     with runtime.db.transaction() as session:
-        join, _ = _in_scope(session, staff, join_id)
+        join = _in_scope(session, staff, join_id)
         found = uploads.of_join(session, join_id, field)
         audit.record(
             session,
@@ -151,13 +151,13 @@ def unmask_file(
     return _sent(files, found)
 
 
-def _in_scope(session: Session, staff: Staff, join_id: str) -> tuple[Join, list[Any]]:
-    """Return a join of the staff's halls and the form of its item, or raise JoinNotFound."""
+def _in_scope(session: Session, staff: Staff, join_id: str) -> Join:
+    """Return a join of the staff's halls, or raise JoinNotFound."""
     row = lists.one_of_staff(session, staff.sees(Join.hall_id), Join.id == join_id)
     if row is None:
         raise JoinNotFound
-    join, _, item, _, _ = row
-    return join, item.form
+    join: Join = row[0]
+    return join
 
 
 def _sent(files: Files, upload: Upload) -> Response:

@@ -131,10 +131,10 @@ def _add(session: Session, sealer: Sealer, query: Select[*tuple[Any, ...]]) -> i
     now_at = dict(session.execute(select(Item.id, Item.form_version).where(Item.id.in_(item_ids))).all())
     rows = []
     for row in joins:
-        today = of_items[row.item_id, None]
-        made_with = of_items.get((row.item_id, row.form_version), today)
+        latest = of_items[row.item_id, None]
+        made_with = of_items.get((row.item_id, row.form_version), latest)
         sensitive = answers.unsealed(sealer, row.id, row.sealed)
-        found_by = _found_by(sealer, made_with, today, row.answers, sensitive)
+        found_by = _found_by(sealer, made_with, latest, row.answers, sensitive)
         rows.append({"join_id": row.id, "item_id": row.item_id, "form_version": now_at[row.item_id]} | found_by)
     statement = insert(Findable)
     renewed = {name: statement.excluded[name] for name in ("form_version", "words", "digests")}
@@ -143,10 +143,10 @@ def _add(session: Session, sealer: Sealer, query: Select[*tuple[Any, ...]]) -> i
 
 
 def _found_by(
-    sealer: Sealer, made_with: Fields, today: Fields, plain: dict[str, Any], sensitive: dict[str, Any]
+    sealer: Sealer, made_with: Fields, latest: Fields, plain: dict[str, Any], sensitive: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what a join is found by: its form says what its answers are, today's which of them are masked."""
-    shown = {key: value for key, value in plain.items() if not (key in today and today[key].is_sensitive)}
+    """Return what a join is found by: its form says what its answers are, the latest fields which of them are masked."""
+    shown = {key: value for key, value in plain.items() if not (key in latest and latest[key].is_sensitive)}
     words = [text for kind, text in _identifying(made_with, shown) if kind == FieldType.TEXT]
     digests = {digest(sealer, text) for _, text in _identifying(made_with, plain | sensitive)}
     return {"words": "\n".join(words), "digests": sorted(digests)}

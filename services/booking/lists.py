@@ -109,7 +109,7 @@ def of_staff(
 
 
 def _to_staff() -> Select[*tuple[Any, ...]]:
-    return _with_places(User).join(User, User.id == Join.user_id).options(undefer(Join.made_with))
+    return _with_places(User).join(User, User.id == Join.user_id)
 
 
 def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tuple[Any, ...]]:
@@ -174,7 +174,7 @@ def one_of_mine(session: Session, user_id: str, join_id: str) -> Any:
 
 def one_of_staff(session: Session, scope: ColumnElement[bool], condition: ColumnElement[bool]) -> Any:
     """Return the (join, slot, item, hall, user) that meets the condition within the scope, or None."""
-    return session.execute(_to_staff().where(scope).where(condition)).first()
+    return session.execute(_to_staff().where(scope).where(condition).options(undefer(Join.made_with))).first()
 
 
 def last_of_item(session: Session, user_id: str, item_id: str) -> Join | None:

@@ -1,6 +1,6 @@
 """Joins and slots within the halls of a member of staff: found, shown masked, and what is done to them put on record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -12,7 +12,7 @@ from libs.common.errors import NotFound
 from libs.contracts import audit
 from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import Staff
-from services.booking import lists, offers, views
+from services.booking import answers, lists, offers, views
 from services.booking.errors import JoinNotFound
 from services.booking.models import Join, Slot
 from services.booking.offers import Offered
@@ -43,7 +43,14 @@ def slot(session: Session, staff: Staff, slot_id: str) -> Offered:
 
 def shown(session: Session, staff: Staff, sealer: Sealer, join_id: str, *, now: datetime) -> StaffJoinOut:
     """Show a join as it is now."""
-    return views.staff_row(sealer, row(session, staff, Join.id == join_id), now=now)
+    [found] = rows_shown(session, sealer, [row(session, staff, Join.id == join_id)], now=now)
+    return found
+
+
+def rows_shown(session: Session, sealer: Sealer, rows: Sequence[Any], *, now: datetime) -> list[StaffJoinOut]:
+    """Show each (join, slot, item, hall, user), sensitive answers masked."""
+    known = answers.forms_of(session, {row[0].item_id for row in rows})
+    return [views.staff_row(answers.masked(sealer, row[0], known), row, now=now) for row in rows]
 
 
 def all_shown(session: Session, staff: Staff, sealer: Sealer, joins: Iterable[Join], *, now: datetime) -> StaffJoinsOut:

@@ -14,7 +14,7 @@ from libs.common.service import Runtime
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.booking import JoinStatus, WaitOutcome
 from libs.contracts.principals import AnyStaff, HallStaff, Staff
-from services.booking import affected, findables, joins, lines, lists, scoped, views
+from services.booking import affected, answers, findables, joins, lines, lists, scoped, views
 from services.booking.affected import Chosen
 from services.booking.joins import Revoked
 from services.booking.lists import StaffQuery
@@ -108,7 +108,7 @@ def list_joins(
 ) -> Page[StaffJoinOut]:
     """Joins of the staff's halls, newest first, sensitive answers masked. `q`: part of a title, or a code."""
     found, next_cursor = lists.of_staff(session, staff.sees(Join.hall_id), asked.wanted, limit=limit, cursor=cursor)
-    return Page(items=[views.staff_row(sealer, row, now=now) for row in found], next_cursor=next_cursor)
+    return Page(items=scoped.rows_shown(session, sealer, found, now=now), next_cursor=next_cursor)
 
 
 @router.get("/joins/{join_id}")
@@ -116,7 +116,7 @@ def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: 
     """A join of the staff's halls, with the form that it was made with."""
     row = scoped.row(session, staff, Join.id == join_id)
     join, slot, item, hall, _ = row
-    shown = views.staff_row(sealer, row, now=now)
+    [shown] = scoped.rows_shown(session, sealer, [row], now=now)
     return StaffJoinWithFormOut(**dict(shown), form=views.form_of(join, Offered(slot, item, hall)))
 
 
@@ -124,11 +124,12 @@ def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: 
 def unmask(join_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinOut:
     """Show the sensitive answers of one join in clear, for a reason. Who looked at what is on record."""
     row = scoped.row(session, staff, Join.id == join_id)
-    shown = views.staff_row(sealer, row, now=now, unmasked=True)
-    masked = views.staff_row(sealer, row, now=now).answers
-    seen = sorted(key for key, value in shown.answers.items() if masked[key] != value)
-    scoped.record(session, staff, "join.unmasked", row[0], reason=body.reason, after={"fields": seen})
-    return shown
+    join: Join = row[0]
+    [masked] = scoped.rows_shown(session, sealer, [row], now=now)
+    clear = answers.opened(sealer, join)
+    seen = sorted(key for key, value in clear.items() if masked.answers[key] != value)
+    scoped.record(session, staff, "join.unmasked", join, reason=body.reason, after={"fields": seen})
+    return masked.model_copy(update={"answers": clear})
 
 
 @router.post("/joins/revoke")

@@ -106,12 +106,12 @@ def join_with(readable: dict[str, Any], found: Join | JoinRow, offered: Offered,
     return JoinOut(**_common(found, offered, now), answers=readable)
 
 
-def staff_row(sealer: Sealer, row: Any, *, now: datetime, unmasked: bool = False) -> StaffJoinOut:
-    """Show a (join, slot, item, hall, user) to staff, sensitive answers masked unless asked otherwise."""
+def staff_row(readable: dict[str, Any], row: Any, *, now: datetime) -> StaffJoinOut:
+    """Show a (join, slot, item, hall, user) to staff, with answers that are masked already, or may be read."""
     found, slot, item, hall, user = row
     return StaffJoinOut(
         **_common(found, Offered(slot, item, hall), now),
-        answers=answers.opened(sealer, found) if unmasked else answers.masked(sealer, found, item.form),
+        answers=readable,
         user_id=user.id,
         user_name=user.name,
     )

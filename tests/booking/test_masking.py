@@ -7,7 +7,19 @@ import httpx2
 
 from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.principals import Role
-from tests.booking.builders import NAME, Headers, a_slot, booked, check_in, code_of, my_join, recorded, restore, revoke
+from tests.booking.builders import (
+    NAME,
+    Headers,
+    a_slot,
+    booked,
+    check_in,
+    code_of,
+    do,
+    my_join,
+    recorded,
+    restore,
+    revoke,
+)
 from tests.world import World
 
 ID_CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="slot")
@@ -83,6 +95,40 @@ def test_a_question_made_sensitive_later_is_masked_in_the_joins_before(world: Wo
 
     assert shown["answers"] == {"name": "张三", "note": "对****"}
     assert my_join(world, user, join["id"])["answers"]["note"] == "对花生过敏"
+
+
+def test_a_question_that_was_made_sensitive_stays_so_when_it_is_taken_off_the_form(world: World) -> None:
+    note = FormField(key="note", type=FieldType.TEXT, label="备注")
+    place = a_slot(world, form=[NAME, note], starts_in=timedelta(minutes=-5))
+    [join] = booked(world, world.user("wang"), place.slot_id, note="对花生过敏")
+    place.change_item(form=[NAME, note.model_copy(update={"sensitive": True})], form_version=2)
+    place.change_item(form=[NAME], form_version=3)
+    verifier, admin = world.staff(Role.VERIFIER, [place.hall_id]), world.staff(Role.HALL_ADMIN, [place.hall_id])
+    do(world, "find")
+
+    def answers(path: str, staff: Headers, **query: str) -> list[Any]:
+        body = world.client.get(f"/api/booking/staff/{path}", params=query, headers=staff).json()
+        return [one["answers"] for one in body.get("items", [body])]
+
+    masked = [{"name": "张三", "note": "对****"}]
+    for path in ("joins", f"joins/{join['id']}", f"slots/{place.slot_id}/door"):
+        assert answers(path, verifier) == masked, path
+    assert answers("feed/joins", admin) == masked
+    assert answers("joins", admin, person="花生") == []
+    assert _unmask(world, join["id"], admin).json()["answers"]["note"] == "对花生过敏"
+
+
+def test_the_last_word_on_a_question_is_that_of_the_youngest_form_that_asks_it(world: World) -> None:
+    note = FormField(key="note", type=FieldType.TEXT, label="备注")
+    place = a_slot(world, form=[NAME, note])
+    [join] = booked(world, world.user("wang"), place.slot_id, note="对花生过敏")
+    place.change_item(form=[NAME, note.model_copy(update={"sensitive": True})], form_version=2)
+    place.change_item(form=[NAME, note], form_version=3)
+    place.change_item(form=[NAME], form_version=4)
+
+    shown = world.client.get(f"/api/booking/staff/joins/{join['id']}", headers=world.staff()).json()
+
+    assert shown["answers"]["note"] == "对花生过敏"
 
 
 def _unmask(world: World, join_id: str, staff: Headers, reason: str = "核对证件") -> httpx2.Response:
