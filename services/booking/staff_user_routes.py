@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
-from libs.common.errors import NotFound
+from libs.common.errors import NotFound, Unauthenticated
 from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
@@ -155,9 +155,10 @@ def erase_user(user_id: Id, body: EraseIn, staff: SuperAdmin, runtime: RuntimeDe
     """
 
     def work(session: Session) -> None:
-        if not users.is_there(session, user_id):
-            raise NotFound
-        erasure.erase(session, user_id, now=now)
+        try:
+            erasure.erase(session, user_id, now=now)
+        except Unauthenticated:  # what the user would be told
+            raise NotFound from None
         audit.record(session, staff, "user.erased", object_type="user", object_id=user_id, reason=body.reason)
 
     runtime.db.run(work)

@@ -42,11 +42,6 @@ def get(session: Session, user_id: str) -> User:
     return user
 
 
-def is_there(session: Session, user_id: str) -> bool:
-    """Tell whether there is such a user or walk-in party, not erased."""
-    return bool(session.scalar(select(exists().where(User.id == user_id, User.provider != ERASED))))
-
-
 def lock(session: Session, user_id: str) -> User:
     """Lock the user's quota: their claims are decided one after another until this transaction ends."""
     user = session.scalar(

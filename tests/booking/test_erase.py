@@ -208,6 +208,17 @@ def test_staff_erase_a_user_who_asks_for_it_on_record(world: World) -> None:
     assert [(record["action"], record["reason"]) for record in trail] == [("user.erased", "本人书面申请")]
 
 
+def test_several_who_erase_one_person_at_once_keep_their_sign_ins(world: World) -> None:
+    place, user, boss = a_slot(world), a_visitor(world), world.staff()
+    booked(world, user, place.slot_id)
+    path = f"/api/booking/staff/users/{user_id(world, user)}/erase"
+
+    answers = simultaneously([lambda: world.client.post(path, json={"reason": "本人申请"}, headers=boss)] * 6)
+
+    assert sorted(answer.status_code for answer in answers) == [204] + [404] * 5
+    assert len(recorded(world, "user.erased")) == 1
+
+
 def test_staff_erase_a_party_that_walked_in(world: World) -> None:
     place = a_slot(world)
     body = {"attendees": [{"answers": {"name": "王小明"}}]}
