@@ -11,7 +11,7 @@ from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError
 from libs.common.ids import parse_id
 from libs.contracts.booking import JoinCheckedIn, JoinCheckInUndone, JoinStatus
-from services.booking import errors, events, inventory, offers, policy
+from services.booking import errors, events, inventory, offers, policy, users
 from services.booking.models import Join, Slot
 from services.booking.offers import Offered
 from services.booking.policy import Place
@@ -109,6 +109,7 @@ def _mac(sealer: Sealer, hall_id: str, period: int) -> str:
 
 
 def _locked(session: Session, join_ids: list[str]) -> list[Join]:
+    """Lock these joins, or raise why nothing can be done to them: JoinNotFound, UserErased."""
     joins = session.scalars(
         select(Join)
         .where(Join.id.in_(join_ids))
@@ -118,6 +119,8 @@ def _locked(session: Session, join_ids: list[str]) -> list[Join]:
     ).all()
     if len(joins) < len(set(join_ids)):
         raise errors.JoinNotFound
+    if users.is_any_erased(session, {join.user_id for join in joins}):
+        raise errors.UserErased
     return list(joins)
 
 

@@ -1,5 +1,6 @@
 """The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Select, delete, exists, select, update
@@ -67,6 +68,11 @@ def lock_for_staff(session: Session, user_id: str) -> User:
     if user.disabled_at is not None:
         raise UserDisabled
     return user
+
+
+def is_any_erased(session: Session, user_ids: Collection[str]) -> bool:
+    """Whether one of these users is gone. Asked under a lock of their joins, it stays true or false as long as that is held."""
+    return bool(session.scalar(select(exists().where(User.id.in_(user_ids), User.provider == ERASED))))
 
 
 def edit(session: Session, sealer: Sealer, user_id: str, *, name: str | None, phone: str | None) -> User:

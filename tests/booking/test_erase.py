@@ -18,6 +18,7 @@ from tests.booking.builders import (
     book,
     booked,
     cancel,
+    check_in,
     checked_in,
     code_of,
     do,
@@ -273,3 +274,20 @@ def test_nobody_gives_a_place_to_who_was_erased(world: World) -> None:
 
     assert code_of(answer) == (409, "user_erased")
     assert stock(world, place.slot_id)["taken"] == people_booked(world, place.slot_id) == 0
+
+
+def test_nobody_is_checked_in_or_out_who_was_erased(world: World) -> None:
+    place, user = a_slot(world, starts_in=timedelta(minutes=-5), party_max=2), a_visitor(world)
+    here, absent = booked(world, user, place.slot_id, "王一", "王二")
+    checked_in(world, here["id"])
+    assert erase(world, user).status_code == 204
+    undo = {"join_id": here["id"], "reason": "扫错了码"}
+
+    answers = [
+        world.client.post("/api/booking/staff/check-ins/undo", json=undo, headers=world.staff()),
+        check_in(world, world.staff(), code=here["code"]),
+        check_in(world, world.staff(), join_id=absent["id"], party=True),
+    ]
+
+    assert [code_of(answer) for answer in answers] == [(409, "user_erased")] * 3
+    assert [stat["checked_in"] for stat in stats(world)] == [1]
