@@ -117,22 +117,22 @@ async def register_walk_in(
 ) -> StaffJoinsOut:
     """Book for people who stand at the desk, by the same rules as for everybody; with `check_in`, whoever can be is.
 
-    The same key and body give the first success again.
+    The same key and body give the first success again; nobody is checked in by it whose check-in was taken back since.
     """
     attendees = [attendee.answers for attendee in body.attendees]
     party = await desk.book(Booking(user_id=user_id, key=key, slot_id=slot_id, attendees=attendees, now=now))
     party_id: str = from_json(party)["party_id"]
 
     def work(session: Session) -> StaffJoinsOut:
-        return _welcomed(runtime, session, staff, party_id, check_in=body.check_in, now=now)
+        return _put_on_record(runtime, session, staff, party_id, check_in=body.check_in, now=now)
 
     return await run_in_threadpool(runtime.db.run, work)
 
 
-def _welcomed(
+def _put_on_record(
     runtime: Runtime, session: Session, staff: Staff, party_id: str, *, check_in: bool, now: datetime
 ) -> StaffJoinsOut:
-    """Put a walk-in party on record, check in whom one may, and show them."""
+    """Put a walk-in party on record, check in whom one may and nothing has been done to since, and show them."""
     joins = session.scalars(select(Join).where(Join.party_id == party_id).order_by(Join.id)).all()
     first = joins[0]
     audit.record(
@@ -145,7 +145,8 @@ def _welcomed(
         after={"slot_id": first.slot_id, "people": len(joins)},
         audit_id=party_id,  # a repeated request is on record once
     )
-    ready = check_ins.ready_of(session, first, now=now) if check_in else []
+    untouched = {join.id for join in joins if join.version == 1}
+    ready = [one for one in check_ins.ready_of(session, first, now=now) if one in untouched] if check_in else []
     for _, arrived in check_ins.check_in(session, ready, now=now) if ready else []:
         scoped.record_arrival(session, staff, arrived)
     return scoped.all_shown(session, staff, runtime.resources.sealer, joins, now=now)

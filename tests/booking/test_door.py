@@ -151,6 +151,18 @@ def test_a_repeated_walk_in_is_the_first_one_again(world: World) -> None:
     assert len(trail) == 2
 
 
+def test_a_repeated_walk_in_checks_nobody_in_whose_check_in_was_taken_back(world: World) -> None:
+    place, boss, key = a_slot(world, capacity=5, party_max=2, **NOW), world.staff(), new_id()
+    joins = walk_in(world, boss, place, "一一", "二二", key=key, check_in=True).json()["joins"]
+    undo = {"join_id": joins[0]["id"], "reason": "扫错了人"}
+    assert world.client.post("/api/booking/staff/check-ins/undo", json=undo, headers=boss).status_code == 200
+
+    again = walk_in(world, boss, place, "一一", "二二", key=key, check_in=True)
+
+    assert again.status_code == 201
+    assert [join["checked_in_at"] for join in again.json()["joins"]] == [None, joins[1]["checked_in_at"]]
+
+
 @pytest.mark.parametrize(
     ("slot", "names", "code"),
     [
