@@ -25,11 +25,12 @@ class Ask:
 
 @dataclass(kw_only=True)
 class Booking(Ask):
-    """A place in the slot for each attendee, under the caller's idempotency key."""
+    """A place in the slot for each attendee, under the caller's idempotency key. `at_the_desk`: staff ask, for who stands there."""
 
     key: str
     slot_id: str
     attendees: list[dict[str, Any]]
+    at_the_desk: bool = False
 
     def __post_init__(self) -> None:
         self.slot_id = parse_id(self.slot_id) or NOWHERE

@@ -157,7 +157,15 @@ class Counter:
             return None  # what the user holds in other slots is known to PostgreSQL alone
         people = len(asked.attendees)
         try:
-            policy.may_book(seen.offer, Held(), people=people, left=seen.left, user_is_disabled=False, now=asked.now)
+            policy.may_book(
+                seen.offer,
+                Held(),
+                people=people,
+                left=seen.left,
+                user_is_disabled=False,
+                at_the_desk=asked.at_the_desk,
+                now=asked.now,
+            )
         except HallpassError as refused:
             return refused.with_traceback(None)
         return None

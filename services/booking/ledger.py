@@ -139,6 +139,7 @@ class Ledger:
             left=offered.left,
             user_is_disabled=self._is_disabled(asked),
             standing=self._standing(asked, offered),
+            at_the_desk=asked.at_the_desk,
             now=asked.now,
         )
         ready = drafted if drafted is not None and drafted.fits(offered) else draft(self._sealer, asked, offered)

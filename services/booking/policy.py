@@ -87,11 +87,13 @@ def may_book(
     user_is_disabled: bool,
     now: datetime,
     standing: Standing | None = None,
+    at_the_desk: bool = False,
 ) -> None:
     """Raise the first broken rule of booking, in the order that users are promised (all but the form's).
 
     `left` is how many places are free, None where there is no limit. `standing` is the user's at the hall, None where
-    missed visits have no consequence.
+    missed visits have no consequence. At the desk the item's booking window is left out of it: a slot takes people until
+    its end.
     """
     may_see(offer)
     if user_is_disabled:
@@ -102,7 +104,10 @@ def may_book(
         raise errors.ItemNotOpen
     if offer.slot_status != SlotStatus.OPEN:
         raise errors.SlotClosed
-    _within_window(offer, now)
+    if at_the_desk:
+        _not_over(offer, now)
+    else:
+        _within_window(offer, now)
     _within_limits(offer.rules, held, people)
     if left is not None and people > left:
         raise errors.SlotFull(left=left, people=people)
@@ -149,6 +154,11 @@ def _within_window(offer: Offer, now: datetime) -> None:
         raise errors.SlotEnded
 
 
+def _not_over(offer: Offer, now: datetime) -> None:
+    if now >= offer.ends_at:
+        raise errors.SlotEnded
+
+
 def _within_limits(rules: Rules, held: Held, people: int) -> None:
     if not 1 <= people <= rules.party_max:
         raise errors.PartyTooLarge(party_max=rules.party_max, people=people)
@@ -189,8 +199,7 @@ def may_restore(place: Place, offer: Offer, held: Held, *, now: datetime) -> Non
     """Raise where a revoked join can't be given its place again; whether there is one is decided by the claim."""
     if place.status != JoinStatus.REVOKED:
         raise errors.NotRevoked
-    if now >= offer.ends_at:
-        raise errors.SlotEnded
+    _not_over(offer, now)
     _within_limits(offer.rules, held, people=1)
 
 

@@ -115,12 +115,15 @@ async def register_walk_in(
     sealer: SealerDep,
     now: Now,
 ) -> StaffJoinsOut:
-    """Book for people who stand at the desk, by the same rules as for everybody; with `check_in`, whoever can be is.
+    """Book for people who stand at the desk; with `check_in`, whoever can be is checked in.
+
+    By the same rules as for everybody, but for the item's booking window: until the slot's end.
 
     The same key and body give the first success again; nobody is checked in by it whose check-in was taken back since.
     """
     attendees = [attendee.answers for attendee in body.attendees]
-    party = await desk.book(Booking(user_id=user_id, key=key, slot_id=slot_id, attendees=attendees, now=now))
+    asked = Booking(user_id=user_id, key=key, slot_id=slot_id, attendees=attendees, at_the_desk=True, now=now)
+    party = await desk.book(asked)
     party_id: str = from_json(party)["party_id"]
 
     def work(session: Session) -> StaffJoinsOut:

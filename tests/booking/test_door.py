@@ -8,13 +8,14 @@ import pytest
 import time_machine
 
 from libs.common.ids import new_id
-from libs.contracts.catalog import FieldType, FormField
+from libs.contracts.catalog import FieldType, FormField, SlotStatus
 from libs.contracts.principals import Role
 from tests.booking.builders import (
     NAME,
     Headers,
     Place,
     a_slot,
+    book,
     booked,
     cancel,
     check_in,
@@ -169,7 +170,7 @@ def test_a_repeated_walk_in_checks_nobody_in_whose_check_in_was_taken_back(world
         pytest.param({"capacity": 0}, ["一一"], "slot_full", id="full"),
         pytest.param({"party_max": 2}, ["一一", "二二", "三三"], "party_too_large", id="too many"),
         pytest.param({"starts_in": timedelta(hours=-2)}, ["一一"], "slot_ended", id="over"),
-        pytest.param({"closes_before": "start", "starts_in": timedelta(0)}, ["一一"], "slot_ended", id="closed"),
+        pytest.param({"slot_status": SlotStatus.CLOSED}, ["一一"], "slot_closed", id="closed"),
         pytest.param({}, [""], "form_invalid", id="no name"),
     ],
 )
@@ -183,6 +184,26 @@ def test_a_walk_in_is_bound_by_the_rules_of_everybody(
     assert answer.json()["code"] == code
     assert stock(world, place.slot_id)["taken"] == 0
     assert recorded(world, "audit.recorded") == []
+
+
+@pytest.mark.parametrize(
+    ("slot", "code"),
+    [
+        pytest.param(NOW | {"closes_before": "start", "closes_minutes_before": 120}, "slot_ended", id="closed"),
+        pytest.param({"starts_in": timedelta(days=3), "opens_days_before": 1}, "too_early", id="not open yet"),
+    ],
+)
+def test_who_stands_at_the_desk_is_booked_beyond_the_users_window(
+    world: World, slot: dict[str, Any], code: str
+) -> None:
+    place = a_slot(world, capacity=1, **slot)
+
+    ahead = book(world, world.user("wang"), place.slot_id)
+    at_the_desk, one_more = (walk_in(world, world.staff(), place) for _ in range(2))
+
+    assert code_of(ahead) == (409, code)
+    assert at_the_desk.status_code == 201
+    assert code_of(one_more) == (409, "slot_full")
 
 
 def test_a_person_who_is_booked_does_not_walk_in(world: World) -> None:
