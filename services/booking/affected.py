@@ -1,4 +1,4 @@
-"""Whom a change would affect: the people booked ahead, slot by slot, and where they could go instead."""
+"""Whom a change would affect: the people who are booked ahead or wait, slot by slot, and where they could go instead."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -48,16 +48,18 @@ class Chosen:
 def by_slot(
     session: Session, staff: Staff, chosen: Chosen, *, now: datetime, limit: int, cursor: str | None
 ) -> AffectedOut:
-    """Return the slots with people booked ahead, the next one first, each with the nearest ones that take them instead.
+    """Return the slots for which people are booked ahead or wait, the next one first, each with the nearest ones that take them instead.
 
     Raises NotFound where what is chosen is not within the staff's halls. The totals are those of all pages.
     """
     _require(session, staff, chosen)
-    ahead = chosen.holds(Slot) & (Slot.ends_at > now) & (Slot.taken > 0)
-    slots, joins, users = session.execute(
-        select(func.count(distinct(Slot.id)), func.count(Join.id), func.count(distinct(Join.user_id)))
-        .select_from(Slot)
-        .join(Join, Join.slot_id == Slot.id)
+    ahead = chosen.holds(Slot) & (Slot.ends_at > now) & (Slot.taken + Slot.held + Slot.waiting > 0)
+    slots, waiting = session.execute(
+        select(func.count(), func.coalesce(func.sum(Slot.held + Slot.waiting), 0)).where(ahead)
+    ).one()
+    joins, users = session.execute(
+        select(func.count(Join.id), func.count(distinct(Join.user_id)))
+        .join(Slot, Slot.id == Join.slot_id)
         .where(ahead, Join.status == JoinStatus.BOOKED)
     ).one()
     rows, following = fetch(
@@ -71,7 +73,7 @@ def by_slot(
     people = _people(session, [offered.slot.id for offered in found])
     instead = _alternatives(session, staff, chosen, found, now=now)
     shown = [_shown(offered, people[offered.slot.id], instead[offered.slot.id]) for offered in found]
-    return AffectedOut(items=shown, next_cursor=following, slots=slots, joins=joins, users=users)
+    return AffectedOut(items=shown, next_cursor=following, slots=slots, joins=joins, users=users, waiting=waiting)
 
 
 def _require(session: Session, staff: Staff, chosen: Chosen) -> None:
@@ -169,6 +171,7 @@ def _shown(offered: Offered, people: People, instead: list[Offered]) -> Affected
         joins=people.joins,
         users=people.users,
         checked_in=people.checked_in,
+        waiting=offered.slot.held + offered.slot.waiting,
         alternatives=[
             Alternative(slot=views.slot(other), item=views.item(other), hall=views.hall(other), remaining=other.left)
             for other in instead

@@ -303,7 +303,10 @@ class Alternative(BaseModel):
 
 
 class AffectedSlot(BaseModel):
-    """A slot with people booked ahead, and the nearest ones that could take them."""
+    """A slot for which people are booked ahead, and the nearest ones that could take them.
+
+    `waiting` people are in its line, those with an offer included; they have no join.
+    """
 
     slot: SlotRef
     item: ItemRef
@@ -311,6 +314,7 @@ class AffectedSlot(BaseModel):
     joins: int
     users: int
     checked_in: int
+    waiting: int
     alternatives: list[Alternative]
 
 
@@ -320,6 +324,7 @@ class AffectedOut(Page[AffectedSlot]):
     slots: int
     joins: int
     users: int
+    waiting: int
 
 
 class DoorCodeOut(BaseModel):

@@ -248,7 +248,7 @@ def preview_affected(
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> AffectedOut:
-    """Tell, before a hall, an item or a slot is stopped or closed, who is booked ahead, and where they could go instead.
+    """Tell, before a hall, an item or a slot is stopped or closed, who is booked ahead or waits, and where they could go instead.
 
     Exactly one of the three is named. Alternatives are beyond what is chosen, can be booked now, and lie within a month:
     first the nearest of the same item, then those of items with its title in other halls of the staff's.

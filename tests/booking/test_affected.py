@@ -8,7 +8,8 @@ import pytest
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
-from tests.booking.builders import book, booked, checked_in
+from tests.booking.builders import book, booked, cancel, checked_in
+from tests.booking.waiting import a_full_slot, served, waiting
 from tests.catalog.builders import (
     AFTERNOON,
     MORNING,
@@ -60,6 +61,23 @@ def test_people_ahead_are_told_by_slot_with_those_who_are_here_already(world: Wo
         (slots[2, "09:00"], 3, 2, 1),
     ]
     assert (found["slots"], found["joins"], found["users"], found["next_cursor"]) == (2, 4, 2, None)
+
+
+def test_people_who_wait_or_hold_an_offer_are_told_too(world: World) -> None:
+    place, owner, [first, second] = a_full_slot(world, people=2, waitlist="offer")
+    waiting(world, world.user("wang"), place.slot_id)
+    waiting(world, world.user("li"), place.slot_id, people=2)
+    cancel(world, owner, first["id"])
+    served(world)  # an offer to Wang
+
+    before = affected(world, item_id=place.item.item_id)
+    cancel(world, owner, second["id"])
+    nobody_booked = affected(world, slot_id=place.slot_id)
+
+    assert [(one["joins"], one["waiting"]) for one in before["items"]] == [(1, 3)]
+    assert (before["slots"], before["joins"], before["users"], before["waiting"]) == (1, 1, 1, 3)
+    assert [(one["joins"], one["waiting"]) for one in nobody_booked["items"]] == [(0, 3)]
+    assert (nobody_booked["slots"], nobody_booked["joins"], nobody_booked["users"]) == (1, 0, 0)
 
 
 def test_a_closed_day_sends_people_to_the_nearest_slots_of_the_same_item_that_take_them(world: World) -> None:
@@ -160,7 +178,7 @@ def test_what_is_over_affects_nobody(world: World) -> None:
 
     found = affected(world, item_id=item["id"])
 
-    assert found == {"items": [], "next_cursor": None, "slots": 0, "joins": 0, "users": 0}
+    assert found == {"items": [], "next_cursor": None, "slots": 0, "joins": 0, "users": 0, "waiting": 0}
 
 
 def test_the_preview_and_the_refusal_to_close_tell_the_same_number(world: World) -> None:
