@@ -197,12 +197,13 @@ class LineChanged(Event):
 
 
 class UserErased(Event):
-    """A user is gone: whatever tells who they were, of them or of their joins, is to be gone everywhere. Counts stay."""
+    """A user is gone: whatever tells who they were, of them, their joins or waits, is to be gone everywhere. Counts stay."""
 
     type: ClassVar[str] = "user.erased"
 
     user_id: str
     join_ids: list[str]
+    wait_ids: list[str] = []
 
     @property
     def subject(self) -> str:

@@ -18,4 +18,4 @@ def _(session: Session, fact: AuditRecorded, message: Message) -> None:
 
 @consumer.on(UserErased)
 def _(session: Session, fact: UserErased, message: Message) -> None:
-    trail.erase(session, [fact.user_id, *fact.join_ids])
+    trail.erase(session, [fact.user_id, *fact.join_ids, *fact.wait_ids])

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from libs.common import outbox
 from libs.contracts.booking import JoinStatus, UserErased
 from services.booking import claims, findables, inventory, joins, uploads, users, waits
-from services.booking.models import Findable, Join, MovedAway, Slot, Success, User
+from services.booking.models import Findable, Join, MovedAway, Slot, Success, User, Wait
 
 
 def erase(session: Session, user_id: str, *, now: datetime) -> None:
@@ -24,6 +24,7 @@ def erase(session: Session, user_id: str, *, now: datetime) -> None:
         session.scalars(select(Join.slot_id).where(Join.user_id == user_id))
     )
     inventory.lock(session, for_which)  # all in one order, those of waits and those of joins
+    wait_ids = list(session.scalars(select(Wait.id).where(Wait.user_id == user_id)))
     waits.end_those_of(session, user_id, now=now)
     theirs = joins.lock_with_slots(session, Join.user_id == user_id)
     joins.give_up(session, _ahead(session, theirs, now=now), now=now)
@@ -42,7 +43,7 @@ def erase(session: Session, user_id: str, *, now: datetime) -> None:
     user.provider, user.openid = users.ERASED, user_id
     user.name, user.phone_sealed, user.phone_digest = "", None, None
     user.disabled_at, user.disabled_reason = now, ""  # whatever token is still about books nothing
-    outbox.record(session, UserErased(version=1, user_id=user_id, join_ids=join_ids))
+    outbox.record(session, UserErased(version=1, user_id=user_id, join_ids=join_ids, wait_ids=wait_ids))
 
 
 def _ahead(session: Session, theirs: list[Join], *, now: datetime) -> list[Join]:
@@ -57,7 +58,7 @@ def _ahead(session: Session, theirs: list[Join], *, now: datetime) -> list[Join]
 
 
 def erased(session: Session) -> list[UserErased]:
-    """Return the fact of everybody who was erased, for services that start empty."""
+    """Return the fact of everybody who was erased, for services that start empty. Which waits they had is forgotten."""
     rows = session.execute(select(User.id, Join.id).outerjoin(Join).where(User.provider == users.ERASED))
     found: dict[str, list[str]] = {}
     for user_id, join_id in rows:

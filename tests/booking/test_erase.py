@@ -30,6 +30,7 @@ from tests.booking.builders import (
     stock,
     user_id,
 )
+from tests.booking.waiting import a_full_slot, waiting
 from tests.world import World, simultaneously
 
 ID_CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="身份证号", unique="item", required=False)
@@ -129,6 +130,28 @@ def test_an_erased_user_is_gone_from_every_table(world: World) -> None:
     assert kept(world, "SELECT count(*) FROM findables WHERE words <> '' OR digests <> '{}'") == 0
     assert kept(world, "SELECT count(*) FROM users WHERE phone_sealed IS NOT NULL OR phone_digest IS NOT NULL") == 0
     assert kept(world, "SELECT (SELECT count(*) FROM claims) + (SELECT count(*) FROM successes)") == 0
+
+
+def test_reasons_about_waits_of_an_erased_user_are_gone(world: World) -> None:
+    place, _, _ = a_full_slot(world)
+    user, other = a_visitor(world), world.user("li")
+    reasons = {
+        waiting(world, user, place.slot_id)["id"]: "王先生来电",
+        waiting(world, other, place.slot_id)["id"]: "重复",
+    }
+    for wait_id, reason in reasons.items():
+        path = f"/api/booking/staff/waits/{wait_id}/remove"
+        assert world.client.post(path, json={"reason": reason}, headers=world.staff()).is_success
+
+    assert erase(world, user).status_code == 204
+    world.settle()
+
+    def on_record(wait_id: str) -> list[str]:
+        query = {"object_id": wait_id}
+        trail = world.client.get("/api/admin/audit", params=query, headers=world.staff()).json()["items"]
+        return [record["reason"] for record in trail]
+
+    assert [on_record(wait_id) for wait_id in reasons] == [[""], ["重复"]]
 
 
 def test_the_stats_of_an_erased_user_stay_and_their_places_ahead_are_free(world: World) -> None:
