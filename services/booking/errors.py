@@ -34,6 +34,13 @@ class UserErased(Conflict):
     )
 
 
+class PersonDisabled(Conflict):
+    """What staff are told, where the user is told UserDisabled."""
+
+    code = "person_disabled"
+    texts = Texts(en="The person is disabled: they get no place.", zh="该用户已被停用，无法为其安排名额")
+
+
 class CoolingOff(Conflict):
     """The user has missed too many visits to the hall. They may book there again at `until`, which is `date` at the hall."""
 

@@ -13,7 +13,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key
 from libs.contracts.principals import Staff
 from services.booking import findables
-from services.booking.errors import PhoneInvalid, UserDisabled, UserErased
+from services.booking.errors import PersonDisabled, PhoneInvalid, UserErased
 from services.booking.findables import Sought
 from services.booking.forms import mobile
 from services.booking.models import Join, Upload, User
@@ -60,13 +60,13 @@ def try_lock(session: Session, user_id: str) -> bool:
 
 
 def lock_for_staff(session: Session, user_id: str) -> User:
-    """Lock the quota of a user for whom staff act, or raise why nobody can act for them: UserErased, UserDisabled."""
+    """Lock the quota of a user for whom staff act, or raise why nobody can act for them: UserErased, PersonDisabled."""
     try:
         user = lock(session, user_id)
     except Unauthenticated:
         raise UserErased from None
     if user.disabled_at is not None:
-        raise UserDisabled
+        raise PersonDisabled
     return user
 
 

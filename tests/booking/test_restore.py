@@ -142,4 +142,4 @@ def test_a_disabled_user_is_given_no_place_back(world: World) -> None:
     revoke(world, join["id"])
     set_user(world, user_id(world, user), disabled=True, reason="多次爽约")
 
-    assert code_of(restore(world, join["id"])) == (403, "user_disabled")
+    assert code_of(restore(world, join["id"])) == (409, "person_disabled")
