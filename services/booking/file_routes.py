@@ -19,6 +19,7 @@ from services.booking.files import Files
 from services.booking.models import Join, Upload
 from services.booking.resources import FilesDep, IdempotencyKey, Limited, SealerDep
 from services.booking.schemas import FileReasonIn, UploadOut
+from services.booking.staff_routes import Unmasking
 
 router = APIRouter(tags=["files"])
 
@@ -130,7 +131,9 @@ def staff_file(
     return _sent(files, found)
 
 
-@router.post("/staff/joins/{join_id}/files/{field}", response_class=Response, responses=_ANY_FILE)
+@router.post(
+    "/staff/joins/{join_id}/files/{field}", response_class=Response, responses=_ANY_FILE, dependencies=[Unmasking]
+)
 def unmask_file(
     join_id: Id, field: Key, body: FileReasonIn, staff: HallStaff, runtime: RuntimeDep, files: FilesDep
 ) -> Response:

@@ -39,6 +39,9 @@ class BookingSettings(SealingSettings):
         description="so many bookings at once in a process, and the atomic counters are asked about them",
     )
     person_rate: str = Field(default="60/minute", description="searches for a person by one member of staff")
+    unmask_rate: str = Field(
+        default="30/minute", description="records that one member of staff is shown in clear, one by one"
+    )
     clash_rate: str = Field(
         default="5/day", description="imports by one member of staff that fail because people are booked already"
     )

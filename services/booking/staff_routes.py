@@ -54,6 +54,14 @@ def limit_searches(runtime: Runtime, staff: Staff) -> None:
         runtime.limiter.hit(runtime.settings.person_rate, "person", staff.id)
 
 
+def limit_unmasking(staff: HallStaff, runtime: RuntimeDep) -> None:
+    """Raise TooMany where this account is shown too much in clear: what takes a reason is looked at, and not collected."""
+    runtime.limiter.hit(runtime.settings.unmask_rate, "unmask", staff.id)
+
+
+Unmasking = Depends(limit_unmasking)
+
+
 class JoinFilter:
     """The query of the list of joins, gathered once. `q`: part of a title, or a code.
 
@@ -120,7 +128,7 @@ def get_join(join_id: Id, staff: AnyStaff, session: Tx, sealer: SealerDep, now: 
     return StaffJoinWithFormOut(**dict(shown), form=views.form_of(join, Offered(slot, item, hall)))
 
 
-@router.post("/joins/{join_id}/unmask")
+@router.post("/joins/{join_id}/unmask", dependencies=[Unmasking])
 def unmask(join_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep, now: Now) -> StaffJoinOut:
     """Show the sensitive answers of one join in clear, for a reason. Who looked at what is on record."""
     row = scoped.row(session, staff, Join.id == join_id)

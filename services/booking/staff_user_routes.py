@@ -26,7 +26,7 @@ from services.booking.schemas import (
     StaffUserWithCounts,
     UnmaskIn,
 )
-from services.booking.staff_routes import Search, limit_searches
+from services.booking.staff_routes import Search, Unmasking, limit_searches
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 VISITS = 100
@@ -70,7 +70,7 @@ def get_user(user_id: Id, staff: HallStaff, session: Tx, sealer: SealerDep, now:
     return views.staff_user_with_counts(sealer, user, counts)
 
 
-@router.post("/users/{user_id}/unmask")
+@router.post("/users/{user_id}/unmask", dependencies=[Unmasking])
 def unmask_user(user_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, sealer: SealerDep) -> StaffUserOut:
     """Show a user's phone number in clear, for a reason. Who looked at it is on record."""
     user = users.one_of_staff(session, staff, user_id)

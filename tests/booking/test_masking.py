@@ -1,5 +1,6 @@
 """Sensitive answers, masked wherever staff see them, and in clear for a reason."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.booking.builders import (
     recorded,
     restore,
     revoke,
+    user_id,
 )
 from tests.world import World
 
@@ -164,3 +166,25 @@ def test_nothing_is_shown_in_clear_without_a_reason_nor_to_whom_it_does_not_conc
         (404, "join_not_found"),
     ]
     assert recorded(world, "audit.recorded") == []
+
+
+def test_what_is_shown_in_clear_for_a_reason_is_not_collected_by_a_loop(make_world: Callable[..., World]) -> None:
+    world = make_world(unmask_rate="3/minute")
+    place = a_slot(world, form=SENSITIVE_FORM)
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id, **SENSITIVE_ANSWERS)
+    admin, colleague = (world.staff(Role.HALL_ADMIN, [place.hall_id]) for _ in range(2))
+    of_user = f"/api/booking/staff/users/{user_id(world, user)}/unmask"
+    of_file = f"/api/booking/staff/joins/{join['id']}/files/photo"
+
+    first = [_unmask(world, join["id"], admin).status_code for _ in range(2)]
+    phone = world.client.post(of_user, json={"reason": "联系本人"}, headers=admin)
+    refused = [
+        _unmask(world, join["id"], admin),
+        *(world.client.post(path, json={"reason": "核对"}, headers=admin) for path in (of_user, of_file)),
+    ]
+
+    assert [*first, phone.status_code] == [200] * 3
+    assert [code_of(answer) for answer in refused] == [(429, "too_many_requests")] * 3
+    assert len(recorded(world, "audit.recorded")) == 3
+    assert _unmask(world, join["id"], colleague).status_code == 200
