@@ -155,4 +155,4 @@ def people(
     found, next_cursor = fetch(
         session, users.matching(staff, person), keys=users.NEWEST_FIRST, limit=limit, cursor=cursor
     )
-    return [views.staff_user(sealer, user, unmasked=unmasked) for user in found], next_cursor
+    return [views.staff_user(sealer, staff, user, unmasked=unmasked) for user in found], next_cursor

@@ -336,6 +336,8 @@ class DoorCodeOut(BaseModel):
 
 
 class StaffUserOut(BaseModel):
+    """`disabled_reason` is for super admins alone."""
+
     id: str
     provider: str
     name: str

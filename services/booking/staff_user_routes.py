@@ -59,7 +59,7 @@ def list_users(
     """Users; for a hall admin, those who have booked in their halls. `q`: part of the name, or a whole phone number."""
     query = users.matching(staff, asked.person)
     found, next_cursor = fetch(session, query, keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
-    return Page(items=[views.staff_user(sealer, user) for user in found], next_cursor=next_cursor)
+    return Page(items=[views.staff_user(sealer, staff, user) for user in found], next_cursor=next_cursor)
 
 
 @router.get("/users/{user_id}")
@@ -67,7 +67,7 @@ def get_user(user_id: Id, staff: HallStaff, session: Tx, sealer: SealerDep, now:
     """One user, with how many joins they have in the halls of whoever asks; `joins?user_id=` lists them."""
     user = users.one_of_staff(session, staff, user_id)
     counts = lists.counts_of_user(session, staff.sees(Join.hall_id), user_id, now=now)
-    return views.staff_user_with_counts(sealer, user, counts)
+    return views.staff_user_with_counts(sealer, staff, user, counts)
 
 
 @router.post("/users/{user_id}/unmask", dependencies=[Unmasking])
@@ -78,7 +78,7 @@ def unmask_user(user_id: Id, body: UnmaskIn, staff: HallStaff, session: Tx, seal
     audit.record(
         session, staff, "user.unmasked", object_type="user", object_id=user_id, hall_id=hall_id, reason=body.reason
     )
-    return views.staff_user(sealer, user, unmasked=True)
+    return views.staff_user(sealer, staff, user, unmasked=True)
 
 
 @router.get("/users/{user_id}/standing")
@@ -144,7 +144,7 @@ def set_user(
         before={"disabled": before},
         after={"disabled": body.disabled},
     )
-    return views.staff_user(sealer, user)
+    return views.staff_user(sealer, staff, user)
 
 
 @router.post("/users/{user_id}/erase", status_code=204)

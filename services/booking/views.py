@@ -9,6 +9,7 @@ from icalendar import Calendar, Event
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FieldType, FormField, MissedPolicy
+from libs.contracts.principals import Staff
 from services.booking import answers, forms, users
 from services.booking.models import Hall, Join, User
 from services.booking.offers import Offered
@@ -140,17 +141,17 @@ def form_of(found: Join, offered: Offered) -> list[FormField]:
     return [FormField.model_validate(field) for field in form]
 
 
-def staff_user(sealer: Sealer, user: User, *, unmasked: bool = False) -> StaffUserOut:
+def staff_user(sealer: Sealer, staff: Staff, user: User, *, unmasked: bool = False) -> StaffUserOut:
     """Show a user to staff, the phone number masked unless asked otherwise."""
-    return StaffUserOut(**_user(sealer, user, unmasked=unmasked))
+    return StaffUserOut(**_user(sealer, staff, user, unmasked=unmasked))
 
 
-def staff_user_with_counts(sealer: Sealer, user: User, counts: dict[str, int]) -> StaffUserWithCounts:
+def staff_user_with_counts(sealer: Sealer, staff: Staff, user: User, counts: dict[str, int]) -> StaffUserWithCounts:
     """Show a user to staff, with how many joins they have."""
-    return StaffUserWithCounts(**_user(sealer, user), joins=JoinCounts(**counts))
+    return StaffUserWithCounts(**_user(sealer, staff, user), joins=JoinCounts(**counts))
 
 
-def _user(sealer: Sealer, user: User, *, unmasked: bool = False) -> dict[str, Any]:
+def _user(sealer: Sealer, staff: Staff, user: User, *, unmasked: bool = False) -> dict[str, Any]:
     phone = users.phone_of(sealer, user)
     return {
         "id": user.id,
@@ -158,7 +159,8 @@ def _user(sealer: Sealer, user: User, *, unmasked: bool = False) -> dict[str, An
         "name": user.name,
         "phone": phone if unmasked else forms.masked(phone, FieldType.MOBILE),
         "disabled": user.disabled_at is not None,
-        "disabled_reason": user.disabled_reason,
+        # Written by those who see all halls, maybe about one of the others.
+        "disabled_reason": user.disabled_reason if staff.halls is None else "",
         "created_at": user.created_at,
     }
 

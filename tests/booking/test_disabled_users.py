@@ -2,7 +2,7 @@
 
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
-from tests.booking.builders import a_slot, book, booked, code_of, my_join, recorded, set_user, user_id
+from tests.booking.builders import Headers, a_slot, book, booked, code_of, my_join, recorded, set_user, user_id
 from tests.world import World
 
 
@@ -27,6 +27,25 @@ def test_a_user_is_disabled_and_enabled_again_on_record(world: World) -> None:
         ("user.disabled", "多次爽约", {"disabled": False}, {"disabled": True}),
         ("user.enabled", "已申诉", {"disabled": True}, {"disabled": False}),
     ]
+
+
+def test_why_somebody_is_disabled_is_for_super_admins_alone(world: World) -> None:
+    place, user = a_slot(world), world.user("wang")
+    booked(world, user, place.slot_id)
+    wang = user_id(world, user)
+    set_user(world, wang, disabled=True, reason="在乙厅闹事")
+    admin = world.staff(Role.HALL_ADMIN, [place.hall_id])
+    path = "/api/booking/staff"
+
+    def shown(staff: Headers) -> list[tuple[bool, str]]:
+        [listed] = world.client.get(f"{path}/users", headers=staff).json()["items"]
+        [exported] = world.client.get(f"{path}/feed/users", headers=staff).json()["items"]
+        one = world.client.get(f"{path}/users/{wang}", headers=staff).json()
+        clear = world.client.post(f"{path}/users/{wang}/unmask", json={"reason": "联系本人"}, headers=staff).json()
+        return [(seen["disabled"], seen["disabled_reason"]) for seen in (listed, exported, one, clear)]
+
+    assert shown(world.staff()) == [(True, "在乙厅闹事")] * 4
+    assert shown(admin) == [(True, "")] * 4
 
 
 def test_only_a_super_admin_disables_users(world: World) -> None:
