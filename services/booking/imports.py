@@ -127,16 +127,22 @@ def _attendees(
             here = offered.named(one)
             _may_book(here, taken[here.slot.id], now=now)
             taken[here.slot.id] += 1
-        except (errors.HallUnknown, errors.HallAmbiguous) as error:
-            faults.refused(row, JOINS.header_of("hall"), error)
-        except (errors.ItemUnknown, errors.ItemAmbiguous, errors.ItemNotOpen) as error:
-            faults.refused(row, JOINS.header_of("title"), error)
         except HallpassError as error:
-            faults.refused(row, JOINS.header_of("start"), error)
+            _refuse(row, error, faults)
         else:
             attendee = _attendee(sealer, row, here, faults)
             found += [attendee] if attendee else []
     return found
+
+
+def _refuse(row: RowIn, error: HallpassError, faults: Faults) -> None:
+    """Note in the column that it is about why a row can't be booked."""
+    column = "start"
+    if isinstance(error, (errors.HallUnknown, errors.HallAmbiguous)):
+        column = "hall"
+    elif isinstance(error, (errors.ItemUnknown, errors.ItemAmbiguous, errors.ItemNotOpen)):
+        column = "title"
+    faults.refused(row, JOINS.header_of(column), error)
 
 
 def _as_text(fields: dict[str, Any], *names: str) -> dict[str, str]:
@@ -275,7 +281,7 @@ def _book(
     if faults.found:
         return
     made = [(attendee, _join(sealer, new_id(), attendee, now)) for attendee in attendees]
-    taken = _take(session, attendees, faults)
+    taken = _take(session, attendees, faults, now=now)
     _claim(session, attendees, faults, clashes)
     if faults.found:
         return
@@ -315,24 +321,31 @@ def _note_the_claimed(session: Session, attendees: list[Attendee], faults: Fault
             clashes.met = True
 
 
-def _take(session: Session, attendees: list[Attendee], faults: Faults) -> dict[str, SlotTaken]:
+def _take(session: Session, attendees: list[Attendee], faults: Faults, *, now: datetime) -> dict[str, SlotTaken]:
     people = Counter(attendee.offered.slot.id for attendee in attendees)
     taken = {}
     for slot_id in sorted(people):  # slots are locked in ascending order everywhere
         found = inventory.take(session, slot_id, people[slot_id], holder=None)
         if found is None:
-            _refuse_slot(session, slot_id, attendees, faults)
+            refusal = _refusal_of(session, slot_id, now=now)
+            for attendee in attendees:
+                if attendee.offered.slot.id == slot_id:
+                    _refuse(attendee.row, refusal, faults)
         else:
             taken[slot_id] = found
     return taken
 
 
-def _refuse_slot(session: Session, slot_id: str, attendees: list[Attendee], faults: Faults) -> None:
+def _refusal_of(session: Session, slot_id: str, *, now: datetime) -> HallpassError:
+    """Return why a slot does not take the rows that it would have taken a moment ago."""
     now_there = offers.of_joins(session, {slot_id})[slot_id]
-    for attendee in attendees:
-        if attendee.offered.slot.id == slot_id:
-            full = errors.SlotFull(left=now_there.left or 0, people=1)
-            faults.refused(attendee.row, JOINS.header_of("start"), full)
+    if now_there.slot.deleted:
+        return errors.SlotNotFound()
+    try:
+        _may_book(now_there, 0, now=now)
+    except HallpassError as refused:
+        return refused
+    return errors.SlotFull(left=now_there.left or 0, people=1)
 
 
 def _claim(session: Session, attendees: list[Attendee], faults: Faults, clashes: Clashes) -> None:

@@ -1,17 +1,19 @@
 """Imports of joins: every row gets a place or none does, by the rules and the guard of every booking, and once."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import httpx2
+from sqlalchemy import text
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.catalog import FieldType, FormField, ItemStatus
 from libs.contracts.principals import Role
 from tests.booking.builders import NAME, Place, a_slot, booked, code_of
-from tests.world import World
+from tests.world import World, eventually
 
 IMPORTS = "/api/booking/staff/imports"
 ID_CARD = FormField(key="id_card", type=FieldType.ID_CARD, label="证件号", unique="day")
@@ -230,6 +232,20 @@ def test_who_is_booked_is_told_by_applying_alone_and_to_imports_alone(world: Wor
     assert faults(tried) == set()
     assert faults(applied) == {(2, "证件号", "booked_already")}
     assert taken(world, place) == 1
+
+
+def test_a_slot_that_closes_under_an_import_is_closed_and_not_full(world: World) -> None:
+    place = a_slot(world, capacity=9)
+    rows = [row(place, 2), row(place, 3)]
+
+    with ThreadPoolExecutor(1) as pool, world.runtimes["booking"].db.transaction() as closing:
+        closing.execute(text("UPDATE slots SET status = 'closed' WHERE id = :id"), {"id": place.slot_id})
+        answer = pool.submit(send, world, rows)
+        waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        eventually(lambda: closing.scalar(waiting))  # it was decided on the slot as it was, and takes its places
+
+    assert faults(answer.result()) == {(2, "开始时间", "slot_closed"), (3, "开始时间", "slot_closed")}
+    assert taken(world, place) == 0
 
 
 def test_numbers_are_not_found_out_by_imports_that_fail(make_world: Callable[..., World]) -> None:
