@@ -18,8 +18,8 @@ from libs.common.errors import HallpassError, Unauthenticated, Unavailable
 from libs.common.service import Runtime
 from libs.contracts.booking import WaitOutcome
 from libs.contracts.catalog import SlotChanged
-from services.booking import inventory, line, offers, users, waits
-from services.booking.line import Waiting
+from services.booking import inventory, line_policy, offers, users, waits
+from services.booking.line_policy import Waiting
 from services.booking.models import Slot, User, Wait
 from services.booking.offers import Offered
 
@@ -92,13 +92,15 @@ def _next(session: Session, slot_id: str, now: datetime) -> Step | None:
     chosen = next_served(offered, parties, now=now)
     if chosen is not None:
         return Step(served=chosen.id, user_id=next(row.user_id for row in rows if row.id == chosen.id))
-    if line.is_in_the_way(parties, free=offered.free, is_last_call=line.is_last_call(offered.offer, now=now)):
+    if line_policy.is_in_the_way(
+        parties, free=offered.free, is_last_call=line_policy.is_last_call(offered.offer, now=now)
+    ):
         return Step(over=tuple((party.id, WaitOutcome.CLOSED) for party in parties))
     return None
 
 
 def _over(offered: Offered, row: Any, now: datetime) -> WaitOutcome | None:
-    return line.over(
+    return line_policy.over(
         offered.offer,
         is_deleted=offered.slot.deleted,
         is_disabled=row.disabled_at is not None,
@@ -174,7 +176,9 @@ def _has_room(offered: Offered) -> bool:
 
 def _is_over(offered: Offered, now: datetime) -> bool:
     deleted = offered.slot.deleted
-    return line.over(offered.offer, is_deleted=deleted, is_disabled=False, offered_until=None, now=now) is not None
+    return (
+        line_policy.over(offered.offer, is_deleted=deleted, is_disabled=False, offered_until=None, now=now) is not None
+    )
 
 
 # --- ending ---
@@ -240,9 +244,9 @@ def in_order(rows: Sequence[Any]) -> list[Waiting]:
 
 
 def next_served(offered: Offered, parties: Sequence[Waiting], *, now: datetime) -> Waiting | None:
-    """Return whose turn it is in a line of these parties, by `line.next_served` as things stand."""
-    is_last_call = line.is_last_call(offered.offer, now=now)
-    return line.next_served(parties, free=offered.free, asked=offered.slot.asked, is_last_call=is_last_call)
+    """Return whose turn it is in a line of these parties, by `line_policy.next_served` as things stand."""
+    is_last_call = line_policy.is_last_call(offered.offer, now=now)
+    return line_policy.next_served(parties, free=offered.free, asked=offered.slot.asked, is_last_call=is_last_call)
 
 
 def waiting(session: Session) -> int:

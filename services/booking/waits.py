@@ -16,7 +16,7 @@ from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.common.ids import new_id
 from libs.contracts.booking import JoinBooked, WaitEnded, WaitOffered, WaitOutcome
-from services.booking import claims, errors, events, forms, inventory, joins, line, offers, users
+from services.booking import claims, errors, events, forms, inventory, joins, line_policy, offers, users
 from services.booking.claims import Person, Wanted
 from services.booking.models import Join, Slot, User, Wait
 from services.booking.offers import Offered
@@ -89,7 +89,7 @@ def offer(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Off
     _, _, wanted = checked(sealer, offered, attendees(sealer, wait))  # nothing is held for who could not accept it
     claims.require_free(session, wanted)
     changed = inventory.shift(session, wait.slot_id, held=wait.people, waiting=-wait.people)
-    until = line.held_until(offered.offer, now=now)
+    until = line_policy.held_until(offered.offer, now=now)
     wait.offered_until, wait.version = until, wait.version + 1
     outbox.record(session, events.of_wait(WaitOffered, wait, offered, offered_until=until))
     inventory.record_line(session, offered.slot, changed)

@@ -7,7 +7,7 @@ import time_machine
 from sqlalchemy import event
 
 from libs.contracts.catalog import HallStatus, ItemStatus, SlotStatus
-from services.booking import line
+from services.booking import line_policy
 from services.booking.lines import serve
 from tests.booking.builders import book, cancel, code_of, my_joins, recorded, revoke, stock, user_id
 from tests.booking.waiting import a_full_slot, ask_to_wait, endings, my_wait, outcome, served, waiting
@@ -143,7 +143,7 @@ def test_at_the_last_call_a_line_that_can_not_use_what_is_free_makes_way(world: 
     cancel(world, owner, joins[0]["id"])
     assert [outcome(world, user, wait["id"]) for user, wait in zip(users, waits, strict=True)] == [None, None]
 
-    with time_machine.travel(place.slot.starts_at - line.LAST_CALL, tick=True):
+    with time_machine.travel(place.slot.starts_at - line_policy.LAST_CALL, tick=True):
         assert [outcome(world, user, wait["id"]) for user, wait in zip(users, waits, strict=True)] == ["closed"] * 2
         assert stock(world, place.slot_id) | {"waiting": 0, "remaining": 1} == stock(world, place.slot_id)
         assert book(world, world.user("late"), place.slot_id).status_code == 201
@@ -154,7 +154,7 @@ def test_at_the_last_call_people_wait_on_where_nothing_is_free(world: World) -> 
     user = world.user("wang")
     wait = waiting(world, user, place.slot_id, people=2)
 
-    with time_machine.travel(place.slot.starts_at - line.LAST_CALL, tick=True):
+    with time_machine.travel(place.slot.starts_at - line_policy.LAST_CALL, tick=True):
         assert outcome(world, user, wait["id"]) is None
 
 

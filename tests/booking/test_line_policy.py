@@ -1,8 +1,8 @@
 """In which order a line is served."""
 
 from libs.common.ids import new_id
-from services.booking import line
-from services.booking.line import Waiting, next_served
+from services.booking import line_policy
+from services.booking.line_policy import Waiting, next_served
 from tests.booking.builders import cancel, recorded, user_id
 from tests.booking.waiting import a_full_slot, my_wait, served, waiting
 from tests.world import World
@@ -21,11 +21,11 @@ def test_first_come_first_served() -> None:
 
 
 def test_a_party_that_does_not_fit_yet_is_passed_some_times_and_no_more() -> None:
-    for passed in range(line.MOST_PASSED):
+    for passed in range(line_policy.MOST_PASSED):
         small = _party(1)
         assert next_served([_party(2, passed), small], free=1, asked=5, is_last_call=False) == small
 
-    kept_for = _party(2, line.MOST_PASSED)
+    kept_for = _party(2, line_policy.MOST_PASSED)
     assert next_served([kept_for, _party(1)], free=1, asked=5, is_last_call=False) is None
     assert next_served([kept_for, _party(1)], free=2, asked=5, is_last_call=False) == kept_for
 
