@@ -166,6 +166,23 @@ class Rules(BaseModel):
         edge = starts_at if self.closes_before == "start" else ends_at
         return edge - timedelta(minutes=self.closes_minutes_before)
 
+    def cancel_ends(self, starts_at: datetime, ends_at: datetime) -> datetime | None:
+        """Return the first instant at which users can no longer cancel a place in a slot, or None where they never can."""
+        if self.cancel == "never":
+            return None
+        return ends_at if self.cancel == "anytime" else starts_at - timedelta(minutes=self.cancel_minutes_before)
+
+    def line_closes(self, starts_at: datetime, ends_at: datetime) -> datetime:
+        """Return the first instant at which nobody waits for a slot any more.
+
+        For whom places are taken without their doing, that is when the slot starts at the latest, or when they could not
+        give the place back any more: it would count as missed, by people who may not have known of it.
+        """
+        closes = self.window_closes(starts_at, ends_at)
+        if self.waitlist != "take":
+            return closes
+        return min(closes, starts_at, self.cancel_ends(starts_at, ends_at) or starts_at)
+
     def window(self, zone: str, *, now: datetime) -> Window:
         """Return what a slot must be like to be within its booking window now."""
         return Window(

@@ -47,18 +47,9 @@ def is_in_the_way(line: Sequence[Waiting], *, free: int | None, is_last_call: bo
     )
 
 
-def closes(offer: Offer) -> datetime:
-    """Return the first instant at which nobody waits any more.
-
-    For whom places are taken without their doing, that is the slot's start at the latest: nobody has to come to what has
-    begun, and has missed it otherwise.
-    """
-    return min(offer.closes, offer.starts_at) if offer.rules.waitlist == "take" else offer.closes
-
-
 def is_last_call(offer: Offer, *, now: datetime) -> bool:
     """Whether the line closes so soon that a place which is kept would stay empty."""
-    return now >= closes(offer) - LAST_CALL
+    return now >= offer.line_closes - LAST_CALL
 
 
 def held_until(offer: Offer, *, now: datetime) -> datetime:
@@ -82,4 +73,4 @@ def over(
         return WaitOutcome.CLOSED
     if offered_until is not None:
         return WaitOutcome.EXPIRED if now >= offered_until else None
-    return WaitOutcome.CLOSED if offer.rules.waitlist == "off" or now >= closes(offer) else None
+    return WaitOutcome.CLOSED if offer.rules.waitlist == "off" or now >= offer.line_closes else None

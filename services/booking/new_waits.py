@@ -15,7 +15,7 @@ from libs.common.errors import Unavailable
 from libs.common.ids import new_id
 from libs.common.service import Runtime
 from libs.contracts.catalog import UPLOADS
-from services.booking import claims, errors, inventory, joins, line_policy, lines, offers, users, waits
+from services.booking import claims, errors, inventory, joins, lines, offers, users, waits
 from services.booking.line_policy import Waiting
 from services.booking.models import Success, User, Wait
 from services.booking.offers import Offered
@@ -152,7 +152,7 @@ def _may_wait(session: Session, user: User, asked: Asking) -> Offered:
     offered, people = offers.find(session, asked.slot_id), len(asked.attendees)
     rules = offered.rules
     # A file that was sent ahead can be used for a day: nobody knows whether the wait is shorter.
-    is_over = rules.waitlist == "off" or asked.now >= line_policy.closes(offered.offer)
+    is_over = rules.waitlist == "off" or asked.now >= offered.offer.line_closes
     if is_over or any(field.type in UPLOADS for field in offered.form):
         raise errors.WaitingOff
     if offered.slot.asked is not None and people > max(1, offered.slot.asked):

@@ -34,6 +34,16 @@ class Offer:
         """The first instant at which it can no longer be booked."""
         return self.rules.window_closes(self.starts_at, self.ends_at)
 
+    @property
+    def cancel_ends(self) -> datetime | None:
+        """The first instant at which users can no longer give a place back, None where they never can."""
+        return self.rules.cancel_ends(self.starts_at, self.ends_at)
+
+    @property
+    def line_closes(self) -> datetime:
+        """The first instant at which nobody waits for it any more."""
+        return self.rules.line_closes(self.starts_at, self.ends_at)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -177,13 +187,9 @@ def may_give_back(place: Place, offer: Offer, *, now: datetime) -> None:
     if place.status != JoinStatus.BOOKED:
         raise errors.JoinNotBooked(status=place.status)
     _not_checked_in(place, offer)
-    rules = offer.rules
-    if rules.cancel == "never":
+    until = offer.cancel_ends
+    if until is None:
         raise errors.CancelNever
-    if rules.cancel == "anytime":
-        until = offer.ends_at
-    else:
-        until = offer.starts_at - timedelta(minutes=rules.cancel_minutes_before)
     if now >= until:
         raise errors.CancelTooLate(until=local(until, offer.timezone))
 

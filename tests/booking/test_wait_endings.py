@@ -124,6 +124,38 @@ def test_nothing_is_taken_in_a_slot_that_has_begun(world: World) -> None:
         assert book(world, world.user("zhao"), place.slot_id).status_code == 201, "who asks for it may still have it"
 
 
+def test_nothing_is_taken_that_could_not_be_given_back(world: World) -> None:
+    place, _, [join, other] = a_full_slot(world, people=2, cancel="before_start", cancel_minutes_before=120)
+    users = [world.user("wang"), world.user("li")]
+    waits = [waiting(world, user, place.slot_id) for user in users]
+    ends = place.slot.starts_at - timedelta(minutes=120)
+
+    with time_machine.travel(ends - timedelta(minutes=1), tick=True):
+        revoke(world, join["id"])
+        served(world)
+        [taken] = my_joins(world, users[0])["items"]
+        assert cancel(world, users[0], taken["id"]).status_code == 200, "in time, what was taken can be given back"
+        assert outcome(world, users[1], waits[1]["id"]) == "booked"
+    late = waiting(world, users[0], place.slot_id)
+    with time_machine.travel(ends, tick=True):
+        assert code_of(ask_to_wait(world, world.user("zhao"), place.slot_id)) == (409, "waiting_off")
+        revoke(world, other["id"])
+
+        assert outcome(world, users[0], late["id"]) == "closed"
+        assert book(world, world.user("zhao"), place.slot_id).status_code == 201, "who asks for it may still have it"
+
+
+def test_where_nothing_is_ever_given_back_places_are_taken_until_the_start(world: World) -> None:
+    place, _, [join] = a_full_slot(world, cancel="never")
+    user = world.user("wang")
+    wait = waiting(world, user, place.slot_id)
+
+    with time_machine.travel(place.slot.starts_at - timedelta(minutes=1), tick=True):
+        revoke(world, join["id"])
+
+        assert outcome(world, user, wait["id"]) == "booked"
+
+
 def test_what_has_begun_is_offered(world: World) -> None:
     place, _, [join] = a_full_slot(world, waitlist="offer")
     wait = waiting(world, world.user("wang"), place.slot_id)
