@@ -183,6 +183,10 @@ class Rules(BaseModel):
             return closes
         return min(closes, starts_at, self.cancel_ends(starts_at, ends_at) or starts_at)
 
+    def lets_wait(self, starts_at: datetime, ends_at: datetime, *, now: datetime) -> bool:
+        """Whether people can wait for a slot while it is full, as far as these rules go."""
+        return self.waitlist != "off" and now < self.line_closes(starts_at, ends_at)
+
     def window(self, zone: str, *, now: datetime) -> Window:
         """Return what a slot must be like to be within its booking window now."""
         return Window(

@@ -73,4 +73,4 @@ def over(
         return WaitOutcome.CLOSED
     if offered_until is not None:
         return WaitOutcome.EXPIRED if now >= offered_until else None
-    return WaitOutcome.CLOSED if offer.rules.waitlist == "off" or now >= offer.line_closes else None
+    return None if offer.lets_wait(now=now) else WaitOutcome.CLOSED

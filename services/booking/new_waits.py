@@ -152,8 +152,7 @@ def _may_wait(session: Session, user: User, asked: Asking) -> Offered:
     offered, people = offers.find(session, asked.slot_id), len(asked.attendees)
     rules = offered.rules
     # A file that was sent ahead can be used for a day: nobody knows whether the wait is shorter.
-    is_over = rules.waitlist == "off" or asked.now >= offered.offer.line_closes
-    if is_over or any(field.type in UPLOADS for field in offered.form):
+    if not offered.offer.lets_wait(now=asked.now) or any(field.type in UPLOADS for field in offered.form):
         raise errors.WaitingOff
     if offered.slot.asked is not None and people > max(1, offered.slot.asked):
         raise errors.PartyTooLarge(party_max=max(1, offered.slot.asked), people=people)

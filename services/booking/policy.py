@@ -44,6 +44,10 @@ class Offer:
         """The first instant at which nobody waits for it any more."""
         return self.rules.line_closes(self.starts_at, self.ends_at)
 
+    def lets_wait(self, *, now: datetime) -> bool:
+        """Whether people can wait for it while it is full, as far as the item's rules go."""
+        return self.rules.lets_wait(self.starts_at, self.ends_at, now=now)
+
 
 @dataclass(frozen=True)
 class Held:

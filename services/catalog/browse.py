@@ -136,13 +136,13 @@ def items_of_day(
 def _item_of_day(row: Any, slots: list[Any], now: datetime) -> ItemOfDay:
     item, hall, category = row
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
-    is_open, takes_waits = policy.takes_bookings(item.status, hall.status), views.takes_waits(item, rules)
+    is_open, lets_wait = policy.takes_bookings(item.status, hall.status), views.form_lets_wait(item)
     return ItemOfDay(
         **views.card_fields(item, hall, category),
         slot_count=len(slots),
         first_start=slots[0].start,
         slots=[
-            views.public_slot(slot, rules, zone, is_open=is_open, takes_waits=takes_waits, now=now) for slot in slots
+            views.public_slot(slot, rules, zone, is_open=is_open, form_lets_wait=lets_wait, now=now) for slot in slots
         ],
     )
 
@@ -210,11 +210,11 @@ def _days(
         .order_by(Slot.date, Slot.start)
     ).all()
     rules, zone = Rules.model_validate(item.rules), ZoneInfo(hall.timezone)
-    takes_bookings, takes_waits = policy.takes_bookings(item.status, hall.status), views.takes_waits(item, rules)
+    takes_bookings, lets_wait = policy.takes_bookings(item.status, hall.status), views.form_lets_wait(item)
     of_date: defaultdict[date, list[PublicSlot]] = defaultdict(list)
     notes: dict[date, str] = {}
     for slot in slots:
-        shown_slot = views.public_slot(slot, rules, zone, is_open=takes_bookings, takes_waits=takes_waits, now=now)
+        shown_slot = views.public_slot(slot, rules, zone, is_open=takes_bookings, form_lets_wait=lets_wait, now=now)
         of_date[slot.date].append(shown_slot)
         notes[slot.date] = slot.note or ""
     days = [PublicDay(date=day, note=notes[day], slots=of_date[day]) for day in of_date]

@@ -70,9 +70,9 @@ def slot_state(
 def next_change(
     rules: Rules, *, starts_at: datetime, ends_at: datetime, opens_at: datetime | None, now: datetime
 ) -> datetime | None:
-    """Return the next instant at which the state of a slot changes by the time alone, or None."""
-    ahead = [at for at in (opens_at, rules.window_closes(starts_at, ends_at)) if at is not None and at > now]
-    return min(ahead, default=None)
+    """Return the next instant at which what is shown of a slot changes by the time alone, or None."""
+    changes = (opens_at, rules.line_closes(starts_at, ends_at), rules.window_closes(starts_at, ends_at))
+    return min((at for at in changes if at is not None and at > now), default=None)
 
 
 # --- time at the hall -----------------------------------------------------------------------------------------------

@@ -129,20 +129,21 @@ def _offer(slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datet
     }
 
 
-def takes_waits(item: Item, rules: Rules) -> bool:
-    """Whether people can wait for the item's full slots; not where it asks for files, that booking keeps for a day."""
-    return rules.waitlist != "off" and not any(field["type"] in UPLOADS for field in item.form)
+def form_lets_wait(item: Item) -> bool:
+    """Whether people can wait as far as the item's form goes; not where it asks for files, that booking keeps for a day."""
+    return not any(field["type"] in UPLOADS for field in item.form)
 
 
 def public_slot(
-    slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, takes_waits: bool, now: datetime
+    slot: Any, rules: Rules, zone: ZoneInfo, *, is_open: bool, form_lets_wait: bool, now: datetime
 ) -> PublicSlot:
     """Show an open slot, given as an entity or a row of PUBLIC_SLOT, with its instants in the hall's zone.
 
     `is_open` says whether item and hall take bookings.
     """
     shown = _offer(slot, rules, zone, is_open=is_open, now=now)
-    return PublicSlot(**shown, waitlist=shown["state"] == "full" and takes_waits)
+    can_wait = shown["state"] == "full" and form_lets_wait and rules.lets_wait(slot.starts_at, slot.ends_at, now=now)
+    return PublicSlot(**shown, waitlist=can_wait)
 
 
 def staff_slot(slot: Slot, rules: Rules, zone: ZoneInfo, *, is_open: bool, now: datetime) -> StaffSlot:

@@ -1,10 +1,11 @@
 """What becomes of people who wait is told to them, and what is theirs is shown to nobody as free."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 
 from tests.booking.builders import IN_CHINESE, Headers, booked, cancel, code_of
 from tests.booking.waiting import accept, ask_to_wait, leave, served, waiting
@@ -18,10 +19,10 @@ PERIOD = {"start": "08:00", "end": "20:00"}
 class Bookable:
     """A slot of tomorrow, made in catalog, as its page shows it."""
 
-    def __init__(self, world: World, *, capacity: int, waitlist: str) -> None:
+    def __init__(self, world: World, *, capacity: int, waitlist: str, **more: Any) -> None:
         self.world = world
         self.hall = a_hall(world)
-        rules = {"waitlist": waitlist, "cancel": "anytime", "party_max": 3, "offer_minutes": 45}
+        rules = {"waitlist": waitlist, "cancel": "anytime", "party_max": 3, "offer_minutes": 45} | more
         self.item = an_item(world, self.hall, form=[NAME], rules=rules)
         self.tomorrow: date = datetime.now(ZoneInfo(self.hall["timezone"])).date() + timedelta(days=1)
         [slot] = a_day(world, self.item, self.tomorrow, PERIOD | {"capacity": capacity})["slots"]
@@ -36,9 +37,9 @@ class Bookable:
     def comes_to(self, *wanted: Any) -> None:
         """Expect the page to show what is left, the state and whether people can wait, when all is done."""
         self.done()
-        eventually(lambda: self._shown() == wanted)  # the page of a moment ago may be shown once more
+        eventually(lambda: self.shown() == wanted)  # the page of a moment ago may be shown once more
 
-    def _shown(self) -> tuple[int, str, bool]:
+    def shown(self) -> tuple[int, str, bool]:
         page = self.world.client.get(f"/api/catalog/items/{self.item['id']}?from={self.tomorrow}").json()
         [slot] = page["days"][0]["slots"]
         return slot["remaining"], slot["state"], slot.get("waitlist", False)
@@ -77,6 +78,22 @@ def test_nobody_is_told_to_wait_where_the_form_asks_for_files(world: World) -> N
 
     slot.comes_to(0, "full", False)
     assert code_of(ask_to_wait(world, world.user("user"), slot.id)) == (409, "waiting_off")
+
+
+@pytest.mark.parametrize(("rules", "before"), [({}, 0), ({"cancel": "before_start", "cancel_minutes_before": 90}, 90)])
+def test_nobody_is_told_to_wait_where_the_line_has_closed(world: World, rules: dict[str, Any], before: int) -> None:
+    slot = Bookable(world, capacity=1, waitlist="take", **rules)
+    booked(world, world.user("owner"), slot.id)
+    closes = datetime.combine(slot.tomorrow, time(8), ZoneInfo(slot.hall["timezone"])) - timedelta(minutes=before)
+
+    with time_machine.travel(closes - timedelta(minutes=1), tick=True):
+        slot.comes_to(0, "full", True)
+        leave(world, world.user("user"), waiting(world, world.user("user"), slot.id)["id"])
+    with time_machine.travel(closes - timedelta(milliseconds=1), tick=False):
+        assert slot.shown() == (0, "full", True)
+    with time_machine.travel(closes, tick=False):
+        assert slot.shown() == (0, "full", False), "not by the page of a moment ago, either"
+        assert code_of(ask_to_wait(world, world.user("user"), slot.id)) == (409, "waiting_off")
 
 
 def test_a_slot_whose_line_can_not_use_a_larger_capacity_yet_stays_full(world: World) -> None:
