@@ -44,7 +44,8 @@ def my_waits(
 def accept(wait_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> PartyOut:
     """Book the places that are offered. Repeated, it answers with the same party.
 
-    Where the answers do not fit any more, the wait ends as refused, and the places go to the next.
+    Where the answers do not fit any more, or the user may not book at the hall while the offer stands, the wait ends as
+    refused, and the places go to the next.
     """
 
     def work(session: Session) -> PartyOut:
@@ -56,9 +57,9 @@ def accept(wait_id: Id, user: CurrentUser, runtime: RuntimeDep, sealer: SealerDe
 
     try:
         return runtime.db.run(work)
-    except (errors.FormInvalid, errors.PersonAlreadyJoined) as refused:
-        code = refused.code
-        runtime.db.run(lambda session: waits.refuse(session, user_id=user.id, wait_id=wait_id, code=code, now=now))
+    except (errors.FormInvalid, errors.PersonAlreadyJoined, errors.CoolingOff) as refused:
+        why = refused
+        runtime.db.run(lambda session: waits.refuse(session, why, user_id=user.id, wait_id=wait_id, now=now))
         raise
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from libs.common import outbox
 from libs.common.crypto import Sealer
+from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from libs.contracts.booking import JoinBooked, WaitEnded, WaitOffered, WaitOutcome
 from services.booking import claims, errors, events, forms, inventory, joins, line_policy, offers, users
@@ -32,8 +33,8 @@ Attendees = list[dict[str, Any]]
 def accept(session: Session, sealer: Sealer, *, user_id: str, wait_id: str, now: datetime) -> list[Join]:
     """Book the places that are held for the party, or raise the first rule broken. Repeated, it returns the same joins.
 
-    FormInvalid and PersonAlreadyJoined are for good, as answers of who waits don't change: the caller then ends the wait
-    (`refuse`).
+    FormInvalid and PersonAlreadyJoined are for good, as answers of who waits don't change, and CoolingOff for longer than
+    most offers stand: the caller then ends the wait (`refuse`).
     """
     user = users.lock(session, user_id)
     wait, offered = locked(session, Wait.id == wait_id, Wait.user_id == user_id)
@@ -47,11 +48,20 @@ def accept(session: Session, sealer: Sealer, *, user_id: str, wait_id: str, now:
     return book(session, sealer, user, wait, offered, now=now)
 
 
-def refuse(session: Session, *, user_id: str, wait_id: str, code: str, now: datetime) -> None:
-    """End a wait whose offer was not for its answers as they are (`accept` has raised why); the places go to the next."""
+def refuse(session: Session, why: HallpassError, *, user_id: str, wait_id: str, now: datetime) -> None:
+    """End a wait whose offer can't be accepted (`accept` has raised why); the places go to the next.
+
+    It goes on where the user may book again while the offer stands.
+    """
     wait, offered = locked(session, Wait.id == wait_id, Wait.user_id == user_id)
-    if wait.ended_at is None:
-        end(session, wait, offered, WaitOutcome.REFUSED, now=now, code=code)
+    if wait.ended_at is None and not _is_over_in_time(why, wait):
+        end(session, wait, offered, WaitOutcome.REFUSED, now=now, code=why.code)
+
+
+def _is_over_in_time(why: HallpassError, wait: Wait) -> bool:
+    if not isinstance(why, errors.CoolingOff) or wait.offered_until is None:
+        return False
+    return datetime.fromisoformat(why.params["until"]) < wait.offered_until
 
 
 def leave(session: Session, *, user_id: str, wait_id: str, now: datetime) -> None:

@@ -1,13 +1,18 @@
 """Places that become free, offered to the first in line."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
 
 from libs.common.ids import new_id
+from libs.contracts.catalog import MissedPolicy
 from tests.booking.builders import (
     NAME,
+    ZONE,
+    Headers,
     Place,
     book,
     booked,
@@ -19,6 +24,7 @@ from tests.booking.builders import (
     stock,
     user_id,
 )
+from tests.booking.test_cooling_off import miss
 from tests.booking.waiting import (
     MAY_HAVE_CARD,
     MOBILE,
@@ -138,6 +144,47 @@ def test_an_offer_that_turns_out_unfit_goes_to_the_next_at_once(world: World, wh
     assert stock(world, place.slot_id) | {"held": 0, "remaining": 1} == stock(world, place.slot_id)
     assert code_of(accept(world, user, wait["id"])) == (409, "wait_over")
     assert endings(world)[wait["id"]] == ["refused"]
+
+
+def test_an_offer_to_who_may_not_book_while_it_stands_goes_to_the_next_at_once(world: World) -> None:
+    place, users, waits = _offered_and_then_missed(world, pause_days=14)
+
+    assert code_of(accept(world, users[0], waits[0]["id"])) == (409, "cooling_off")
+    served(world)
+
+    mine = my_wait(world, users[0], waits[0]["id"])
+    assert (mine["outcome"], mine["code"]) == ("refused", "cooling_off")
+    assert my_wait(world, users[1], waits[1]["id"])["offered_until"] is not None
+    assert stock(world, place.slot_id)["held"] == 1
+    assert endings(world) == {waits[0]["id"]: ["refused"]}
+
+
+def test_an_offer_stands_that_can_be_accepted_in_time(world: World) -> None:
+    noon = datetime.now(ZoneInfo(ZONE)).replace(hour=12)
+    with time_machine.travel(noon, tick=True):
+        _, users, waits = _offered_and_then_missed(world, pause_days=1)
+
+        refused = accept(world, users[0], waits[0]["id"])
+        served(world)
+
+        assert code_of(refused) == (409, "cooling_off")
+        until = datetime.fromisoformat(my_wait(world, users[0], waits[0]["id"])["offered_until"])
+    again = datetime.fromisoformat(refused.json()["params"]["until"])
+    assert noon < again < until
+    with time_machine.travel(again, tick=True):
+        assert accept(world, world.user("first"), waits[0]["id"]).status_code == 200
+
+
+def _offered_and_then_missed(world: World, *, pause_days: int) -> tuple[Place, list[Headers], list[dict[str, Any]]]:
+    """Return a slot, two users and their waits: the first has an offer of a day, and may not book by what was missed since."""
+    place, owner, [join] = a_full_slot(world, waitlist="offer", offer_minutes=60 * 24)
+    users = [world.user("first"), world.user("second")]
+    waits = [waiting(world, user, place.slot_id) for user in users]
+    cancel(world, owner, join["id"])
+    served(world)
+    place.change_hall(missed_policy=MissedPolicy(missed=1, within_days=30, pause_days=pause_days))
+    miss(world, place, users[0], days_ago=1)
+    return place, users, waits
 
 
 def test_what_is_held_is_left_by_a_smaller_capacity_until_it_is_free(world: World) -> None:
