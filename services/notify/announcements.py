@@ -11,11 +11,11 @@ from libs.common.errors import NotFound, Stale
 from libs.common.ids import new_id
 from libs.contracts import audit
 from libs.contracts.principals import Role, RoleForbids, Staff
-from services.notify import copies, webhook_events
+from services.notify import copies, news, webhook_events
 from services.notify.errors import AnnouncementTold
 from services.notify.models import Announcement
+from services.notify.news import PUBLISHED
 
-PUBLISHED = "published"
 SHOWN_FIRST = (
     pages.Key(Announcement.order, int),
     pages.Key(Announcement.publish_at, datetime, descending=True),
@@ -47,7 +47,7 @@ def published(session: Session, announcement_id: str, *, now: datetime) -> Annou
 
 
 def _published(now: datetime) -> Select[Any]:
-    return select(Announcement).where(Announcement.status == PUBLISHED, Announcement.publish_at <= now)
+    return select(Announcement).where(*news.is_out(now))
 
 
 # --- what staff do ---

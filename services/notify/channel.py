@@ -20,6 +20,7 @@ class Told:
     user_id: str
     kind: str
     hall_id: str | None
+    action_id: str
     join_id: str | None
     party_id: str | None
     people: int

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from libs.common import context
 from libs.common.ids import new_id
 from libs.common.logs import logger
-from services.notify import metrics, outcomes
+from services.notify import metrics, news, outcomes, second_look
 from services.notify.channel import Announced, ByTurns, Channel, Delivering, Letter, Told, Wanted
 from services.notify.models import Delivery, Notice
-from services.notify.outcomes import DeliveryState, Later, Nothing, Outcome, Refused, Sent, Step, Unknown
+from services.notify.outcomes import DeliveryState, Later, Nothing, Outcome, Overtaken, Refused, Sent, Step, Unknown
 
 log = logger(__name__)
 
@@ -164,7 +164,7 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
             return None
         row.possibly_twice, row.answer = True, NO_ANSWER
     row.attempts += 1
-    delivering = _delivering(session, row)
+    delivering = _delivering(session, row, now)
     until = now + timedelta(seconds=channel.longest_s + SPARE_S)
     letter = _prepared(session, channel, row, delivering, now)
     if isinstance(letter, Nothing):
@@ -187,6 +187,8 @@ def _prepared(
         return Refused("too late to be of use")
     try:
         with session.begin_nested():
+            if (why := _objection(session, delivering, now)) is not None:
+                return Overtaken(why)
             return channel.prepare(session, delivering)
     except Exception as error:
         # One that can't be made ready must not stand before all others for ever: it waits, and fails in the end.
@@ -194,7 +196,14 @@ def _prepared(
         return Later(f"internal error ({type(error).__name__})")
 
 
-def _delivering(session: Session, row: Delivery) -> Delivering:
+def _objection(session: Session, delivering: Delivering, now: datetime) -> str | None:
+    """Why what waited is not to be sent any more. Events are told to webhooks as they were, each by its version."""
+    if isinstance(delivering.matter, Announced):
+        return None
+    return second_look.objection(session, delivering.matter, delivering.channel, now=now)
+
+
+def _delivering(session: Session, row: Delivery, now: datetime) -> Delivering:
     return Delivering(
         id=row.id,
         channel=row.channel,
@@ -202,11 +211,11 @@ def _delivering(session: Session, row: Delivery) -> Delivering:
         attempt=row.attempts,
         possibly_twice=row.possibly_twice,
         request_id=row.request_id,
-        matter=_matter(session, row),
+        matter=_matter(session, row, now),
     )
 
 
-def _matter(session: Session, row: Delivery) -> Told | Announced:
+def _matter(session: Session, row: Delivery, now: datetime) -> Told | Announced:
     if row.webhook_id is not None and row.event_id is not None:
         return Announced(webhook_id=row.webhook_id, event_id=row.event_id)
     notice = session.get_one(Notice, row.notice_id)
@@ -215,10 +224,11 @@ def _matter(session: Session, row: Delivery) -> Told | Announced:
         user_id=notice.user_id,
         kind=notice.kind,
         hall_id=notice.hall_id,
+        action_id=notice.action_id,
         join_id=notice.join_id,
         party_id=notice.party_id,
         people=notice.people,
-        params=notice.params,
+        params=news.facts(session, [notice], now=now)[notice.id],
         happened_at=notice.happened_at,
     )
 
@@ -241,8 +251,10 @@ def _end_attempt(channel: Channel[Letter], row: Delivery, outcome: Outcome, *, n
         row.provider_id, row.answer = outcome.provider_id[:LONGEST_ANSWER], ""
     else:
         row.answer = outcome.answer[:LONGEST_ANSWER]
-    metrics.DELIVERIES.labels("notify", row.channel, _result(step)).inc()
+    metrics.DELIVERIES.labels("notify", row.channel, _result(outcome, step)).inc()
 
 
-def _result(step: Step) -> str:
+def _result(outcome: Outcome, step: Step) -> str:
+    if isinstance(outcome, Overtaken):
+        return "overtaken"
     return "retried" if step.state == DeliveryState.QUEUED else step.state.value

@@ -32,6 +32,7 @@ from services.notify import (
     readers,
     recipients,
     reminders,
+    second_look,
     slot_changes,
     sms_budget,
     stats,
@@ -73,6 +74,8 @@ def _kind(fact: JoinEvent) -> NoticeKind:
 @consumer.on_all(WaitOffered, WaitEnded)
 def follow_waits(session: Session, heard: Sequence[Heard]) -> None:
     """Tell people who wait what became of it; of a place that they got, the join's notice tells."""
+    ended = [fact.wait_id for fact, _ in heard if isinstance(fact, WaitEnded)]
+    second_look.note_ended(session, ended, now=utcnow())
     notices.tell(session, [(_about_waiting(fact), fact, message) for fact, message in heard if _is_news(fact)])
 
 

@@ -390,6 +390,17 @@ class ErasedUser(Base):
     user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
 
 
+class EndedWait(Base):
+    """A wait that is over: what was offered to its party is not offered any more."""
+
+    __tablename__ = "ended_waits"
+
+    wait_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    ended_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_ended_waits_ended_at", "ended_at"),)
+
+
 class Announcement(Base):
     """News to everybody (`hall_id` null) or to the visitors of one hall, shown from `publish_at` on.
 

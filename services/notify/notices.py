@@ -6,18 +6,19 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, case, cast, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common import pages
 from libs.common.clock import utcnow
+from libs.common.db import Uuid
 from libs.common.ids import new_id
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent, JoinMissed, JoinMoved, WaitEnded, WaitEvent, WaitOffered
-from services.notify import deliveries, quiet_hours, statements, ways
+from services.notify import deliveries, news, quiet_hours, statements, ways
 from services.notify.channel import Told
-from services.notify.models import ErasedUser, Notice
+from services.notify.models import Announcement, ErasedUser, Notice
 from services.notify.texts import NoticeKind
 
 NEWEST_FIRST = (
@@ -86,30 +87,36 @@ def erase(session: Session, user_id: str) -> None:
 
 
 def page_of(
-    session: Session, user_id: str, *, unread_only: bool, limit: int, cursor: str | None
+    session: Session, user_id: str, *, unread_only: bool, now: datetime, limit: int, cursor: str | None
 ) -> tuple[list[Notice], str | None]:
-    """Return a page of the user's notices, newest first, and the cursor of the next."""
-    query = select(Notice).where(Notice.user_id == user_id)
+    """Return a page of the user's notices, newest first, and the cursor of the next; without news that was taken back."""
+    query = select(Notice).where(Notice.user_id == user_id, _is_shown(now))
     if unread_only:
         query = query.where(Notice.read_at.is_(None))
     return pages.fetch(session, query, keys=NEWEST_FIRST, limit=limit, cursor=cursor)
 
 
-def unread(session: Session, user_id: str) -> int:
+def unread(session: Session, user_id: str, *, now: datetime) -> int:
     """Return how many notices the user has not read."""
-    return session.scalar(select(func.count()).where(*_unread_of(user_id))) or 0
+    return session.scalar(select(func.count()).where(*_unread_of(user_id, now))) or 0
 
 
 def mark_read(session: Session, user_id: str, ids: list[str] | None, *, now: datetime) -> None:
     """Mark these of the user's notices as read, or all (None). Ids that are not the user's change nothing."""
-    statement = update(Notice).where(*_unread_of(user_id))
+    statement = update(Notice).where(*_unread_of(user_id, now))
     if ids is not None:
         statement = statement.where(Notice.id.in_(ids))
     session.execute(statement.values(read_at=now))
 
 
-def _unread_of(user_id: str) -> tuple[Any, ...]:
-    return (Notice.user_id == user_id, Notice.read_at.is_(None))
+def _unread_of(user_id: str, now: datetime) -> tuple[Any, ...]:
+    return (Notice.user_id == user_id, Notice.read_at.is_(None), _is_shown(now))
+
+
+def _is_shown(now: datetime) -> ColumnElement[bool]:
+    # The id of an action is that of an announcement in notices of news alone: CASE, which reads it nowhere else.
+    is_out = select(Announcement.id).where(Announcement.id == cast(Notice.action_id, Uuid), *news.is_out(now)).exists()
+    return case((Notice.kind == NoticeKind.ANNOUNCEMENT, is_out), else_=true())
 
 
 def when(starts_at: datetime, ends_at: datetime, zone: str) -> dict[str, str]:

@@ -31,6 +31,11 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Overtaken(Refused):
+    """What it tells has become untrue or unwanted while it waited; no provider was asked. No failure of anybody's."""
+
+
+@dataclass(frozen=True)
 class Later:
     """It was surely not sent, and may be tried again; `after_s` is what the provider asks for."""
 

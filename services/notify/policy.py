@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from libs.contracts.catalog import QuietHours
+from services.notify.texts import NoticeKind
 
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -157,6 +158,36 @@ def reminder_due(
     if starts_at <= now:
         return None
     return max((reminder for reminder in reminders if since <= reminder.due_at < now), default=None)
+
+
+# --- what has waited to be sent ---
+
+
+@dataclass(frozen=True)
+class Present:
+    """What a notice is about, as it is when it is its turn to be sent; what its kind does not depend on is left out.
+
+    `is_wanted`: the user wants the kind by this channel. `is_expected`: in the slot that they are reminded of, at the time
+    that they are told. `is_out`: the announcement. `has_ended`: the wait with all that was offered.
+    """
+
+    is_wanted: bool = True
+    is_expected: bool = True
+    is_out: bool = True
+    has_ended: bool = False
+
+
+def objection(kind: str, present: Present) -> str | None:
+    """Say why a notice is not to be sent any more, None: it is. What has happened stays so; what is ahead may change."""
+    if not present.is_wanted:
+        return "not wanted any more: the user has chosen otherwise"
+    if kind == NoticeKind.REMINDER and not present.is_expected:
+        return "not true any more: the user is not expected there at that time"
+    if kind == NoticeKind.ANNOUNCEMENT and not present.is_out:
+        return "not true any more: the announcement was taken back"
+    if kind == NoticeKind.WAITING_OFFERED and present.has_ended:
+        return "not true any more: the wait has ended"
+    return None
 
 
 # --- quiet hours ---

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from libs.common.db import Uuid
 from libs.common.ids import new_id
-from services.notify import notices
-from services.notify.models import Announcement, ErasedUser, Hall, JoinRecord, Reader
+from services.notify import news, notices
+from services.notify.models import Announcement, ErasedUser, JoinRecord, Reader
 from services.notify.texts import NoticeKind
 
 
@@ -18,7 +18,7 @@ def list_due(session: Session, *, now: datetime) -> bool:
     """Find out whom one of the announcements that are out is told to; False where there is none of which that is open."""
     announcement = session.scalars(
         select(Announcement)
-        .where(*_is_out(now), Announcement.tell.is_not(None), Announcement.readers.is_(None))
+        .where(*news.is_out(now), Announcement.tell.is_not(None), Announcement.readers.is_(None))
         .order_by(Announcement.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -33,17 +33,18 @@ def list_due(session: Session, *, now: datetime) -> bool:
 
 def tell(session: Session, *, now: datetime, at_most: int) -> int:
     """Tell some of the readers that wait; return how many. Any number of processes may do this beside each other."""
-    waiting = session.execute(
+    listed = session.execute(
         select(Reader.announcement_id, Reader.user_id, Announcement.hall_id)
         .join(Announcement, Announcement.id == Reader.announcement_id)
-        .where(*_is_out(now))
+        .where(*news.is_out(now))
         .order_by(Reader.announcement_id, Reader.user_id)
         .limit(at_most)
         .with_for_update(of=Reader, skip_locked=True)
     ).all()
+    facts = news.said(session, {row.announcement_id for row in listed}, now=now)
+    waiting = [row for row in listed if row.announcement_id in facts]  # the others were taken back this very moment
     if not waiting:
         return 0
-    params = _params(session, {row.announcement_id for row in waiting})
     notices.write(
         session,
         [
@@ -56,7 +57,7 @@ def tell(session: Session, *, now: datetime, at_most: int) -> int:
                 "join_id": None,
                 "party_id": None,
                 "people": 0,
-                "params": params[row.announcement_id],
+                "params": facts[row.announcement_id],
                 "happened_at": now,
             }
             for row in waiting
@@ -72,10 +73,6 @@ def erase(session: Session, user_id: str) -> None:
     session.execute(delete(Reader).where(Reader.user_id == user_id))
 
 
-def _is_out(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    return (Announcement.status == "published", Announcement.publish_at <= now)
-
-
 def _meant(announcement: Announcement, *, now: datetime) -> list[ColumnElement[bool]]:
     """Return the conditions on joins whose users an announcement is told to."""
     wanted: dict[str, Any] = announcement.tell or {}
@@ -87,20 +84,3 @@ def _meant(announcement: Announcement, *, now: datetime) -> list[ColumnElement[b
     in_hall = [] if announcement.hall_id is None else [JoinRecord.hall_id == announcement.hall_id]
     is_here = JoinRecord.user_id.not_in(select(ErasedUser.user_id))
     return [*in_hall, or_(*reasons), is_here]
-
-
-def _params(session: Session, announcement_ids: set[str]) -> dict[str, dict[str, Any]]:
-    rows = session.execute(
-        select(Announcement.id, Announcement.title, Announcement.summary, func.coalesce(Hall.name, ""))
-        .outerjoin(Hall, Hall.id == Announcement.hall_id)
-        .where(Announcement.id.in_(announcement_ids))
-    )
-    return {
-        announcement_id: {
-            "announcement_id": announcement_id,
-            "title": title,
-            "summary": summary,
-            "hall_name": hall_name,
-        }
-        for announcement_id, title, summary, hall_name in rows
-    }

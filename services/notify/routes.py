@@ -1,6 +1,6 @@
 """What users of notify can ask for: announcements for everybody, one's own notices."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -9,7 +9,7 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.problems import language_of
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.principals import CurrentUser
-from services.notify import announcements, notices, templates
+from services.notify import announcements, news, notices, templates
 from services.notify.models import Announcement, Notice
 from services.notify.schemas import (
     AnnouncementLine,
@@ -39,18 +39,20 @@ ReadersLanguage = Annotated[Language, Depends(_language)]
 def list_notices(
     session: Tx,
     user: CurrentUser,
+    now: Now,
     language: ReadersLanguage,
     unread: Annotated[bool, Query(description="only those not read yet")] = False,
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> NoticePage:
     """The user's own notices, newest first."""
-    found, next_cursor = notices.page_of(session, user.id, unread_only=unread, limit=limit, cursor=cursor)
+    found, next_cursor = notices.page_of(session, user.id, unread_only=unread, now=now, limit=limit, cursor=cursor)
+    facts = news.facts(session, found, now=now)
     book = templates.book(session, {notice.hall_id for notice in found})
     return NoticePage(
-        items=[_notice(notice, book, language) for notice in found],
+        items=[_notice(notice, facts[notice.id], book, language) for notice in found],
         next_cursor=next_cursor,
-        unread=notices.unread(session, user.id),
+        unread=notices.unread(session, user.id, now=now),
     )
 
 
@@ -59,7 +61,7 @@ def read_notices(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, 
     """Mark notices as read; ids that are not the user's are passed over in silence."""
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     notices.mark_read(session, user.id, body.ids, now=now)
-    return Unread(unread=notices.unread(session, user.id))
+    return Unread(unread=notices.unread(session, user.id, now=now))
 
 
 @router.get("/announcements")
@@ -77,9 +79,9 @@ def get_announcement(session: Tx, now: Now, announcement_id: Id) -> Announcement
     return AnnouncementOut(**_line(found).model_dump(), content=found.content)
 
 
-def _notice(notice: Notice, book: Book, language: Language) -> NoticeOut:
+def _notice(notice: Notice, facts: dict[str, Any], book: Book, language: Language) -> NoticeOut:
     kind = NoticeKind(notice.kind)
-    title, body = book.render(kind, notice.hall_id, notice.params, people=notice.people, language=language)
+    title, body = book.render(kind, notice.hall_id, facts, people=notice.people, language=language)
     return NoticeOut(
         id=notice.id,
         kind=kind,
@@ -87,7 +89,7 @@ def _notice(notice: Notice, book: Book, language: Language) -> NoticeOut:
         body=body,
         join_id=notice.join_id,
         party_id=notice.party_id,
-        announcement_id=notice.params.get("announcement_id"),
+        announcement_id=facts.get("announcement_id"),
         people=notice.people,
         created_at=notice.happened_at,
         read_at=notice.read_at,

@@ -6,7 +6,16 @@ from functools import partial
 from libs.common.clock import utcnow
 from libs.common.service import Runtime, Task
 from libs.common.upkeep import sweep_events
-from services.notify import announcements, deliveries, readers, recounts, reminders, sms_budget, webhook_log
+from services.notify import (
+    announcements,
+    deliveries,
+    readers,
+    recounts,
+    reminders,
+    second_look,
+    sms_budget,
+    webhook_log,
+)
 
 KEEP_DELIVERIES = timedelta(days=90)
 KEEP_WEBHOOKS_LOG = timedelta(days=30)
@@ -54,6 +63,7 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
     now = utcnow()
     with runtime.db.transaction() as session:
         sms_budget.forget(session, now=now)
+        second_look.forget(session, before=now - KEEP_DELIVERIES)
         return {
             "deliveries": deliveries.forget(session, before=now - KEEP_DELIVERIES),
             "webhook_events": webhook_log.forget(session, before=now - KEEP_WEBHOOKS_LOG),

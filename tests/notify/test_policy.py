@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.notify.policy import Counts, Seat, changes, first_version, seat
+from services.notify.policy import Counts, Present, Seat, changes, first_version, objection, seat
+from services.notify.texts import NoticeKind
 
 LONG = timedelta(days=30)  # longer than every class
 MINUTES = 30 * 24 * 60
@@ -71,3 +72,14 @@ def test_a_booked_join_counts_for_how_long_before_it_was_booked(lead: timedelta,
 
     assert booked.counts == Counts(booked=1, lead_minutes=minutes, **{name: 1})
     assert cancelled.counts == Counts(cancelled=1)
+
+
+NOTHING_HOLDS = Present(is_expected=False, is_out=False, has_ended=True)
+AHEAD = (NoticeKind.REMINDER, NoticeKind.ANNOUNCEMENT, NoticeKind.WAITING_OFFERED)
+
+
+@pytest.mark.parametrize("kind", NoticeKind)
+def test_what_has_happened_stays_news_and_what_is_ahead_may_not(kind: NoticeKind) -> None:
+    assert (objection(kind, NOTHING_HOLDS) is None) == (kind not in AHEAD)
+    assert objection(kind, Present()) is None
+    assert objection(kind, Present(is_wanted=False)) is not None
