@@ -71,7 +71,7 @@ class Delivering:
 class Wanted:
     """That a notice is to go out by a channel, at `due_at` (now) and, where it becomes useless, not from `good_until` on."""
 
-    notice_id: str
+    told: Told
     channel: str
     target: str = ""
     due_at: datetime | None = None

@@ -253,6 +253,7 @@ class Delivery(Base):
 
     `due_at` is when it is taken up next; while it is being sent, when it counts as lost with its answer. After a lost
     answer it is `possibly_twice` for good. `answer` is what the provider said to the last attempt, or why there was none.
+    What `is_bulk` lets all else of its channel go first.
     """
 
     __tablename__ = "deliveries"
@@ -264,6 +265,7 @@ class Delivery(Base):
     channel: Mapped[str]
     target: Mapped[str]
     state: Mapped[str]
+    is_bulk: Mapped[bool] = mapped_column(server_default=text("false"))
     due_at: Mapped[datetime]
     good_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
@@ -286,6 +288,13 @@ class Delivery(Base):
             "channel",
             "due_at",
             postgresql_where=text("state IN ('queued', 'sending')"),
+        ),
+        Index(
+            "ix_deliveries_due_first",
+            "channel",
+            "due_at",
+            "id",
+            postgresql_where=text("state IN ('queued', 'sending') AND NOT is_bulk"),
         ),
         Index("ix_deliveries_queued_at", "queued_at"),
         Index(

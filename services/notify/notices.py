@@ -68,7 +68,7 @@ def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         written = set(statements.carry_out(session, statements.ADD_NOTICES, fresh).scalars())
         told = [_told(row) for row in fresh if row["id"] in written]
         now = utcnow()
-        wanted = quiet_hours.respected(session, ways.wanted(session, told), told, now=now)
+        wanted = quiet_hours.respected(session, ways.wanted(session, told), now=now)
         deliveries.queue(session, wanted, now=now)
 
 

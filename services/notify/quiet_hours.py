@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 
 from libs.contracts.catalog import QuietHours
 from services.notify import policy
-from services.notify.channel import Told, Wanted
+from services.notify.channel import Wanted
 from services.notify.models import Hall
 from services.notify.texts import NoticeKind
 
 PASSING = {NoticeKind.REMINDER, NoticeKind.WAITING_OFFERED}  # what is told too late is not told at all
 
 
-def respected(session: Session, wanted: Iterable[Wanted], told: Iterable[Told], *, now: datetime) -> list[Wanted]:
+def respected(session: Session, wanted: Iterable[Wanted], *, now: datetime) -> list[Wanted]:
     """Return when these new notices are to go out.
 
     A reminder is good for nothing when its slot has started, an offer when it is over.
@@ -24,18 +24,17 @@ def respected(session: Session, wanted: Iterable[Wanted], told: Iterable[Told], 
     wanted = list(wanted)
     if not wanted:
         return []
-    by_id = {one.id: one for one in told}
-    hall_ids = {by_id[one.notice_id].hall_id for one in wanted}
+    hall_ids = {one.told.hall_id for one in wanted}
     halls = {hall.id: hall for hall in session.scalars(select(Hall).where(Hall.id.in_(hall_ids - {None})))}
-    return [_timed(one, by_id[one.notice_id], halls, now) for one in wanted]
+    return [_timed(one, halls, now) for one in wanted]
 
 
-def _timed(wanted: Wanted, told: Told, halls: dict[str, Hall], now: datetime) -> Wanted:
-    hall = halls.get(told.hall_id or "")
+def _timed(wanted: Wanted, halls: dict[str, Hall], now: datetime) -> Wanted:
+    hall = halls.get(wanted.told.hall_id or "")
     if hall is None:
         return wanted
-    useful_until = policy.useful_until(told.params, hall.timezone, now=now)
+    useful_until = policy.useful_until(wanted.told.params, hall.timezone, now=now)
     quiet = None if hall.quiet_hours is None else QuietHours.model_validate(hall.quiet_hours)
     due_at = policy.send_at(wanted.due_at or now, quiet, hall.timezone, useful_until)
-    good_until = useful_until if told.kind in PASSING else wanted.good_until
+    good_until = useful_until if wanted.told.kind in PASSING else wanted.good_until
     return replace(wanted, due_at=due_at, good_until=good_until)

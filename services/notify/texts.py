@@ -32,6 +32,10 @@ class NoticeKind(StrEnum):
 
 ABOUT_NO_JOIN = frozenset({NoticeKind.ANNOUNCEMENT, NoticeKind.WAITING_OFFERED, NoticeKind.WAITING_ENDED})
 
+TO_MANY = frozenset(
+    {NoticeKind.ANNOUNCEMENT}
+)  # in one channel they let everything go first that is about somebody's own
+
 
 @dataclass(frozen=True)
 class NoticeTexts:

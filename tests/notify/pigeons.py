@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from libs.common.clock import utcnow
 from services.notify import deliveries
-from services.notify.channel import Channel, Delivering, Wanted
+from services.notify.channel import Channel, Delivering, Told, Wanted
 from services.notify.models import Delivery, Notice
 from services.notify.outcomes import Outcome, Refused, Sent
 from services.notify.sender import Sender
@@ -52,8 +53,10 @@ def told(world: World, how_many: int = 1) -> list[str]:
 
 def queued(world: World, *notice_ids: str, channel: str = "pigeon", **more: Any) -> None:
     """Let notices go out by a channel."""
+    names = [field.name for field in fields(Told)]
+    found = [row for notice_id in notice_ids for row in rows(world, Notice, id=notice_id)]
+    wanted = [Wanted(Told(**{name: row[name] for name in names}), channel, **more) for row in found]
     with world.runtimes["notify"].db.transaction() as session:
-        wanted = [Wanted(notice_id, channel, **more) for notice_id in notice_ids]
         deliveries.queue(session, wanted, now=utcnow())
 
 

@@ -12,11 +12,12 @@ from deploy.loops import Loops
 from libs.common.clock import utcnow
 from services.notify import deliveries
 from services.notify.channel import Delivering, Off
-from services.notify.models import Delivery
+from services.notify.models import Delivery, Notice
 from services.notify.outcomes import Later, Outcome, Refused, Sent, Unknown
 from services.notify.sender import Sender
-from tests.notify.builders import a_join, deliver, message, rows
+from tests.notify.builders import Join, a_join, a_slot, deliver, hear, message, rows
 from tests.notify.pigeons import Pigeons, carry_all, delivery_of, queued, sender, told
+from tests.notify.test_announcements import written
 from tests.world import World, eventually
 
 IN_A_WHILE = timedelta(minutes=3)  # longer than any lease, and than the first waits
@@ -307,3 +308,28 @@ def test_old_deliveries_are_forgotten_when_they_are_over(world: World) -> None:
 
     assert forgotten == 1
     assert [row["notice_id"] for row in rows(world, Delivery)] == [waiting]
+
+
+def news_to(world: World, how_many: int) -> tuple[list[Join], list[str]]:
+    """Let so many users of a hall be told of an announcement; return their joins, and the ids of the notices."""
+    slot = a_slot(starts_at=utcnow() + timedelta(days=3))
+    joins = [a_join(slot) for _ in range(how_many)]
+    hear(world, *(join.booked() for join in joins), at_once=100)
+    written(world, hall_id=slot.hall_id, tell={"upcoming": True})
+    runtime = world.runtimes["notify"]
+    next(task for task in runtime.service.tasks if task.name == "notify.announce").run(runtime)
+    return joins, [row["id"] for row in rows(world, Notice, kind="announcement")]
+
+
+def test_news_to_many_lets_what_is_about_somebodys_own_booking_go_first(world: World) -> None:
+    joins, news = news_to(world, 12)
+    pigeons = Pigeons()
+    queued(world, *news, due_at=utcnow() - timedelta(minutes=1))
+    hear(world, joins[0].revoked())
+    [revoked] = rows(world, Notice, kind="revoked")
+
+    queued(world, revoked["id"])
+    carry_all(world, pigeons)
+
+    assert pigeons.flown[0] == delivery_of(world, revoked["id"])["id"]
+    assert len(pigeons.flown) == 13

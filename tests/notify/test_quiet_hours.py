@@ -29,7 +29,7 @@ class Loft:
     NAME = "pigeon"
 
     def wanted(self, session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
-        return [Wanted(one.id, self.NAME) for one in told]
+        return [Wanted(one, self.NAME) for one in told]
 
     def channel(self, runtime: Runtime) -> None:
         """It stays in its loft."""

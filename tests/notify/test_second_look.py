@@ -140,6 +140,15 @@ def test_a_reminder_that_the_mail_server_put_off_is_looked_at_again(town: Town) 
     assert end_of(town, join.user_id) == ("failed", NOT_EXPECTED)
 
 
+def test_what_was_told_in_the_night_goes_out_in_the_order_in_which_it_happened(town: Town) -> None:
+    join = a_join(a_quiet_hall(town.world), booked_at=utcnow())
+    town.confirm_email(join.user_id)
+
+    hear(town.world, join.booked(), join.revoked(), join.restored(), join.cancelled(), at_once=10)
+
+    assert mailed(town) == ["Booked", "Booking revoked by the hall", "Booking restored", "Booking cancelled"]
+
+
 # --- announcements ---
 
 

@@ -67,4 +67,4 @@ def channel(runtime: Runtime) -> EmailChannel | None:
 def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
     """Notices to users who have confirmed an address."""
     wanting = recipients.who_want(session, told, NAME, Recipient.email_sealed.is_not(None))
-    return [Wanted(one.id, NAME) for one in wanting]
+    return [Wanted(one, NAME) for one in wanting]

@@ -80,4 +80,4 @@ def channel(runtime: Runtime) -> SmsChannel | None:
 def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
     """Notices to users who have confirmed a number; for kinds without a template there is nothing to send after all."""
     wanting = recipients.who_want(session, told, NAME, Recipient.phone_sealed.is_not(None))
-    return [Wanted(one.id, NAME) for one in wanting]
+    return [Wanted(one, NAME) for one in wanting]

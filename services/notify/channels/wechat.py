@@ -109,7 +109,7 @@ def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
     )
     users = {one.user_id for one in wanting}
     granted = {(kind, user_id) for kind, user_id in session.execute(has_grant.where(Grant.user_id.in_(users)))}
-    return [Wanted(one.id, NAME) for one in wanting if (one.kind, one.user_id) in granted]
+    return [Wanted(one, NAME) for one in wanting if (one.kind, one.user_id) in granted]
 
 
 def _take_grant(session: Session, user_id: str, template_id: str) -> bool:

@@ -21,8 +21,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("wait_id", name=op.f("pk_ended_waits")),
     )
     op.create_index("ix_ended_waits_ended_at", "ended_waits", ["ended_at"], unique=False)
+    op.add_column("deliveries", sa.Column("is_bulk", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.create_index(
+        "ix_deliveries_due_first",
+        "deliveries",
+        ["channel", "due_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('queued', 'sending') AND NOT is_bulk"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "ix_deliveries_due_first",
+        table_name="deliveries",
+        postgresql_where=sa.text("state IN ('queued', 'sending') AND NOT is_bulk"),
+    )
+    op.drop_column("deliveries", "is_bulk")
     op.drop_index("ix_ended_waits_ended_at", table_name="ended_waits")
     op.drop_table("ended_waits")
