@@ -27,7 +27,7 @@ def page_of(
     session: Session, staff: Staff, wanted: Filter, *, limit: int, cursor: str | None
 ) -> tuple[list[Any], str | None]:
     """Return a page of (delivery, its notice), newest first."""
-    query = select(Delivery, Notice).join(Notice, Notice.id == Delivery.notice_id).where(staff.sees(Notice.hall_id))
+    query = select(Delivery, Notice).join(Notice, Notice.id == Delivery.notice_id).where(staff.sees(Delivery.hall_id))
     if wanted.join_id is not None:
         # Who books for several is told once, about one of the joins.
         party = select(JoinRecord.party_id).where(JoinRecord.join_id == wanted.join_id).scalar_subquery()
@@ -35,7 +35,7 @@ def page_of(
     same = {
         Delivery.notice_id: wanted.notice_id,
         Notice.user_id: wanted.user_id,
-        Notice.hall_id: wanted.hall_id,
+        Delivery.hall_id: wanted.hall_id,
         Delivery.channel: wanted.channel,
         Delivery.state: wanted.state,
     }

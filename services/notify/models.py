@@ -253,7 +253,7 @@ class Delivery(Base):
 
     `due_at` is when it is taken up next; while it is being sent, when it counts as lost with its answer. After a lost
     answer it is `possibly_twice` for good. `answer` is what the provider said to the last attempt, or why there was none.
-    What `is_bulk` lets all else of its channel go first.
+    What `is_bulk` lets all else of its channel go first. `hall_id` is that of its notice, as a trigger writes it.
     """
 
     __tablename__ = "deliveries"
@@ -262,6 +262,7 @@ class Delivery(Base):
     notice_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("notices.id", ondelete="CASCADE"))
     webhook_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"))
     event_id: Mapped[str | None] = mapped_column(Uuid, ForeignKey("webhook_events.id"))
+    hall_id: Mapped[str | None] = mapped_column(Uuid)
     channel: Mapped[str]
     target: Mapped[str]
     state: Mapped[str]
@@ -297,6 +298,7 @@ class Delivery(Base):
             postgresql_where=text("state IN ('queued', 'sending') AND NOT is_bulk"),
         ),
         Index("ix_deliveries_queued_at", "queued_at"),
+        Index("ix_deliveries_hall_id", "hall_id", "id", postgresql_where=text("hall_id IS NOT NULL")),
         Index(
             "ix_deliveries_webhook_due",
             "webhook_id",

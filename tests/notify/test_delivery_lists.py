@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from sqlalchemy import text
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
-from libs.contracts.principals import Role
-from services.notify import notices
+from libs.contracts.principals import Role, Staff
+from services.notify import delivery_lists, notices
+from services.notify.delivery_lists import Filter
 from services.notify.texts import NoticeKind
 from tests.notify.builders import a_party, a_slot, hear
 from tests.notify.reaching import MakeWorld, Town, a_town
@@ -45,6 +47,40 @@ def test_a_hall_admin_sees_the_deliveries_of_their_halls_alone(town: Town) -> No
     assert [one["join_id"] for one in town.deliveries(admin)] == [here.id]
     assert town.deliveries(admin, join_id=elsewhere.id) == []
     assert len(town.deliveries(user_id=user)) == 2
+
+
+FULL_ELSEWHERE = """
+    INSERT INTO notices (id, user_id, hall_id, kind, action_id, people, params, happened_at)
+    SELECT gen_random_uuid(), gen_random_uuid(), :hall_id, 'booked', n::text, 1, '{}', now()
+    FROM generate_series(1, 5000) n;
+    INSERT INTO deliveries (id, notice_id, channel, target, state, due_at, request_id, queued_at, ended_at)
+    SELECT gen_random_uuid(), id, 'email', '', 'sent', now(), '', now(), now()
+    FROM notices WHERE hall_id = :hall_id"""
+ROWS_READ = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables WHERE relname IN ('deliveries', 'notices')"
+
+
+@pytest.mark.parametrize(
+    "wanted", [Filter(), Filter(state="failed"), Filter(channel="sms")], ids=["all", "state", "channel"]
+)
+def test_what_a_small_hall_has_is_found_without_reading_what_others_have(town: Town, wanted: Filter) -> None:
+    user, elsewhere, db = new_id(), new_id(), town.world.runtimes["notify"].db
+    town.confirm_email(user)
+    here = town.tell(user)
+    with db.transaction() as session:
+        for statement in FULL_ELSEWHERE.split(";"):
+            session.execute(text(statement), {"hall_id": elsewhere})
+    with db.transaction() as session:
+        session.execute(text("ANALYZE notices, deliveries"))
+
+    with db.transaction() as session:
+        halls = frozenset({here.slot.hall_id})
+        admin = Staff(id=new_id(), name="lin", role=Role.HALL_ADMIN, halls=halls, session_id=new_id())
+        before = session.scalar(text(ROWS_READ))
+        found, _ = delivery_lists.page_of(session, admin, wanted, limit=20, cursor=None)
+        read = session.scalar(text(ROWS_READ)) - before
+
+    assert read < 20
+    assert [notice.join_id for _, notice in found] == ([here.id] if wanted == Filter() else [])
 
 
 def test_what_a_party_was_told_is_found_by_each_of_its_joins(town: Town) -> None:
