@@ -6,7 +6,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -59,12 +59,13 @@ SHOWN_CHARACTERS = 1000
 class Answer:
     """What the other side said: its status, and the beginning of its text, fit to be stored and shown.
 
-    `retry_after_s` is how long it asks to be left alone, where it says that in seconds.
+    `retry_after_s` is how long it asks to be left alone, where it says that in seconds. `body` is as much as was read, as it came.
     """
 
     status: int
     text: str
     retry_after_s: float | None = None
+    body: bytes = field(default=b"", compare=False, repr=False)
 
 
 class Unreachable(Exception):
@@ -269,7 +270,7 @@ def _read(response: httpcore2.Response) -> Answer:
             taken += chunk
             if len(taken) >= MOST_BYTES:
                 break
-    return Answer(response.status, cleaned(bytes(taken)), _retry_after(response))
+    return Answer(response.status, cleaned(bytes(taken)), _retry_after(response), bytes(taken))
 
 
 def _retry_after(response: httpcore2.Response) -> float | None:
@@ -279,6 +280,9 @@ def _retry_after(response: httpcore2.Response) -> float | None:
 
 def cleaned(raw: bytes) -> str:
     """Return the beginning of foreign bytes as text that can be stored and shown."""
-    text = raw[: 4 * SHOWN_CHARACTERS].decode(errors="replace")
-    kept = (character for character in text if character in "\n\t" or unicodedata.category(character)[0] != "C")
-    return "".join(kept)[:SHOWN_CHARACTERS]
+    return storable(raw[: 4 * SHOWN_CHARACTERS].decode(errors="replace"))[:SHOWN_CHARACTERS]
+
+
+def storable(text: str) -> str:
+    """Return foreign text without what a database or a terminal does not take: control characters, halves of pairs."""
+    return "".join(each for each in text if each in "\n\t" or unicodedata.category(each)[0] != "C")

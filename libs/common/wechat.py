@@ -28,6 +28,8 @@ TOO_MANY = (45009, 45011)  # a day's or a minute's quota is used up
 AT_ONCE = 16
 WAIT_S = 0.5
 
+LONGEST_TOKEN = 2048  # WeChat asks for room for 512
+
 _BEFORE_SENDING = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -107,7 +109,7 @@ class WeChat:
         body = {"grant_type": "client_credential", "appid": self.appid, "secret": self._secret, "force_refresh": anew}
         found = self._ask("POST", "/cgi-bin/stable_token", json=body)
         token, seconds = found.get("access_token"), found.get("expires_in")
-        if not isinstance(token, str) or not token or type(seconds) is not int:
+        if not isinstance(token, str) or not _is_name(token, longest=LONGEST_TOKEN) or type(seconds) is not int:
             raise WeChatSilent("an answer without token", surely_unsent=False)
         return AccessToken(token, seconds)
 
@@ -216,5 +218,5 @@ def _is_unsent(error: Exception) -> bool:
     return isinstance(error, _BEFORE_SENDING)
 
 
-def _is_name(openid: str) -> bool:
-    return 0 < len(openid) <= 128 and openid.isascii() and openid.isprintable()
+def _is_name(text: str, *, longest: int = 128) -> bool:
+    return 0 < len(text) <= longest and text.isascii() and text.isprintable()

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from libs.common import context
 from libs.common.ids import new_id
 from libs.common.logs import logger
+from libs.common.outward import storable
 from services.notify import metrics, news, outcomes, second_look
 from services.notify.channel import Announced, ByTurns, Channel, Delivering, Letter, Told, Wanted
 from services.notify.models import Delivery, Notice
@@ -253,9 +254,9 @@ def _end_attempt(channel: Channel[Letter], row: Delivery, outcome: Outcome, *, n
     row.due_at = step.due_at or row.due_at
     row.ended_at = None if step.due_at else now
     if isinstance(outcome, Sent):
-        row.provider_id, row.answer = outcome.provider_id[:LONGEST_ANSWER], ""
+        row.provider_id, row.answer = storable(outcome.provider_id)[:LONGEST_ANSWER], ""
     else:
-        row.answer = outcome.answer[:LONGEST_ANSWER]
+        row.answer = storable(outcome.answer)[:LONGEST_ANSWER]
     metrics.DELIVERIES.labels("notify", row.channel, _result(outcome, step)).inc()
 
 

@@ -66,17 +66,17 @@ class Bridge:
 
 def _outcome(answer: Answer, sms: Sms) -> Outcome:
     if 200 <= answer.status < 300:
-        return Sent(_id_in(answer.text))
+        return Sent(_id_in(answer.body))
     said = f"{answer.status} {_masked(answer.text, sms)}".strip()
     if answer.status >= 500 or answer.status in FOR_NOW:
         return Later(said, after_s=answer.retry_after_s)
     return Refused(said)
 
 
-def _id_in(text: str) -> str:
+def _id_in(body: bytes) -> str:
     """Return the provider's id of the message, as far as the bridge tells one."""
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ""
     told = found.get("id") if isinstance(found, dict) else None

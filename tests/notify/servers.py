@@ -47,6 +47,11 @@ class WeChatServer:
         with self._lock:
             self._tokens = [f"token-{len(self.token_calls) + 2}"]
 
+    def put_token(self, token: str) -> None:
+        """Let this be the token from now on."""
+        with self._lock:
+            self._tokens = [token]
+
     def openid_of(self, message_id: str) -> str:
         """Return whom a message went to that was taken under this id."""
         found: str = self.received[int(message_id) - 1]["touser"]

@@ -62,6 +62,28 @@ def test_what_the_provider_refuses_has_failed_and_says_why(world: World) -> None
     assert (found["state"], found["answer"], found["attempts"]) == ("failed", "no such loft", 1)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state", "said"),
+    [
+        (Sent("a\0b"), "sent", "ab"),
+        (Sent("a\ud800b" + "c" * 600), "sent", "ab" + "c" * 498),
+        (Refused("no\0 such\udcff loft\x1b"), "failed", "no such loft"),
+        (Later("st\0orm"), "queued", "storm"),
+    ],
+    ids=["NUL in an id", "half a pair in a long id", "a refusal", "a delay"],
+)
+def test_whatever_a_provider_says_is_recorded_at_once(world: World, outcome: Outcome, state: str, said: str) -> None:
+    [notice] = told(world)
+    queued(world, notice)
+    pigeons = Pigeons(lambda _: outcome)
+
+    carry_all(world, pigeons)
+
+    found = delivery_of(world, notice)
+    assert (found["state"], found["provider_id"] + found["answer"], found["attempts"]) == (state, said, 1)
+    assert len(pigeons.flown) == 1
+
+
 def test_what_may_be_tried_again_is_when_it_is_due(world: World) -> None:
     [notice] = told(world)
     queued(world, notice)

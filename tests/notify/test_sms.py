@@ -231,6 +231,32 @@ def test_a_notice_goes_to_the_number_by_the_template_of_its_kind_and_language(wo
     assert {posted.headers["idempotency-key"] for posted in bridge.posted} == {row["id"] for row in found}
 
 
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (r'{"id": "a\u0000b"}', "ab"),
+        (r'{"id": "a\ud800b"}', "ab"),
+        ('{"note": "' + "x" * 2000 + '", "id": "biz-1"}', "biz-1"),
+        (r'{"id": "' + "y" * 700 + '"}', "y" * 500),
+    ],
+    ids=["NUL", "half a pair", "a long answer", "a long id"],
+)
+def test_whatever_id_the_bridge_gives_a_message_goes_out_once(
+    world: World, bridge: Receiver, answer: str, kept: str
+) -> None:
+    join = a_join()
+    confirmed(world, bridge, join)
+    bridge.behaviour = lambda exchange, _: exchange.answer(200, answer)
+    hear(world, join.booked())
+
+    for minutes in (0, 5):
+        carry_all(world, channel(world), clock=lambda minutes=minutes: utcnow() + timedelta(minutes=minutes))
+
+    [delivery] = rows(world, Delivery, channel="sms")
+    assert (delivery["state"], delivery["provider_id"], delivery["possibly_twice"]) == ("sent", kept, False)
+    assert len(bridge.posted) == 1
+
+
 def test_a_kind_without_a_template_is_not_sent_and_leaves_no_failure(world: World, bridge: Receiver) -> None:
     join = a_join()
     confirmed(world, bridge, join)

@@ -279,6 +279,23 @@ def test_without_a_token_nothing_is_sent_and_the_grant_is_kept(make_world: MakeW
         assert town.grants(user) == {TEMPLATE: 1}
 
 
+@pytest.mark.parametrize(
+    "token", ["a\ud800b", "a\0b", "a\r\nb", "x" * 5000], ids=["half a pair", "NUL", "a line", "long"]
+)
+def test_a_token_that_can_be_none_is_not_used_and_nothing_counts_as_sent(town: Town, token: str) -> None:
+    user = new_id()
+    town.allow(user)
+    town.tell(user)
+    town.wechat.put_token(token)
+
+    town.carry("wechat")
+
+    found = town.delivery(user, "wechat")
+    assert (found["state"], found["possibly_twice"], found["attempts"]) == ("queued", False, 1)
+    assert "no token" in found["answer"]
+    assert town.grants(user) == {TEMPLATE: 1}
+
+
 def test_a_token_is_sealed(town: Town) -> None:
     user = new_id()
     town.allow(user)
