@@ -6,7 +6,7 @@ While traces are off nothing of OpenTelemetry is loaded.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from threading import local
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 REQUEST_ID = "hallpass.request_id"
+Note = Callable[[str, Any], None]  # adds an attribute to a span that has begun
 _provider: "TracerProvider | None" = None
 _share = 0.0
 _planned = local()  # the ids of the next span of this thread
@@ -66,14 +67,18 @@ def close() -> None:
 
 
 @contextmanager
-def span(name: str, **attributes: Any) -> Iterator[None]:
-    """Show the enclosed work as a part of the request at hand; nothing while traces are off, or of no request."""
+def span(name: str, **attributes: Any) -> Iterator[Note]:
+    """Show the enclosed work as a part of the request at hand; nothing while traces are off, or of no request.
+
+    What is known only when it is done can be noted by what this yields.
+    """
     request_id = context.request_id()
     if _provider is None or not request_id or not _is_traced(request_id):
-        yield
+        yield _note_nothing
         return
-    with _current(_start(name, request_id, parent=_parent_here(request_id), attributes=attributes)):
-        yield
+    begun = _start(name, request_id, parent=_parent_here(request_id), attributes=attributes)
+    with _current(begun):
+        yield begun.set_attribute
 
 
 @contextmanager
@@ -135,6 +140,10 @@ def now_ns() -> int:
 
 
 # --- helpers ---
+
+
+def _note_nothing(name: str, value: Any) -> None:
+    """There is no span to note it on."""
 
 
 def _is_traced(request_id: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Generic
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from libs.common import context
+from libs.common import context, traces
 from libs.common.clock import utcnow
 from libs.common.db import Database
 from libs.common.logs import logger
@@ -72,13 +72,21 @@ class Sender(Generic[Letter]):
 
     def carry(self, taken: Taken[Letter]) -> None:
         """Send a message, with no connection to the database, and record how that ended."""
-        with context.working_on(taken.delivering.request_id):
-            try:
-                outcome = self.channel.send(taken.letter)
-            except Exception as error:
-                log.exception("a channel failed", channel=self.channel.name, delivery_id=taken.delivering.id)
-                outcome = Unknown(f"internal error ({type(error).__name__})")  # nobody knows how far it got
+        about = {"hallpass.delivery": taken.delivering.id, "hallpass.attempt": taken.delivering.attempt}
+        with (
+            context.working_on(taken.delivering.request_id),
+            traces.span(f"deliver {self.channel.name}", **about) as note,
+        ):
+            outcome = self._sent(taken)
+            note("hallpass.outcome", type(outcome).__name__)  # not the answer: it may name somebody
             self._record(taken, outcome)
+
+    def _sent(self, taken: Taken[Letter]) -> Outcome:
+        try:
+            return self.channel.send(taken.letter)
+        except Exception as error:
+            log.exception("a channel failed", channel=self.channel.name, delivery_id=taken.delivering.id)
+            return Unknown(f"internal error ({type(error).__name__})")  # nobody knows how far it got
 
     def _record(self, taken: Taken[Letter], outcome: Outcome) -> None:
         """Record the outcome; whatever the database says, try as long as the delivery is ours: unrecorded, it would go out again."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from libs.common.tasks import perform
 from tests.booking.builders import a_slot
 from tests.common.collector import Collector, Seen
 from tests.notify.builders import a_join, message
+from tests.notify.reaching import a_town
 from tests.world import KEYS, World, eventually, simultaneously
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +44,8 @@ def one(spans: list[Seen], name: str) -> Seen:
     return found
 
 
-def book(world: World, slot_id: str, request_id: str = "", **headers: str) -> None:
-    who = world.user(new_id()) | {"Idempotency-Key": new_id(), **headers}
+def book(world: World, slot_id: str, request_id: str = "", user: str = "", **headers: str) -> None:
+    who = world.user(user or new_id()) | {"Idempotency-Key": new_id(), **headers}
     body = {"slot_id": slot_id, "attendees": [{"answers": {"name": "林小满"}}]}
     answer = world.client.post(
         "/api/booking/joins", json=body, headers=who | ({"X-Request-ID": request_id} if request_id else {})
@@ -51,12 +53,20 @@ def book(world: World, slot_id: str, request_id: str = "", **headers: str) -> No
     assert answer.status_code == 201, answer.text
 
 
-def test_one_trace_follows_a_join_from_its_request_to_the_notice(world: World, collector: Collector) -> None:
-    place, request_id = a_slot(world), new_id()
+def test_one_trace_follows_a_join_from_its_request_to_the_sent_notice(
+    make_world: Callable[..., World], collector: Collector
+) -> None:
+    with a_town(make_world) as town:
+        place, request_id = a_slot(town.world), new_id()
+        town.confirm_email(town.world.client.get("/api/booking/me", headers=town.world.user("lin")).json()["id"])
+        town.mail.next = ["451"]
 
-    book(world, place.slot_id, request_id)
-    world.settle()
+        book(town.world, place.slot_id, request_id, user="lin")
+        town.world.settle()
+        town.carry("email")
+        town.carry("email", later=timedelta(minutes=5))
 
+    assert len(town.mail.received) == 1
     spans = [span for span in seen(collector) if span.attributes[traces.REQUEST_ID] == request_id]
     request, group = one(spans, "POST booking /joins"), one(spans, "settle")
     publish, consume = one(spans, "publish join.booked"), one(spans, "consume join.booked")
@@ -65,8 +75,14 @@ def test_one_trace_follows_a_join_from_its_request_to_the_notice(world: World, c
     assert (group.parent, group.links, group.attributes["hallpass.group"]) == (request.span_id, (request.span_id,), 1)
     assert publish.parent == request.span_id
     assert (consume.parent, consume.attributes["messaging.consumer.group.name"]) == (publish.span_id, "notify.events")
+    delivered = [span for span in spans if span.name == "deliver email"]
+    assert [span.parent for span in delivered] == [request.span_id] * 2
+    assert [(span.attributes["hallpass.attempt"], span.attributes["hallpass.outcome"]) for span in delivered] == [
+        (1, "Later"),
+        (2, "Sent"),
+    ]
     assert request.process == "hallpass-test"
-    assert all("林小满" not in str(span) for span in spans)
+    assert all(secret not in str(span) for span in spans for secret in ("林小满", "lin@example.com", "451 no"))
 
 
 def test_a_group_is_linked_to_every_request_that_it_settles(world: World, collector: Collector) -> None:
