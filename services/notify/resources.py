@@ -64,7 +64,9 @@ class NotifySettings(SealingSettings):
     sms_timeout_s: float = Field(default=10.0, gt=0, le=60)
     sms_regions: Annotated[list[str], Json] = Field(default=["CN"], min_length=1, description="ISO 3166 of countries")
     sms_per_user: int = Field(default=10, ge=1, description="text messages to one user within 24 hours")
-    sms_per_number: int = Field(default=10, ge=1, description="text messages to one number within 24 hours")
+    sms_per_number: int = Field(
+        default=10, ge=1, description="codes to one number within 24 hours, and as many notices"
+    )
     sms_per_day: int = Field(default=2000, ge=1, description="text messages within 24 hours in all")
 
     @model_validator(mode="after")

@@ -15,7 +15,9 @@ BETWEEN_CODES = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Budget:
-    """How many messages may go out. `key` keeps numbers from being told by what is kept of them."""
+    """How many messages may go out; `per_number` of codes, and as many notices. `key` keeps numbers from being told by what is
+    kept of them.
+    """
 
     per_user: int
     per_number: int
@@ -36,6 +38,7 @@ def spend(
 ) -> Spent | None:
     """Note one message more and return None, or say which limit that would pass. A message is noted once, however often it goes out.
 
+    Codes to a number, which anybody may ask for, use up nothing of the notices to whom it belongs.
     Exact: everybody who spends waits for everybody else, for as long as their transactions take.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("sms", 0))))
@@ -68,8 +71,8 @@ def erase(session: Session, user_id: str) -> None:
 def _spent(
     session: Session, budget: Budget, user_id: str, digest: bytes, *, is_code: bool, now: datetime
 ) -> Spent | None:
-    of_user, of_number = SmsUse.user_id == user_id, SmsUse.number_digest == digest
-    of_code = of_number & SmsUse.is_code
+    of_user = SmsUse.user_id == user_id
+    of_number = (SmsUse.number_digest == digest) & (SmsUse.is_code == is_code)
     row = session.execute(
         select(
             func.count().filter(of_user).label("user_count"),
@@ -78,11 +81,11 @@ def _spent(
             func.min(SmsUse.at).filter(of_number).label("number_first"),
             func.count().label("day_count"),
             func.min(SmsUse.at).label("day_first"),
-            func.max(SmsUse.at).filter(of_code).label("code_last"),
+            func.max(SmsUse.at).filter(of_number).label("number_last"),
         ).where(SmsUse.at > now - WINDOW)
     ).one()
-    if is_code and row.code_last is not None and now - row.code_last < BETWEEN_CODES:
-        return Spent("codes to this number", row.code_last + BETWEEN_CODES)
+    if is_code and row.number_last is not None and now - row.number_last < BETWEEN_CODES:
+        return Spent("codes to this number", row.number_last + BETWEEN_CODES)
     if row.user_count >= budget.per_user:
         return Spent("messages to this user", row.user_first + WINDOW)
     if row.number_count >= budget.per_number:

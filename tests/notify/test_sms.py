@@ -346,17 +346,17 @@ def test_a_number_is_sent_one_code_a_minute(world: World, bridge: Receiver) -> N
 
 
 @pytest.mark.parametrize(
-    ("limit", "said"),
+    ("limit", "at_most", "said"),
     [
-        ("sms_per_user", "too many messages to this user within 24 hours"),
-        ("sms_per_number", "too many messages to this number within 24 hours"),
-        ("sms_per_day", "too many messages of the installation within 24 hours"),
+        ("sms_per_user", 2, "too many messages to this user within 24 hours"),
+        ("sms_per_number", 1, "too many messages to this number within 24 hours"),  # codes, and as many notices
+        ("sms_per_day", 2, "too many messages of the installation within 24 hours"),
     ],
 )
 def test_no_more_goes_out_than_the_budget_allows(
-    make_world: Callable[..., World], bridge: Receiver, limit: str, said: str
+    make_world: Callable[..., World], bridge: Receiver, limit: str, at_most: int, said: str
 ) -> None:
-    world = make_world(**settings(bridge, **{limit: 2}))
+    world = make_world(**settings(bridge, **{limit: at_most}))
     join = a_join()
     confirmed(world, bridge, join)  # the first
 
@@ -396,6 +396,26 @@ def test_only_what_may_have_been_sent_is_spent_and_once(
 
     assert len(bridge.posted) >= 1
     assert len(rows(world, SmsUse)) == before + spent
+
+
+def test_a_stranger_who_asks_for_codes_uses_up_nothing_of_whom_a_number_belongs_to(
+    make_world: Callable[..., World], bridge: Receiver
+) -> None:
+    world = make_world(**settings(bridge, sms_per_number=3))
+    join, stranger = a_join(), a_join().user_id
+    confirmed(world, bridge, join)
+    statuses = []
+    for _ in range(4):
+        another_minute(world)
+        statuses.append(asked(world, stranger, "PUT", body={"phone": PHONE}).status_code)
+    bridge.posted.clear()
+
+    hear(world, join.booked(), join.revoked())
+    carry_all(world, channel(world))
+
+    assert statuses == [202, 202, 429, 429]
+    assert {row["state"] for row in rows(world, Delivery, channel="sms")} == {"sent"}
+    assert len(bridge.posted) == 2
 
 
 def test_a_code_that_the_bridge_did_not_take_is_not_spent(world: World, bridge: Receiver) -> None:
