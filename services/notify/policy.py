@@ -192,16 +192,18 @@ def objection(kind: str, present: Present) -> str | None:
 
 # --- quiet hours ---
 
+TIME_TO_ACT = timedelta(hours=1)  # what is of use for less after quiet hours than this does not wait for their end
+
 
 def send_at(now: datetime, quiet: QuietHours | None, zone: str, useful_until: datetime | None) -> datetime:
     """Return when something may be sent that would disturb: now, or when the quiet hours that are on now end.
 
-    What would be of no use by then is sent now.
+    What would be of no use by then, or for less than an hour after, is sent now: whoever is on their way must hear of it.
     """
     if quiet is None:
         return now
     ends_at = _quiet_until(now, quiet, zone)
-    if ends_at is None or (useful_until is not None and useful_until <= ends_at):
+    if ends_at is None or (useful_until is not None and useful_until < ends_at + TIME_TO_ACT):
         return now
     return ends_at
 

@@ -43,7 +43,7 @@ def loft(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_slot_at(world: World, starts_at: datetime, quiet: QuietHours | None = NIGHT) -> Slot:
     """Return a slot of a hall whose quiet hours notify knows."""
     slot = a_slot(starts_at=starts_at)
-    hear(world, slot.hall(quiet_hours=quiet), slot.item())
+    hear(world, slot.hall(quiet_hours=quiet), slot.item(reminders=[90]))
     return slot
 
 
@@ -69,10 +69,15 @@ def test_what_comes_when_it_is_not_quiet_goes_out_at_once(world: World, quiet: Q
 
 
 @pytest.mark.parametrize("change", [Join.booked, Join.revoked])
-def test_what_is_about_a_slot_before_the_morning_goes_out_at_once(world: World, change: Any) -> None:
-    join = a_join(a_slot_at(world, SEVEN - timedelta(minutes=30)))
+@pytest.mark.parametrize(
+    ("minutes", "sent"), [(-30, MIDNIGHT), (0, MIDNIGHT), (5, MIDNIGHT), (59, MIDNIGHT), (60, SEVEN)]
+)
+def test_what_is_about_a_slot_before_the_morning_or_within_its_first_hour_goes_out_at_once(
+    world: World, change: Any, minutes: int, sent: datetime
+) -> None:
+    join = a_join(a_slot_at(world, SEVEN + timedelta(minutes=minutes)))
 
-    assert goes_out(world, MIDNIGHT, change(join)) == [(MIDNIGHT, None)]
+    assert goes_out(world, MIDNIGHT, change(join)) == [(sent, None)]
 
 
 def test_who_would_come_by_the_old_times_is_told_of_the_new_at_once(world: World) -> None:
@@ -94,7 +99,7 @@ def test_what_is_over_is_told_in_the_morning(world: World) -> None:
 
 
 def test_a_reminder_is_good_until_its_slot_starts(world: World) -> None:
-    starts_at = SEVEN + timedelta(minutes=30)
+    starts_at = SEVEN + timedelta(minutes=60)
     join = a_join(a_slot_at(world, starts_at))
     runtime = world.runtimes["notify"]
     remind = next(task for task in runtime.service.tasks if task.name == "notify.remind")
@@ -108,7 +113,9 @@ def test_a_reminder_is_good_until_its_slot_starts(world: World) -> None:
     assert {(row["due_at"], row["good_until"]) for row in rows(world, Delivery)} == {booked, reminder}
 
 
-@pytest.mark.parametrize(("minutes", "sent"), [(30, MIDNIGHT), (7 * 60, MIDNIGHT), (8 * 60, SEVEN)])
+@pytest.mark.parametrize(
+    ("minutes", "sent"), [(30, MIDNIGHT), (7 * 60, MIDNIGHT), (8 * 60 - 1, MIDNIGHT), (8 * 60, SEVEN)]
+)
 def test_an_offer_that_is_over_before_the_morning_goes_out_at_once(world: World, minutes: int, sent: datetime) -> None:
     slot = a_slot_at(world, SEVEN + timedelta(days=1))
     until = MIDNIGHT + timedelta(minutes=minutes)

@@ -158,7 +158,8 @@ def test_quiet_hours_within_one_day_are_of_that_day() -> None:
     [
         ("2026-12-02 06:30", "12-02 00:00"),  # the slot starts before anybody may be woken: now
         ("2026-12-02 07:00", "12-02 00:00"),
-        ("2026-12-02 07:01", "12-02 07:00"),
+        ("2026-12-02 07:59", "12-02 00:00"),  # whoever has less than an hour may be on their way
+        ("2026-12-02 08:00", "12-02 07:00"),
     ],
 )
 def test_what_would_come_too_late_to_be_of_use_is_sent_at_once(useful_until: str, sent: str) -> None:
