@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -129,6 +129,12 @@ def pending(session: Session, channel: str) -> int:
     """Return how many deliveries of a channel wait or are under way; what is held for later (quiet hours) does not wait yet."""
     waits = or_(Delivery.due_at <= func.now(), Delivery.attempts > 0)
     return session.scalar(select(func.count()).where(Delivery.channel == channel, Delivery.state.in_(OPEN), waits)) or 0
+
+
+def retrying(session: Session, channel: str) -> int:
+    """Return how many deliveries of a channel were tried in vain and are to be tried, or are tried, again."""
+    tried = or_(Delivery.attempts > 1, and_(Delivery.attempts == 1, Delivery.state == DeliveryState.QUEUED))
+    return session.scalar(select(func.count()).where(Delivery.channel == channel, Delivery.state.in_(OPEN), tried)) or 0
 
 
 def forget(session: Session, *, before: datetime) -> int:

@@ -10,9 +10,16 @@ STREAMS_ENDED = Counter("hallpass_live_ended_total", "Streams of stats that ende
 DELIVERIES = Counter(
     "hallpass_deliveries_total", "Attempts to deliver by how they ended", ["service", "channel", "result"]
 )
+DELIVERY_RESULTS = ("sent", "failed", "retried", "lost")
 DELIVERIES_PENDING = Gauge(
     "hallpass_deliveries_pending",
     "Deliveries that wait or are under way",
+    ["service", "channel"],
+    multiprocess_mode="mostrecent",
+)
+DELIVERIES_RETRYING = Gauge(
+    "hallpass_deliveries_retrying",
+    "Deliveries that were tried in vain and are to be tried again",
     ["service", "channel"],
     multiprocess_mode="mostrecent",
 )

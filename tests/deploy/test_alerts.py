@@ -1,24 +1,15 @@
 """Each alert fires on its fault, and on nothing else: the rules as Prometheus itself evaluates them (promtool)."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from deploy import table
-from deploy.servers import install
-from deploy.servers.process import ServerError
-from tests.require import leave_out
+from tests.deploy import rules
+from tests.deploy.rules import ALERTS, ROOT, RULES
 
-ROOT = Path(__file__).parents[2]
-ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
-RULES: dict[str, dict[str, Any]] = {
-    rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
-}
 LASTS_MINUTES = 30
 
 BOOKING = 'service="booking"'
@@ -44,6 +35,10 @@ HEALTHY = {
     'hallpass_deliveries_total{service="notify",channel="wechat",result="sent"}': "0+90",
     'hallpass_deliveries_total{service="notify",channel="wechat",result="failed"}': "0+10",
     'hallpass_deliveries_pending{service="notify",channel="wechat"}': "30",
+    'hallpass_deliveries_retrying{service="notify",channel="wechat"}': "3",
+    'hallpass_deliveries_total{service="notify",channel="webhook",result="sent"}': "0+3",
+    'hallpass_deliveries_total{service="notify",channel="webhook",result="failed"}': "0+1",
+    'hallpass_deliveries_retrying{service="notify",channel="webhook"}': "40",  # one of many receivers is away
     'hallpass_reminders_overdue_seconds{service="notify"}': "20",
     f'hallpass_counter_state{{{BOOKING},state="trusted"}}': "1",
     f'hallpass_counter_state{{{BOOKING},state="down"}}': "0",
@@ -90,44 +85,12 @@ HARMLESS: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def promtool_is_there() -> None:
-    try:
-        install.ensure("prometheus")
-    except ServerError as error:
-        leave_out(str(error))
+    rules.ensure_promtool()
 
 
 def fired(folder: Path, otherwise: dict[str, str]) -> dict[str, int]:
-    """Return which alerts fire at the end of half an hour, and in how many places, as promtool evaluates the rules."""
-    series = [{"series": name, "values": _lasting(values)} for name, values in (HEALTHY | otherwise).items()]
-    wanting = [
-        {"eval_time": f"{LASTS_MINUTES}m", "alertname": name, "exp_alerts": [{"exp_labels": {"no": "one"}}]}
-        for name in RULES
-    ]
-    test = {
-        "rule_files": [str(ALERTS)],
-        "tests": [{"interval": "1m", "input_series": series, "alert_rule_test": wanting}],
-    }
-    file = folder / "test.yml"
-    file.write_text(yaml.safe_dump(test))
-    said = subprocess.run(
-        ["promtool", "test", "rules", str(file)],
-        env=os.environ | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    # Each alert is wrongly expected to fire for {no: one}; promtool says what it does in fact.
-    got = re.findall(
-        r"alertname: (\w+), time: .*?got:\s*\[(.*?)\]\s*(?=alertname|$)", said.stdout + said.stderr, re.DOTALL
-    )
-    assert {name for name, _ in got} == set(RULES), said
-    return {name: found.count("Labels:") for name, found in got if "Labels:" in found}
-
-
-def _lasting(values: str) -> str:
-    if values == "_":
-        return f"_x{LASTS_MINUTES}"  # nothing is known of it
-    return values if "x" in values else f"{values}x{LASTS_MINUTES}" if "+" in values else f"{values}+0x{LASTS_MINUTES}"
+    """Return which alerts fire at the end of half an hour, and in how many places."""
+    return rules.fired(folder, HEALTHY | otherwise, minutes=LASTS_MINUTES)
 
 
 def test_a_process_of_which_nothing_is_left_is_missed(tmp_path: Path) -> None:
