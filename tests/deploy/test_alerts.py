@@ -120,6 +120,18 @@ def test_an_alert_fires_on_its_fault_and_no_other_does(tmp_path: Path, alert: st
     assert fired(tmp_path, FAULTS[alert]) == {alert: 1}
 
 
+def test_workers_that_have_counted_nothing_yet_do_nothing(tmp_path: Path) -> None:
+    tasks = [name for name in HEALTHY if name.startswith("hallpass_tasks_total")]
+
+    assert fired(tmp_path, dict.fromkeys(tasks, "_")) == {"NoTasks": 1}
+
+
+def test_an_installation_whose_workers_are_not_scraped_is_not_missed_for_its_tasks(tmp_path: Path) -> None:
+    unknown = [name for name in HEALTHY if name.startswith(("hallpass_tasks_total", 'up{process="worker"'))]
+
+    assert fired(tmp_path, dict.fromkeys(unknown, "_")) == {"ProcessDown": 1}
+
+
 @pytest.mark.parametrize("what", HARMLESS)
 def test_what_is_over_or_unknown_wakes_nobody(tmp_path: Path, what: str) -> None:
     assert fired(tmp_path, HARMLESS[what]) == {}
