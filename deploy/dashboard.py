@@ -29,8 +29,8 @@ def _p99(of: str, by: str) -> str:
     return f"histogram_quantile(0.99, sum by (le, {by}) (rate({of}_bucket[$__rate_interval])))"
 
 
+_REQUESTS = "hallpass_http_requests_total"
 _JOIN = 'hallpass_http_request_seconds_bucket{service="booking", method="POST", route="/joins"}[$__rate_interval]'
-_OR_NONE = " or vector(0)"  # what a quiet installation has never counted yet
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
@@ -45,8 +45,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Refusals by code 拒绝原因",
                 (
                     (
-                        'sum by (code) (rate(hallpass_joins_total{outcome!~"booked|cancelled|moved"}[$__rate_interval]))'
-                        + _OR_NONE,
+                        'sum by (code) (rate(hallpass_joins_total{outcome!~"booked|cancelled|moved"}[$__rate_interval]))',
                         "{{code}}",
                     ),
                 ),
@@ -76,7 +75,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (
                     ("sum by (state) (hallpass_counter_state)", "{{state}}"),
                     (
-                        "sum by (outcome) (rate(hallpass_counter_asks_total[$__rate_interval]))" + _OR_NONE,
+                        "sum by (outcome) (rate(hallpass_counter_asks_total[$__rate_interval]))",
                         "ask: {{outcome}}",
                     ),
                 ),
@@ -99,9 +98,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Errors (5xx) 错误率",
                 (
                     (
-                        'sum by (service) (rate(hallpass_http_requests_total{status=~"5.."}[$__rate_interval]))'
-                        " / on (service) sum by (service) (rate(hallpass_http_requests_total[$__rate_interval]))"
-                        + _OR_NONE,
+                        f'(sum by (service) (rate({_REQUESTS}{{status=~"5.."}}[$__rate_interval]))'
+                        f" or sum by (service) (rate({_REQUESTS}[$__rate_interval])) * 0)"
+                        f" / sum by (service) (rate({_REQUESTS}[$__rate_interval]))",
                         "{{service}}",
                     ),
                 ),
@@ -123,7 +122,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Problems by code 问题代码",
                 (
                     (
-                        "topk(10, sum by (service, code) (rate(hallpass_problems_total[$__rate_interval])))" + _OR_NONE,
+                        "topk(10, sum by (service, code) (rate(hallpass_problems_total[$__rate_interval])))",
                         "{{service}} {{code}}",
                     ),
                 ),
@@ -162,7 +161,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Deliveries 发送",
                 (
                     (
-                        "sum by (channel, result) (rate(hallpass_deliveries_total[$__rate_interval]))" + _OR_NONE,
+                        "sum by (channel, result) (rate(hallpass_deliveries_total[$__rate_interval]))",
                         "{{channel}} {{result}}",
                     ),
                 ),
@@ -171,16 +170,19 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Deliveries that wait 待发送",
-                (("max by (channel) (hallpass_deliveries_pending)" + _OR_NONE, "{{channel}}"),),
+                (
+                    ("max by (channel) (hallpass_deliveries_pending)", "{{channel}}"),
+                    ("max by (channel) (hallpass_deliveries_retrying)", "{{channel}}: again"),
+                ),
                 in_row=4,
             ),
             Panel(
                 "Reminders overdue 提醒逾期",
-                (("max(hallpass_reminders_overdue_seconds)" + _OR_NONE, "overdue"),),
+                (("max(hallpass_reminders_overdue_seconds)", "overdue"),),
                 "s",
                 in_row=4,
             ),
-            Panel("People who wait 候补人数", (("max(hallpass_waits)" + _OR_NONE, "waiting"),), in_row=4),
+            Panel("People who wait 候补人数", (("max(hallpass_waits)", "waiting"),), in_row=4),
         ),
     ),
     (

@@ -89,6 +89,8 @@ class Counters:
         self._redis_url = redis_url
         # Threads, because an answer that has come would wait for all that a busy event loop does between its steps.
         self._threads = ThreadPoolExecutor(ASKERS, "counters-ask")
+        for outcome in scripts.VERDICTS.values():
+            metrics.ASKS.labels(SERVICE, outcome)  # 0, before anybody asks
 
     def start(self) -> None:
         """Start the thread at once; otherwise it starts with the first work. May be repeated."""
