@@ -5,6 +5,8 @@ from prometheus_client import Counter, Gauge
 DIFFERENCES = Counter(
     "hallpass_stat_differences_total", "Stats and totals that a recount found wrong, by kind", ["service", "kind"]
 )
+for _kind in ("slot", "day", "hour"):
+    DIFFERENCES.labels("notify", _kind)  # 0 from the start: the first recount that finds some has to be seen as growth
 LISTENERS = Gauge("hallpass_live_listeners", "Streams of stats that are open", ["service"], multiprocess_mode="livesum")
 STREAMS_ENDED = Counter("hallpass_live_ended_total", "Streams of stats that ended, by reason", ["service", "reason"])
 DELIVERIES = Counter(

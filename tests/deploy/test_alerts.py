@@ -34,6 +34,8 @@ HEALTHY = {
     f"hallpass_dead_letters{{{CONSUMER}}}": "0",
     'hallpass_deliveries_total{service="notify",channel="wechat",result="sent"}': "0+90",
     'hallpass_deliveries_total{service="notify",channel="wechat",result="failed"}': "0+10",
+    'hallpass_deliveries_total{service="notify",channel="wechat",result="lost"}': "4",
+    'hallpass_stat_differences_total{service="notify",kind="slot"}': "2",
     'hallpass_deliveries_pending{service="notify",channel="wechat"}': "30",
     'hallpass_deliveries_retrying{service="notify",channel="wechat"}': "3",
     'hallpass_deliveries_total{service="notify",channel="webhook",result="sent"}': "0+3",
@@ -62,6 +64,8 @@ FAULTS: dict[str, dict[str, str]] = {
     "DeadLetters": {f"hallpass_dead_letters{{{CONSUMER}}}": "1"},
     "DeliveriesFail": {'hallpass_deliveries_total{service="notify",channel="wechat",result="failed"}': "0+60"},
     "DeliveriesWait": {'hallpass_deliveries_pending{service="notify",channel="wechat"}': "4000"},
+    "DeliveriesLost": {'hallpass_deliveries_total{service="notify",channel="wechat",result="lost"}': "4x20 5x10"},
+    "StatsDiffer": {'hallpass_stat_differences_total{service="notify",kind="slot"}': "0x20 1x10"},
     "RemindersOverdue": {'hallpass_reminders_overdue_seconds{service="notify"}': "0+60"},
     "CountersDown": {
         f'hallpass_counter_state{{{BOOKING},state="trusted"}}': "0",

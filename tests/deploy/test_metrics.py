@@ -45,7 +45,7 @@ def test_no_panel_makes_up_a_number_where_there_is_none(panel: dashboard.Panel) 
     assert [query for query, _ in panel.queries if "vector(" in query] == []
 
 
-def test_what_senders_and_counters_count_is_there_before_anything_has_happened(world: World) -> None:
+def test_what_senders_recounts_and_counters_count_is_there_before_anything_has_happened(world: World) -> None:
     notify = world.runtimes["notify"]
     notify.service.loops(notify)
 
