@@ -18,7 +18,7 @@ BEAT = b":\n\n"  # keeps proxies from giving up
 _open: "set[asyncio.Event]" = set()
 
 
-def event(name: str, data: Any, *, id: int | None = None) -> bytes:
+def event(name: str, data: Any, *, id: str | None = None) -> bytes:
     """Render an event. `id` is what a client sends back as Last-Event-ID when it comes again."""
     head = f"id: {id}\n" if id is not None else ""
     return f"{head}event: {name}\ndata: {to_json(data).decode()}\n\n".encode()

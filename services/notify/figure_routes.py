@@ -1,6 +1,5 @@
 """What staff see of figures: dashboards, recounts, and stats as they change."""
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -28,8 +27,6 @@ from services.notify.figures import (
 from services.notify.models import Recount
 
 router = APIRouter(prefix="/staff", tags=["figures"])
-
-EVENT_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @router.get("/dashboard")
@@ -70,19 +67,18 @@ async def follow_stats(
 ) -> EventStream:
     """Server-sent events: `snapshot` with the slots of a hall that anybody joined, then `changes` as they happen.
 
-    A slot comes whole, and replaces what was known of it. The stream ends (`end`, with the reason) with the token or the
+    A slot comes whole, and replaces what was known of it; a snapshot replaces all that was known. The stream ends (`end`, with the reason) with the token or the
     sign-in, or when its time is up: come again with the id of the last event.
     """
     staff.require_hall(hall_id)
     claims = runtime.staff_keys.verify(credentials.credentials if credentials else "", now=now)
-    since = int(last_event_id) if last_event_id and EVENT_ID.fullmatch(last_event_id) else 0
     events = runtime.resources.live.listen(
         runtime.db,
         staff,
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         hall_id=hall_id,
         day=day,
-        since=since,
+        last_id=last_event_id or "",
     )
     return EventStream(events)
 

@@ -7,6 +7,7 @@ number that is not below the lowest of those that were under way then.
 
 import asyncio
 import contextvars
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from services.notify import metrics
 log = logger(__name__)
 
 OF_ONE_ACCOUNT = 8  # streams in one process: screens enough for anybody, and never all of them
+HORIZON_IN_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 RETRY = b"retry: 2000\n\n"
 SHOWN = (
     "slot_id",
@@ -79,7 +81,7 @@ class Listener:
     expires_at: datetime
     hall_id: str
     day: date | None
-    since: int
+    since: int = 0
     has_all: bool = False  # was sent a snapshot, and what it sees now is what changed
     days: tuple[date, date] | None = None
     seen: dict[str, int] = field(default_factory=dict)  # versions by slot
@@ -87,13 +89,34 @@ class Listener:
     reason: str = ""  # why it is at its end
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def id(self) -> str:
+        """What it has seen by now: all that changed below a horizon, in the days of a hall."""
+        return f"{self.since}.{self._shown}"
+
+    def resume(self, last_id: str, now: datetime) -> None:
+        """Go on after the event of this id, where it says the same hall and days; otherwise begin anew."""
+        self._look_at(now)
+        horizon, _, shown = last_id.partition(".")
+        if shown == self._shown and HORIZON_IN_ID.fullmatch(horizon):
+            self.since = int(horizon)
+            self.has_all = self.since > 0
+
     def ask(self, now: datetime) -> Asked:
+        first, last = self._look_at(now)
+        return Asked(self.hall_id, first, last, self.since)
+
+    def _look_at(self, now: datetime) -> tuple[date, date]:
         today = now.date()
         days = (self.day, self.day) if self.day else (today - timedelta(days=1), today + timedelta(days=1))
-        if self.days is not None and days != self.days:  # midnight: there is a day that it has not seen
+        if days != self.days:  # at first, or at midnight: there is a day that it has not seen
             self.since = 0
         self.days = days
-        return Asked(self.hall_id, *days, self.since)
+        return days
+
+    @property
+    def _shown(self) -> str:
+        return ".".join([self.hall_id, *(day.isoformat() for day in self.days or ())])
 
     def take(self, rows: Sequence[Mapping[str, Any]], horizon: int) -> None:
         """Keep what is new to it, the newest of each slot, until it is sent."""
@@ -126,14 +149,16 @@ class Live:
         self._hurry = asyncio.Event()
 
     def listen(
-        self, db: Database, staff: Staff, *, expires_at: datetime, hall_id: str, day: date | None, since: int
+        self, db: Database, staff: Staff, *, expires_at: datetime, hall_id: str, day: date | None, last_id: str
     ) -> AsyncGenerator[bytes, None]:
-        """Yield events until the sign-in ends, or raise TooManyListeners."""
+        """Yield events until the sign-in ends, or raise TooManyListeners. `last_id` is that of the last event seen, or empty."""
         of_account = sum(listener.staff.id == staff.id for listener in self._listeners)
         if of_account >= OF_ONE_ACCOUNT or len(self._listeners) >= self._most:
             raise TooManyListeners
-        ends_at = min(expires_at, utcnow() + self._for)
-        return self._events(db, Listener(staff, ends_at, hall_id, day, since, has_all=since > 0))
+        now = utcnow()
+        listener = Listener(staff, min(expires_at, now + self._for), hall_id, day)
+        listener.resume(last_id, now)
+        return self._events(db, listener)
 
     async def _events(self, db: Database, listener: Listener) -> AsyncGenerator[bytes, None]:
         self._enter(db, listener)
@@ -152,7 +177,7 @@ class Live:
                 slots, listener.pending = list(listener.pending.values()), {}
                 name = "changes" if listener.has_all else "snapshot"
                 listener.has_all = True
-                yield event(name, {"slots": slots}, id=listener.since)
+                yield event(name, {"slots": slots}, id=listener.id)
             yield event("end", {"reason": listener.reason})
         finally:
             self._leave(listener)

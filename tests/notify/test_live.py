@@ -4,21 +4,22 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from queue import Empty, Queue
 from typing import Any
 
 import httpx2
 import pytest
+import time_machine
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Role, Staff, issue_staff_token
 from services.notify.live import OF_ONE_ACCOUNT, Live
-from tests.notify.builders import Slot, a_join, a_slot, deliver, hear, message
+from tests.notify.builders import MORNING, Slot, a_join, a_slot, deliver, hear, message
 from tests.world import World, bearer, eventually
 
 QUICK: dict[str, Any] = {"live_poll_ms": 20, "live_heartbeat_s": 0.2}
@@ -78,10 +79,15 @@ def world(make_world: Callable[..., World]) -> World:
     return make_world(**QUICK)
 
 
-@contextmanager
-def screen(address: str, headers: dict[str, str], slot: Slot, **query: Any) -> Iterator[Screen]:
+def screen(address: str, headers: dict[str, str], slot: Slot) -> AbstractContextManager[Screen]:
+    """Show the day of a slot at its hall."""
     day = (slot.starts_at + timedelta(hours=8)).date().isoformat()
-    listening = Screen(address, headers, **{"hall_id": slot.hall_id, "day": day} | query)
+    return around(address, headers, hall_id=slot.hall_id, day=day)
+
+
+@contextmanager
+def around(address: str, headers: dict[str, str], **query: Any) -> Iterator[Screen]:
+    listening = Screen(address, headers, **query)
     try:
         yield listening
     finally:
@@ -157,12 +163,52 @@ def test_who_comes_again_hears_what_has_changed_since(world: World) -> None:
         hear(world, a_join(slot).booked())
         with screen(address, world.staff() | {"Last-Event-ID": last_id}, slot) as again:
             resumed = again.next()
-        with screen(address, world.staff() | {"Last-Event-ID": str(10**17)}, slot) as lost:
+        of_another_database = f"{10**17}.{last_id.partition('.')[2]}"
+        with screen(address, world.staff() | {"Last-Event-ID": of_another_database}, slot) as lost:
             afresh = lost.next()
 
     assert resumed[0] == "changes"
     assert [(line["slot_id"], line["booked"]) for line in resumed[1]["slots"]] == [(slot.id, 2)]
     assert (afresh[0], len(afresh[1]["slots"])) == ("snapshot", 2)
+
+
+def test_who_comes_again_after_midnight_is_shown_the_day_that_has_come_into_view(world: World) -> None:
+    before_midnight = datetime(2027, 3, 9, 23, 59, 50, tzinfo=UTC)
+    today = a_slot(starts_at=datetime(2027, 3, 10, 3, tzinfo=UTC))
+    tomorrow = a_slot(starts_at=datetime(2027, 3, 11, 3, tzinfo=UTC), hall_id=today.hall_id)
+    where = {"hall_id": today.hall_id}
+    hear(world, a_join(today).booked(), a_join(tomorrow).booked())
+    with world.serve() as address:
+        with time_machine.travel(before_midnight), around(address, world.staff(), **where) as listening:
+            _, shown, last_id = listening.next()
+        with (
+            time_machine.travel(before_midnight + timedelta(seconds=12)),
+            around(address, world.staff() | {"Last-Event-ID": last_id}, **where) as again,
+        ):
+            name, shown_again, _ = again.next()
+
+    assert [line["slot_id"] for line in shown["slots"]] == [today.id]
+    assert (name, [line["slot_id"] for line in shown_again["slots"]]) == ("snapshot", [today.id, tomorrow.id])
+
+
+def test_the_id_of_another_hall_or_day_is_good_for_neither(world: World) -> None:
+    slot, later, elsewhere = a_slot(), a_slot(starts_at=MORNING + timedelta(days=1)), a_slot()
+    later.hall_id = slot.hall_id
+    hear(world, *(a_join(each).booked() for each in (slot, later, elsewhere)))
+    with world.serve() as address:
+        with screen(address, world.staff(), slot) as listening:
+            staff = world.staff() | {"Last-Event-ID": listening.next()[2]}
+        with screen(address, staff, later) as another_day, screen(address, staff, elsewhere) as another_hall:
+            found = [another_day.next(), another_hall.next()]
+
+    assert [(name, len(data["slots"])) for name, data, _ in found] == [("snapshot", 1), ("snapshot", 1)]
+
+
+@pytest.mark.parametrize("last_id", ["7", "x", "9" * 40, "1.2.3", "-1", "."])
+def test_an_odd_id_is_as_good_as_none(world: World, last_id: str) -> None:
+    slot = a_slot()
+    with world.serve() as address, screen(address, world.staff() | {"Last-Event-ID": last_id}, slot) as listening:
+        assert listening.next()[:2] == ("snapshot", {"slots": []})
 
 
 def test_signs_of_life_come_while_nothing_changes(world: World) -> None:
