@@ -33,7 +33,8 @@ def end_all() -> None:
 class EventStream(Response):
     """Sends what a generator yields until it ends, the caller hangs up or stops reading, or the process ends.
 
-    However it ends, the generator is closed before the response is done. It runs on one task and has no thread.
+    The answer begins with the first event: what the generator raises before is answered like any error. However it ends,
+    the generator is closed before the response is done. It runs on one task and has no thread.
     """
 
     media_type = "text/event-stream"
@@ -66,8 +67,9 @@ class EventStream(Response):
             (b"cache-control", b"private, no-store"),
             (b"x-accel-buffering", b"no"),  # nginx hands on at once what it would gather otherwise
         ]
+        chunk = await anext(self._events, None)
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        async for chunk in self._events:
+        while chunk is not None:
             try:
                 # Not `wait_for`, which in Python 3.11 forgets that it was cancelled where the send is done by then.
                 async with asyncio.timeout(SLOW_S):
@@ -75,6 +77,7 @@ class EventStream(Response):
             except TimeoutError:
                 log.info("a stream ends: nobody reads it")
                 return
+            chunk = await anext(self._events, None)
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -148,19 +148,19 @@ class Live:
         self._looking: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
-    def listen(
+    async def listen(
         self, db: Database, staff: Staff, *, expires_at: datetime, hall_id: str, day: date | None, last_id: str
     ) -> AsyncGenerator[bytes, None]:
-        """Yield events until the sign-in ends, or raise TooManyListeners. `last_id` is that of the last event seen, or empty."""
+        """Yield events until the sign-in ends, or raise TooManyListeners. `last_id` is that of the last event seen, or empty.
+
+        A listener counts from when the first event is asked for until the generator is closed.
+        """
         of_account = sum(listener.staff.id == staff.id for listener in self._listeners)
         if of_account >= OF_ONE_ACCOUNT or len(self._listeners) >= self._most:
             raise TooManyListeners
         now = utcnow()
         listener = Listener(staff, min(expires_at, now + self._for), hall_id, day)
         listener.resume(last_id, now)
-        return self._events(db, listener)
-
-    async def _events(self, db: Database, listener: Listener) -> AsyncGenerator[bytes, None]:
         self._enter(db, listener)
         try:
             yield RETRY

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -20,10 +21,11 @@ from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Role, Staff, issue_staff_token
 from services.notify.live import OF_ONE_ACCOUNT, Live
 from tests.notify.builders import MORNING, Slot, a_join, a_slot, deliver, hear, message
-from tests.world import World, bearer, eventually
+from tests.world import World, bearer, eventually, simultaneously
 
 QUICK: dict[str, Any] = {"live_poll_ms": 20, "live_heartbeat_s": 0.2}
 PATIENCE_S = 10
+BURST = 40
 
 
 class Screen:
@@ -275,6 +277,24 @@ def test_no_account_holds_all_streams_of_a_process(world: World) -> None:
             refused = one_more.answer.status_code
         with screen(address, world.staff(), slot) as other:
             assert (refused, other.answer.status_code) == (503, 200)
+
+
+def test_nor_by_asking_for_them_all_at_once(world: World) -> None:
+    slot, greedy = a_slot(), world.staff()
+    with world.serve() as address, ExitStack() as clients:
+
+        def ask() -> httpx2.Response:
+            http = clients.enter_context(httpx2.Client(base_url=address, timeout=PATIENCE_S, trust_env=False))
+            params = {"hall_id": slot.hall_id}
+            wanted = http.build_request("GET", "/api/notify/staff/live", params=params, headers=greedy)
+            return http.send(wanted, stream=True)
+
+        answers = simultaneously([ask] * BURST)
+        for answer in answers:
+            answer.close()
+
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses == {200: OF_ONE_ACCOUNT, 503: BURST - OF_ONE_ACCOUNT}
 
 
 def test_a_process_holds_so_many_streams_and_no_more(make_world: Callable[..., World]) -> None:
