@@ -47,7 +47,7 @@ def send(session: Session, *, now: datetime, at_most: int) -> int:
     """Remind the users of some joins for which that is due; return how many joins were looked at.
 
     A party is reminded once. What nobody was reminded of in time is sent late, unless the next reminder has come due or
-    the slot has started. Any number of processes may do this beside each other.
+    the slot has started. Nobody is reminded of a closed slot: they were told that it is. Any number of processes may do this beside each other.
     """
     rows = _take(session, now=now, at_most=at_most)
     told: dict[Told, Row[Any]] = {}
@@ -55,7 +55,7 @@ def send(session: Session, *, now: datetime, at_most: int) -> int:
     for row in rows:
         all_of_slot = policy.reminders_of(row.starts_at, row.reminders, row.timezone)
         reminder = policy.reminder_due(all_of_slot, since=row.next_reminder_at, starts_at=row.starts_at, now=now)
-        if reminder is not None:
+        if reminder is not None and row.is_open:
             told.setdefault((row.user_id, row.slot_id, reminder.minutes), row)
         looked_at.append({"join_id": row.join_id, "next_reminder_at": policy.next_reminder(all_of_slot, since=now)})
     people = _people(session, told)
@@ -103,7 +103,9 @@ def _take(session: Session, *, now: datetime, at_most: int) -> Sequence[Row[Any]
             Item.reminders,
             Hall.name.label("hall_name"),
             Hall.timezone,
+            SlotStat.is_open,
         )
+        .join(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
         .join(Item, Item.id == JoinRecord.item_id)
         .join(Hall, Hall.id == JoinRecord.hall_id)
         .where(JoinRecord.next_reminder_at < now)

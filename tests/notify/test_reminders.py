@@ -15,9 +15,10 @@ from libs.common.ids import new_id
 from libs.common.service import Task
 from libs.common.tasks import perform
 from libs.contracts.booking import UserErased
+from libs.contracts.catalog import SlotStatus
 from libs.contracts.envelope import Event
 from services.notify import reminders, senders, tasks
-from services.notify.models import Hall, Item, JoinRecord, Notice
+from services.notify.models import Hall, Item, JoinRecord, Notice, SlotStat
 from tests.catalog.builders import queries_of
 from tests.notify.builders import (
     Join,
@@ -174,6 +175,20 @@ def test_what_moved_ahead_is_not_reminded_of_for_times_that_are_past(world: Worl
     as_time_passes(world)
 
     assert reminded(world, join) == [STARTS - 2 * DAY + HOUR + MINUTE]
+
+
+@pytest.mark.parametrize("how", [{"status": SlotStatus.CLOSED}, {"deleted": True}])
+def test_nobody_is_reminded_of_a_slot_while_it_is_closed(world: World, how: dict[str, Any]) -> None:
+    slot = a_slot_ahead()
+    join = a_join(slot)
+    at(world, EARLY, slot.defined(version=1), join.booked(), slot.defined(version=2, **how))
+    remind(world, STARTS - DAY + MINUTE)
+    while_closed = reminded(world, join)
+    at(world, STARTS - DAY + HOUR, slot.defined(version=3))
+
+    as_time_passes(world, since=STARTS - DAY + HOUR)
+
+    assert (while_closed, reminded(world, join)) == ([], [STARTS - HOUR + MINUTE])
 
 
 @pytest.mark.parametrize(
@@ -397,9 +412,9 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every worker see all that is due, also what another is just sending."""
 
     def look_long(session: Session, *, now: datetime, at_most: int) -> Any:
-        query = select(
-            *JoinRecord.__table__.columns, Item.title, Item.reminders, Hall.timezone, Hall.name.label("hall_name")
-        )
+        more = (SlotStat.is_open, Item.title, Item.reminders, Hall.timezone, Hall.name.label("hall_name"))
+        query = select(*JoinRecord.__table__.columns, *more)
+        query = query.join(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
         everything = query.join(Item, Item.id == JoinRecord.item_id).join(Hall, Hall.id == JoinRecord.hall_id)
         found = session.execute(everything.where(JoinRecord.next_reminder_at < now)).all()
         session.execute(select(func.pg_sleep(0.5)))
