@@ -110,11 +110,15 @@ def _followed(row: Row[Any], message: Message) -> dict[str, Any]:
         "starts_at": row.starts_at,
         "ends_at": row.ends_at,
         "definition_version": row.definition_version,
-        "next_reminder_at": _next_reminder(row, message) if _has_moved(row) else row.next_reminder_at,
+        "next_reminder_at": _next_reminder(row, message),
     }
 
 
 def _next_reminder(row: Row[Any], message: Message) -> datetime | None:
+    """Reminders go by the start: where the end alone is another, what is due and not sent yet stays due."""
+    if row.left_starts_at == row.starts_at:
+        before: datetime | None = row.next_reminder_at
+        return before
     if not _is_awaited(row):
         return None
     return policy.next_reminder(policy.reminders_of(row.starts_at, row.reminders, row.timezone), since=message.time)

@@ -166,6 +166,18 @@ def test_reminders_move_with_their_slot_also_one_that_was_sent(world: World) -> 
     assert reminded(world, join) == [STARTS - DAY + MINUTE, moved - DAY + MINUTE, moved - HOUR + MINUTE]
 
 
+def test_another_end_loses_no_reminder_that_is_due(world: World) -> None:
+    slot = a_slot_ahead()
+    join = a_join(slot)
+    at(world, EARLY, slot.defined(version=1), join.booked())
+    at(world, STARTS - DAY + HOUR, slot.defined(version=2, lasts=2 * HOUR))  # workers were down for an hour
+
+    as_time_passes(world, since=STARTS - DAY + HOUR)
+
+    assert reminded(world, join) == [STARTS - DAY + HOUR + MINUTE, STARTS - HOUR + MINUTE]
+    assert record_of(world, join)["ends_at"] == STARTS + 2 * HOUR
+
+
 def test_what_moved_ahead_is_not_reminded_of_for_times_that_are_past(world: World) -> None:
     slot = a_slot_ahead()
     join = a_join(slot)
