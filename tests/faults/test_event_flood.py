@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Flood:
     joins: list[Join]
     slots: list[Slot]
 
-    @property
+    @cached_property
     def sound(self) -> set[str]:
         return {one.id for one in self.messages} - self.poison
 
