@@ -53,6 +53,7 @@ class UserFilter(_Filter):
     """As of `booking/staff/users`."""
 
     q: Search | None = None
+    disabled: bool | None = None
 
     @property
     def seeks_somebody(self) -> bool:

@@ -76,7 +76,7 @@ def feed_slots(
 @router.get("/users/count")
 def feed_user_count(staff: HallStaff, session: Tx, asked: AskedUsers) -> FeedUserCount:
     """How many users the filter finds."""
-    return FeedUserCount(users=feeds.people_count(session, staff, asked.person))
+    return FeedUserCount(users=feeds.people_count(session, staff, asked.wanted))
 
 
 @router.get("/users")
@@ -91,6 +91,6 @@ def feed_users(
 ) -> Page[StaffUserOut]:
     """The users that `/staff/users` lists, in the same order."""
     found, next_cursor = feeds.people(
-        session, sealer, staff, asked.person, unmasked=unmasked, limit=limit, cursor=cursor
+        session, sealer, staff, asked.wanted, unmasked=unmasked, limit=limit, cursor=cursor
     )
     return Page(items=found, next_cursor=next_cursor)

@@ -17,10 +17,10 @@ from libs.contracts.booking import JoinStatus
 from libs.contracts.principals import Staff
 from services.booking import answers, lists, users, views
 from services.booking.answers import Forms
-from services.booking.findables import Sought
 from services.booking.lists import StaffQuery
 from services.booking.models import Hall, Item, ItemForm, Join, Slot, User
 from services.booking.schemas import FeedCount, FeedForm, FeedItem, FeedJoin, FeedSlot, StaffUserOut
+from services.booking.users import UserQuery
 
 ITEMS_IN_ORDER = (Key(Item.id, "id"),)
 SLOTS_AT_ONCE = 200
@@ -136,16 +136,16 @@ def slots(session: Session, staff: Staff, ids: list[str]) -> list[FeedSlot]:
     return [FeedSlot(id=slot_id, start=start, end=end) for slot_id, start, end in rows]
 
 
-def people_count(session: Session, staff: Staff, person: Sought | None) -> int:
+def people_count(session: Session, staff: Staff, wanted: UserQuery) -> int:
     """Return how many users that is."""
-    return session.scalar(select(func.count()).select_from(users.matching(staff, person).subquery())) or 0
+    return session.scalar(select(func.count()).select_from(users.matching(staff, wanted).subquery())) or 0
 
 
 def people(
     session: Session,
     sealer: Sealer,
     staff: Staff,
-    person: Sought | None,
+    wanted: UserQuery,
     *,
     unmasked: bool,
     limit: int,
@@ -153,6 +153,6 @@ def people(
 ) -> tuple[list[StaffUserOut], str | None]:
     """Return a page of users as in the list, phone numbers masked unless asked otherwise."""
     found, next_cursor = fetch(
-        session, users.matching(staff, person), keys=users.NEWEST_FIRST, limit=limit, cursor=cursor
+        session, users.matching(staff, wanted), keys=users.NEWEST_FIRST, limit=limit, cursor=cursor
     )
     return [views.staff_user(sealer, staff, user, unmasked=unmasked) for user in found], next_cursor

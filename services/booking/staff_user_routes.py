@@ -27,6 +27,7 @@ from services.booking.schemas import (
     UnmaskIn,
 )
 from services.booking.staff_routes import Search, Unmasking, limit_searches
+from services.booking.users import UserQuery
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 VISITS = 100
@@ -41,10 +42,11 @@ class UserFilter:
         runtime: RuntimeDep,
         sealer: SealerDep,
         q: Annotated[Search, Query(description="part of the name, or a whole phone number")] = None,
+        disabled: bool | None = None,
     ) -> None:
         if q:
             limit_searches(runtime, staff)
-        self.person = findables.sought(sealer, q) if q else None
+        self.wanted = UserQuery(person=findables.sought(sealer, q) if q else None, disabled=disabled)
 
 
 @router.get("/users")
@@ -57,7 +59,7 @@ def list_users(
     cursor: CursorText = None,
 ) -> Page[StaffUserOut]:
     """Users; for a hall admin, those who have booked in their halls. `q`: part of the name, or a whole phone number."""
-    query = users.matching(staff, asked.person)
+    query = users.matching(staff, asked.wanted)
     found, next_cursor = fetch(session, query, keys=users.NEWEST_FIRST, limit=limit, cursor=cursor)
     return Page(items=[views.staff_user(sealer, staff, user) for user in found], next_cursor=next_cursor)
 

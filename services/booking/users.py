@@ -1,6 +1,7 @@
 """The people who book: found or made at sign-in, edited by themselves, disabled by staff."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, delete, exists, select, update
@@ -21,6 +22,15 @@ from services.booking.models import Join, Upload, User
 WALK_IN = "walk_in"  # the provider of users who stand for a party at the desk, and never sign in
 IMPORTED = "import"  # the provider of users who stand for one row of an import each, and never sign in either
 ERASED = "erased"  # the provider of users who are gone, and of whom only joins without answers are left
+
+
+@dataclass(frozen=True)
+class UserQuery:
+    """Which users staff look for; None leaves a question open."""
+
+    person: Sought | None = None
+    disabled: bool | None = None
+
 
 NEWEST_FIRST = (Key(User.id, "id", descending=True),)
 
@@ -121,20 +131,22 @@ def sweep_walk_ins(session: Session, *, before: datetime) -> int:
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 
-def matching(staff: Staff, person: Sought | None) -> Select[User]:
-    """Return the query for users by part of the name or by phone; for a hall admin, those who have booked in their halls."""
+def matching(staff: Staff, wanted: UserQuery) -> Select[User]:
+    """Return the query for the users that staff look for; for a hall admin, among those who have booked in their halls."""
     query = select(User).where(User.provider.not_in([WALK_IN, IMPORTED, ERASED]))
     if staff.halls is not None:
         query = query.where(exists().where(Join.user_id == User.id, staff.sees(Join.hall_id)))
-    if person is not None:
-        has_name = User.name.icontains(person.text, autoescape=True)
-        query = query.where(has_name | User.phone_digest.in_(person.digests))
+    if wanted.person is not None:
+        has_name = User.name.icontains(wanted.person.text, autoescape=True)
+        query = query.where(has_name | User.phone_digest.in_(wanted.person.digests))
+    if wanted.disabled is not None:
+        query = query.where(User.disabled_at.is_not(None) if wanted.disabled else User.disabled_at.is_(None))
     return query
 
 
 def one_of_staff(session: Session, staff: Staff, user_id: str) -> User:
     """Return a user whom the staff's list holds, or raise NotFound."""
-    user = session.scalar(matching(staff, None).where(User.id == user_id))
+    user = session.scalar(matching(staff, UserQuery()).where(User.id == user_id))
     if user is None:
         raise NotFound
     return user

@@ -350,9 +350,13 @@ def test_users_are_the_list(served: World) -> None:
         ("林二", "正常", 1),
         ("林一", "正常", 1),
     ]
-    assert [row["姓名"] for row in records(sheets(exported(served, who, "users", filter={"q": "二"}))["用户"])] == [
-        "林二"
-    ]
+    for narrowed, names in (
+        ({"q": "二"}, ["林二"]),
+        ({"disabled": True}, ["林三"]),
+        ({"disabled": False}, ["林二", "林一"]),
+    ):
+        rows = records(sheets(exported(served, who, "users", filter=narrowed))["用户"])
+        assert [row["姓名"] for row in rows] == names
 
 
 @pytest.mark.parametrize("group", ["slot", "item", "hall", "day"])

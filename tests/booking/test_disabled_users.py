@@ -29,6 +29,23 @@ def test_a_user_is_disabled_and_enabled_again_on_record(world: World) -> None:
     ]
 
 
+def test_disabled_users_are_listed_and_exported_by_themselves(world: World) -> None:
+    place, gone, well = a_slot(world), world.user("wang"), world.user("li")
+    for user in (gone, well):
+        booked(world, user, place.slot_id)
+    of = {True: user_id(world, gone), False: user_id(world, well)}
+    set_user(world, of[True], disabled=True, reason="多次爽约")
+    admin = world.staff(Role.HALL_ADMIN, [place.hall_id])
+
+    for disabled, expected in of.items():
+        query = {"disabled": disabled}
+        for path in ("users", "feed/users"):
+            page = world.client.get(f"/api/booking/staff/{path}", params=query, headers=admin).json()
+            assert [user["id"] for user in page["items"]] == [expected]
+        count = world.client.get("/api/booking/staff/feed/users/count", params=query, headers=admin).json()
+        assert count == {"users": 1}
+
+
 def test_why_somebody_is_disabled_is_for_super_admins_alone(world: World) -> None:
     place, user = a_slot(world), world.user("wang")
     booked(world, user, place.slot_id)
