@@ -8,7 +8,6 @@ from sqlalchemy import true
 from sqlalchemy.orm import Session
 
 from libs.common import qr
-from libs.common.crypto import Sealer
 from libs.common.inputs import Date
 from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
@@ -22,17 +21,16 @@ from services.booking import (
     joins,
     lists,
     offers,
+    own_data,
     policy,
     sign_in,
     standings,
     users,
     views,
-    wait_views,
 )
 from services.booking.asks import Booking, Cancelling, Moving
 from services.booking.errors import JoinNotFound
 from services.booking.lists import MyFilter
-from services.booking.models import User
 from services.booking.offers import Offered
 from services.booking.resources import DeskDep, IdempotencyKey, Limited, ProvidersDep, SealerDep
 from services.booking.schemas import (
@@ -67,14 +65,14 @@ def sign_in_user(
     openid = sign_in.provider(providers, body.provider).openid_of(body.code)
     with runtime.db.transaction() as session:
         user = users.sign_in(session, body.provider, openid, now=now)
-        shown = _user(user, sealer)
+        shown = views.user(sealer, user)
     token = issue_user_token(runtime.user_keys, user.id, now=now)
     return SessionOut(token=token, expires_in=int(USER_TOKEN_LIFETIME.total_seconds()), user=shown)
 
 
 @router.get("/me")
 def me(user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
-    return _user(users.get(session, user.id), sealer)
+    return views.user(sealer, users.get(session, user.id))
 
 
 @router.get("/me/standing")
@@ -89,23 +87,14 @@ def my_standing(user: CurrentUser, session: Tx, now: Now, hall_id: Id | None = N
 
 @router.patch("/me")
 def edit_me(body: MeIn, user: CurrentUser, session: Tx, sealer: SealerDep) -> UserOut:
-    return _user(users.edit(session, sealer, user.id, name=body.name, phone=body.phone), sealer)
+    return views.user(sealer, users.edit(session, sealer, user.id, name=body.name, phone=body.phone))
 
 
 @router.get("/me/data")
 def my_data(user: CurrentUser, session: Tx, sealer: SealerDep, now: Now, response: Response) -> DataOut:
     """All that booking keeps of the user, to take along. What they were told is in `notify/notices`."""
-    found = users.get(session, user.id)
-    rows = lists.all_of_user(session, user.id)
-    response.headers["Content-Disposition"] = 'attachment; filename="hallpass.json"'
-    response.headers["Cache-Control"] = "private, no-store"
-    return DataOut(
-        user=_user(found, sealer),
-        provider=found.provider,
-        created_at=found.created_at,
-        joins=[views.join(sealer, join, Offered(*place), now=now) for join, *place in rows],
-        waits=wait_views.all_of_user(session, sealer, user.id),
-    )
+    response.headers.update(own_data.HEADERS)
+    return own_data.of(session, sealer, users.get(session, user.id), now=now)
 
 
 @router.delete("/me", status_code=204, dependencies=[Limited])
@@ -217,9 +206,3 @@ def _mine(session: Session, user: CurrentUser, join_id: str) -> tuple[Any, Offer
         raise JoinNotFound
     join, *place = row
     return join, Offered(*place)
-
-
-def _user(user: User, sealer: Sealer) -> UserOut:
-    return UserOut(
-        id=user.id, name=user.name, phone=users.phone_of(sealer, user), disabled=user.disabled_at is not None
-    )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound, Unauthenticated
@@ -11,7 +11,7 @@ from libs.common.pages import CursorText, Limit, Page, fetch
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts import audit
 from libs.contracts.principals import AnyStaff, HallStaff, Staff, SuperAdmin
-from services.booking import erasure, findables, lists, misses, standings, users, views
+from services.booking import erasure, findables, lists, misses, own_data, standings, users, views
 from services.booking.errors import NothingToForgive
 from services.booking.models import Hall, Join
 from services.booking.policy import Standing
@@ -28,6 +28,7 @@ from services.booking.schemas import (
 )
 from services.booking.staff_routes import Search, Unmasking, limit_searches
 from services.booking.users import UserQuery
+from services.booking.wait_schemas import DataOut
 
 router = APIRouter(prefix="/staff", tags=["staff"])
 VISITS = 100
@@ -147,6 +148,19 @@ def set_user(
         after={"disabled": body.disabled},
     )
     return views.staff_user(sealer, staff, user)
+
+
+@router.post("/users/{user_id}/data", dependencies=[Unmasking])
+def data_of_user(
+    user_id: Id, body: UnmaskIn, staff: SuperAdmin, session: Tx, sealer: SealerDep, now: Now, response: Response
+) -> DataOut:
+    """All that booking keeps of somebody who asks for it at the desk, readable: a user, as they have it in `me/data`, or a
+    party that walked in (a join's `user_id`). The reason is on record.
+    """
+    user = users.one_there(session, user_id)
+    audit.record(session, staff, "user.data_shown", object_type="user", object_id=user_id, reason=body.reason)
+    response.headers.update(own_data.HEADERS)
+    return own_data.of(session, sealer, user, now=now)
 
 
 @router.post("/users/{user_id}/erase", status_code=204)

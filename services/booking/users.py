@@ -152,6 +152,14 @@ def one_of_staff(session: Session, staff: Staff, user_id: str) -> User:
     return user
 
 
+def one_there(session: Session, user_id: str) -> User:
+    """Return a user or walk-in party, or raise NotFound where there is none, or it was erased."""
+    user = session.scalar(select(User).where(User.id == user_id, User.provider != ERASED))
+    if user is None:
+        raise NotFound
+    return user
+
+
 def set_disabled(session: Session, user_id: str, *, disabled: bool, reason: str, now: datetime) -> tuple[User, bool]:
     """Disable or enable a user; return them and whether they were disabled before."""
     user = session.scalar(

@@ -28,6 +28,7 @@ from services.booking.schemas import (
     StaffUserOut,
     StaffUserWithCounts,
     StandingOut,
+    UserOut,
 )
 
 
@@ -139,6 +140,13 @@ def form_of(found: Join, offered: Offered) -> list[FormField]:
     """Return the form that a join was made with; that of today, where booking never heard of it."""
     form = offered.item.form if found.made_with is None else found.made_with
     return [FormField.model_validate(field) for field in form]
+
+
+def user(sealer: Sealer, found: User) -> UserOut:
+    """Show a user to themselves."""
+    return UserOut(
+        id=found.id, name=found.name, phone=users.phone_of(sealer, found), disabled=found.disabled_at is not None
+    )
 
 
 def staff_user(sealer: Sealer, staff: Staff, user: User, *, unmasked: bool = False) -> StaffUserOut:

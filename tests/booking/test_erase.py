@@ -75,6 +75,29 @@ def stats(world: World) -> Any:
 # --- taking one's data along ---
 
 
+def test_staff_hand_over_the_data_of_who_asks_for_it_on_record(world: World) -> None:
+    place, user = a_slot(world, form=FORM), a_visitor(world)
+    booked(world, user, place.slot_id, "王小明", id_card=PERSON)
+    wang, own = user_id(world, user), world.client.get("/api/booking/me/data", headers=user)
+    path, body = f"/api/booking/staff/users/{wang}/data", {"reason": "本人书面申请"}
+
+    answer = world.client.post(path, json=body, headers=world.staff())
+    silent = world.client.post(path, json={"reason": ""}, headers=world.staff())
+    by_admin = world.client.post(path, json=body, headers=world.staff(Role.HALL_ADMIN, [place.hall_id]))
+
+    assert answer.json() == own.json()
+    assert PERSON in answer.text
+    assert (answer.headers["Content-Disposition"], answer.headers["Cache-Control"]) == (
+        own.headers["Content-Disposition"],
+        "private, no-store",
+    )
+    assert [code_of(refused) for refused in (silent, by_admin)] == [(422, "invalid"), (403, "role_forbids")]
+    [row] = recorded(world, "audit.recorded")
+    assert (row.data["action"], row.data["object_id"], row.data["reason"]) == ("user.data_shown", wang, body["reason"])
+    erase(world, user)
+    assert code_of(world.client.post(path, json=body, headers=world.staff())) == (404, "not_found")
+
+
 def test_a_user_takes_all_of_it_along_and_nothing_of_others(world: World) -> None:
     place = a_slot(world, form=FORM, party_max=2, cancel="anytime")
     user = a_visitor(world)

@@ -276,6 +276,9 @@ STAFF: dict[str, StaffRoute] = {
         NOT_FOUND,
         lambda s: Ask({"hall_id": s.hall["id"], "join_id": s.a_missed_join(), "reason": "住院"}, shows=s.hall["id"]),
     ),
+    "POST /api/booking/staff/users/{user_id}/data": StaffRoute(
+        SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"reason": "本人申请"}, shows=s.join["code"])
+    ),
     "POST /api/booking/staff/users/{user_id}/erase": StaffRoute(
         SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"reason": "本人申请"}, path={"user_id": s.a_user()})
     ),
