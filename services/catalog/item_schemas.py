@@ -51,7 +51,9 @@ class ItemPatch(Schema):
     order: Order = Field(default_factory=unset)
     recommended: bool = Field(default_factory=unset)
     form: Annotated[list[FormField], Field(max_length=100)] = Field(default_factory=unset)
-    rules: Rules = Field(default_factory=unset)
+    rules: Rules = Field(
+        default_factory=unset, description="all of them: left out is the default; `items/rules` changes some"
+    )
     reminders: Reminders = Field(default_factory=unset)
     accept_joins_ahead: bool = Field(default=False, description="close although people are booked ahead")
 

@@ -163,7 +163,10 @@ def edit_item(
     response: Response,
     if_match: IfMatch = None,
 ) -> StaffItem:
-    """Change what is sent. Making it invisible with joins ahead is refused (`joins_ahead`) until it is confirmed."""
+    """Change what is sent; form and rules are replaced as a whole (`items/rules` changes some rules and keeps the others).
+
+    Making it invisible with joins ahead is refused (`joins_ahead`) until it is confirmed.
+    """
     item = items.edit(session, staff, item_id, data, if_match=if_match, now=now)
     response.headers["ETag"] = etags.of(item)
     return views.staff_item(*items.get(session, staff, item_id))

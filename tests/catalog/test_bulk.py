@@ -1,6 +1,9 @@
 """What changes many things at once: rules and order of items, capacities of slots; and an item's QR code."""
 
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -8,6 +11,7 @@ import pytest
 import segno
 
 from libs.common.ids import new_id
+from libs.contracts.catalog import Rules
 from libs.contracts.principals import Role
 from services.catalog import policy
 from tests.booking.builders import booked
@@ -31,6 +35,8 @@ from tests.catalog.builders import (
     titles,
 )
 from tests.world import World
+
+ROOT = Path(__file__).parents[2]
 
 
 def change_rules(world: World, *items: Any, staff: Any = None, **rules: Any) -> httpx2.Response:
@@ -76,6 +82,20 @@ def test_rules_that_are_sent_change_for_all_items_and_the_others_stay(world: Wor
     assert len(published(world, "item.changed", second["id"])) == 1, "what did not change is told to nobody"
     [record] = [one for one in published(world, "audit.recorded") if one["action"] == "item.edited"]
     assert (record["object_id"], record["before"]["rules"]["party_max"]) == (first["id"], 2)
+
+
+def test_the_page_about_waiting_names_a_request_that_changes_no_other_rule(world: World) -> None:
+    page = (ROOT / "docs/waiting.md").read_text()
+    [(path, body)] = re.findall(r"^POST (/api/catalog/\S+)\n(.+)$", page, re.MULTILINE)
+    item = an_item(world, a_hall(world), rules={"party_max": 5, "cancel": "anytime", "checkin_opens_minutes": 120})
+    before = rules_of(world, item)
+
+    shown(world.client.post(path, json=json.loads(body.replace("<id>", item["id"])), headers=world.staff()))
+
+    assert rules_of(world, item) == before | {"waitlist": "offer", "offer_minutes": 60}
+    whole = {"rules": {"waitlist": "take"}}
+    shown(world.client.patch(f"{STAFF}/items/{item['id']}", json=whole, headers=world.staff()))
+    assert rules_of(world, item) == Rules(waitlist="take").model_dump(), "the page warns of this one"
 
 
 def test_rules_change_for_all_items_or_for_none(world: World) -> None:
