@@ -518,7 +518,7 @@ class WebhookAttempt(Base):
 
 
 class Reader(Base):
-    """A user who is still to be told of an announcement."""
+    """A user who is still to be told of an announcement, and the hall of the last slot for which they are to be."""
 
     __tablename__ = "readers"
 
@@ -526,3 +526,4 @@ class Reader(Base):
         Uuid, ForeignKey("announcements.id", ondelete="CASCADE"), primary_key=True
     )
     user_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    hall_id: Mapped[str | None] = mapped_column(Uuid)

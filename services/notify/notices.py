@@ -1,8 +1,9 @@
 """Notices: what users are told about their joins, each action once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -51,8 +52,13 @@ def tell(session: Session, told: Iterable[tuple[NoticeKind, JoinEvent | WaitEven
     write(session, rows)
 
 
-def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Write notices, each once for its user, kind and action, and none to users who were erased."""
+def write(
+    session: Session, rows: Sequence[dict[str, Any]], *, visited: Mapping[str, str | None] = MappingProxyType({})
+) -> None:
+    """Write notices, each once for its user, kind and action, and none to users who were erased.
+
+    Where they are of no hall, users are left in peace by the quiet hours of the one that they have `visited`.
+    """
     if not rows:
         return
     # Nobody is erased between our look and our commit. One lock for all users: one slot can have more than there are locks.
@@ -68,7 +74,7 @@ def write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         written = set(statements.carry_out(session, statements.ADD_NOTICES, fresh).scalars())
         told = [_told(row) for row in fresh if row["id"] in written]
         now = utcnow()
-        wanted = quiet_hours.respected(session, ways.wanted(session, told), now=now)
+        wanted = quiet_hours.respected(session, ways.wanted(session, told), visited, now=now)
         deliveries.queue(session, wanted, now=now)
 
 

@@ -1,6 +1,6 @@
 """Quiet hours: what leaves the house waits until those of its hall are over, unless it would be of no use by then."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,21 +16,23 @@ from services.notify.texts import NoticeKind
 PASSING = {NoticeKind.REMINDER, NoticeKind.WAITING_OFFERED}  # what is told too late is not told at all
 
 
-def respected(session: Session, wanted: Iterable[Wanted], *, now: datetime) -> list[Wanted]:
-    """Return when these new notices are to go out.
+def respected(
+    session: Session, wanted: Iterable[Wanted], visited: Mapping[str, str | None], *, now: datetime
+) -> list[Wanted]:
+    """Return when these new notices are to go out: by the hours of their halls, or of those that users of others have visited.
 
     A reminder is good for nothing when its slot has started, an offer when it is over.
     """
     wanted = list(wanted)
     if not wanted:
         return []
-    hall_ids = {one.told.hall_id for one in wanted}
-    halls = {hall.id: hall for hall in session.scalars(select(Hall).where(Hall.id.in_(hall_ids - {None})))}
-    return [_timed(one, halls, now) for one in wanted]
+    of_notices = {one.told.id: one.told.hall_id or visited.get(one.told.user_id) for one in wanted}
+    hall_ids = set(of_notices.values()) - {None}
+    halls = {hall.id: hall for hall in session.scalars(select(Hall).where(Hall.id.in_(hall_ids)))}
+    return [_timed(one, halls.get(of_notices[one.told.id] or ""), now) for one in wanted]
 
 
-def _timed(wanted: Wanted, halls: dict[str, Hall], now: datetime) -> Wanted:
-    hall = halls.get(wanted.told.hall_id or "")
+def _timed(wanted: Wanted, hall: Hall | None, now: datetime) -> Wanted:
     if hall is None:
         return wanted
     useful_until = policy.useful_until(wanted.told.params, hall.timezone, now=now)

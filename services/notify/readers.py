@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, literal, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from libs.common.db import Uuid
@@ -25,8 +25,13 @@ def list_due(session: Session, *, now: datetime) -> bool:
     ).first()
     if announcement is None:
         return False
-    found = select(literal(announcement.id, Uuid), JoinRecord.user_id).where(*_meant(announcement, now=now)).distinct()
-    session.execute(insert(Reader).from_select(["announcement_id", "user_id"], found))
+    found = (
+        select(literal(announcement.id, Uuid), JoinRecord.user_id, JoinRecord.hall_id)
+        .where(*_meant(announcement, now=now))
+        .ext(distinct_on(JoinRecord.user_id))
+        .order_by(JoinRecord.user_id, JoinRecord.starts_at.desc(), JoinRecord.join_id)
+    )
+    session.execute(insert(Reader).from_select(["announcement_id", "user_id", "hall_id"], found))
     announcement.readers = session.scalar(select(func.count()).where(Reader.announcement_id == announcement.id))
     return True
 
@@ -34,7 +39,7 @@ def list_due(session: Session, *, now: datetime) -> bool:
 def tell(session: Session, *, now: datetime, at_most: int) -> int:
     """Tell some of the readers that wait; return how many. Any number of processes may do this beside each other."""
     listed = session.execute(
-        select(Reader.announcement_id, Reader.user_id, Announcement.hall_id)
+        select(Reader.announcement_id, Reader.user_id, Reader.hall_id.label("visited"), Announcement.hall_id)
         .join(Announcement, Announcement.id == Reader.announcement_id)
         .where(*news.is_out(now))
         .order_by(Reader.announcement_id, Reader.user_id)
@@ -62,6 +67,7 @@ def tell(session: Session, *, now: datetime, at_most: int) -> int:
             }
             for row in waiting
         ],
+        visited={row.user_id: row.visited for row in waiting},
     )
     key = tuple_(Reader.announcement_id, Reader.user_id)
     session.execute(delete(Reader).where(key.in_([(row.announcement_id, row.user_id) for row in waiting])))

@@ -14,8 +14,9 @@ from libs.contracts.booking import WaitOffered
 from libs.contracts.catalog import QuietHours
 from services.notify import ways
 from services.notify.channel import Told, Wanted
-from services.notify.models import Delivery
+from services.notify.models import Delivery, Notice
 from tests.notify.builders import Join, Slot, a_join, a_slot, hear, kinds_told, rows
+from tests.notify.test_announcements import written
 from tests.world import World
 
 MIDNIGHT = datetime(2027, 3, 9, 16, tzinfo=UTC)  # of 10 March in Shanghai
@@ -129,3 +130,22 @@ def an_offer(slot: Slot, until: datetime) -> WaitOffered:
     shared = WaitOffered.model_fields.keys() & type(join).model_fields.keys() - {"version"}
     about = {name: getattr(join, name) for name in shared}
     return WaitOffered(**about, wait_id=new_id(), version=2, offered_until=until)
+
+
+def test_news_to_everybody_waits_for_the_morning_of_the_hall_where_each_user_goes_last(world: World) -> None:
+    tomorrow = SEVEN + timedelta(days=1)
+    quiet, awake = a_slot_at(world, tomorrow), a_slot_at(world, tomorrow + timedelta(hours=1), None)
+    sleeper, waker = a_join(quiet), a_join(awake)
+    both = [a_join(awake), a_join(a_slot_at(world, tomorrow + timedelta(days=1)))]
+    both[1].user_id = both[0].user_id
+    runtime = world.runtimes["notify"]
+    announce = next(task for task in runtime.service.tasks if task.name == "notify.announce")
+    with time_machine.travel(MIDNIGHT, tick=False):
+        hear(world, *(join.booked() for join in (sleeper, waker, *both)))
+        written(world, tell={"upcoming": True})
+
+        announce.run(runtime)
+
+    told = {row["id"]: row["user_id"] for row in rows(world, Notice, kind="announcement")}
+    due = {told[row["notice_id"]]: row["due_at"] for row in rows(world, Delivery) if row["notice_id"] in told}
+    assert due == {sleeper.user_id: SEVEN, waker.user_id: MIDNIGHT, both[0].user_id: SEVEN}

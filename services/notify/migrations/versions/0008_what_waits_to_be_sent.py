@@ -54,9 +54,11 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("hall_id IS NOT NULL"),
     )
+    op.add_column("readers", sa.Column("hall_id", sa.UUID(as_uuid=False), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("readers", "hall_id")
     op.drop_index("ix_deliveries_hall_id", table_name="deliveries", postgresql_where=sa.text("hall_id IS NOT NULL"))
     op.execute("DROP TRIGGER write_hall_of_delivery ON deliveries")
     op.execute("DROP FUNCTION write_hall_of_delivery()")
