@@ -10,7 +10,7 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.streams import EventStream
 from libs.common.web import Id, Now, RuntimeDep, Tx
 from libs.contracts.principals import AnyStaff, HallStaff, StaffCredentials
-from services.notify import dashboards, recounts
+from services.notify import copies, dashboards, recounts
 from services.notify.dashboards import Range, Sums, Wanted
 from services.notify.figures import (
     DashboardOut,
@@ -24,6 +24,7 @@ from services.notify.figures import (
     RecountOut,
     States,
 )
+from services.notify.halls import KnownHall
 from services.notify.models import Recount
 
 router = APIRouter(prefix="/staff", tags=["figures"])
@@ -59,7 +60,7 @@ async def follow_stats(
     staff: AnyStaff,
     credentials: StaffCredentials,
     now: Now,
-    hall_id: Id,
+    hall_id: KnownHall,
     day: Annotated[Date | None, Query(description="default: yesterday to tomorrow by UTC")] = None,
     last_event_id: Annotated[
         str | None, Header(description="of the last event that was seen: what has changed since comes first")
@@ -92,6 +93,7 @@ def ask_for_recount(session: Tx, staff: HallStaff, now: Now, body: NewRecount) -
     halls = None if staff.halls is None else sorted(staff.halls)
     if body.hall_id is not None:
         staff.require_hall(body.hall_id)
+        copies.require_hall(session, body.hall_id)
         halls = [body.hall_id]
     return _recount(recounts.ask(session, staff.id, halls, now=now))
 

@@ -9,9 +9,10 @@ from pydantic import BaseModel, StringConstraints
 from libs.common.errors import Language
 from libs.common.etags import IfMatch
 from libs.common.inputs import OneLine
-from libs.common.web import Id, Now, Schema, Tx
+from libs.common.web import Now, Schema, Tx
 from libs.contracts.principals import HallStaff
 from services.notify import templates, texts
+from services.notify.halls import KnownHallOrNone
 from services.notify.templates import Shown, Source, Wording
 from services.notify.texts import NoticeKind
 
@@ -73,14 +74,14 @@ class Preview(Said):
 
 
 @router.get("")
-def list_templates(session: Tx, staff: HallStaff, hall_id: Id | None = None) -> TemplatesOut:
+def list_templates(session: Tx, staff: HallStaff, hall_id: KnownHallOrNone) -> TemplatesOut:
     """What notices of every kind say in a hall; without `hall_id`, wherever a hall says nothing of its own."""
     return TemplatesOut(items=[_out(shown) for shown in templates.listed(session, staff, hall_id)])
 
 
 @router.get("/{kind}")
 def get_template(
-    session: Tx, staff: HallStaff, kind: NoticeKind, response: Response, hall_id: Id | None = None
+    session: Tx, staff: HallStaff, kind: NoticeKind, response: Response, hall_id: KnownHallOrNone
 ) -> TemplateOut:
     return _answer(templates.get(session, staff, kind, hall_id), response)
 
@@ -93,7 +94,7 @@ def put_template(
     kind: NoticeKind,
     body: TemplateIn,
     response: Response,
-    hall_id: Id | None = None,
+    hall_id: KnownHallOrNone,
     if_match: IfMatch = None,
 ) -> TemplateOut:
     """Let notices of this kind say something else, in one hall or (super admin) wherever a hall says nothing of its own."""
@@ -103,7 +104,7 @@ def put_template(
 
 @router.delete("/{kind}", status_code=204)
 def reset_template(
-    session: Tx, staff: HallStaff, kind: NoticeKind, hall_id: Id | None = None, if_match: IfMatch = None
+    session: Tx, staff: HallStaff, kind: NoticeKind, hall_id: KnownHallOrNone, if_match: IfMatch = None
 ) -> None:
     """Take back what was written here: what stands behind it is said again."""
     templates.reset(session, staff, kind, hall_id, if_match=if_match)

@@ -7,7 +7,7 @@ import pytest
 
 from libs.common import tasks
 from libs.contracts.principals import Role
-from tests.notify.builders import MORNING, a_join, a_slot, hear
+from tests.notify.builders import MORNING, a_hall_known_to, a_join, a_slot, hear
 from tests.world import World
 
 NOVEMBER = {"from": "2026-11-01", "to": "2026-11-30"}
@@ -130,12 +130,16 @@ def test_staff_ask_for_a_recount_and_see_what_it_found(world: World) -> None:
 
 
 def test_who_has_asked_for_a_recount_waits_for_it(world: World) -> None:
-    admin = world.staff(Role.HALL_ADMIN, [a_slot().hall_id])
+    admin = world.staff(Role.HALL_ADMIN, [a_hall_known_to(world)])
 
     answers = [recount(world, admin), recount(world, admin), recount(world, world.staff())]
 
     assert [answer.status_code for answer in answers] == [202, 409, 202]
     assert answers[1].json()["code"] == "recount_under_way"
+
+
+def test_a_hall_that_there_is_not_is_not_recounted(world: World) -> None:
+    assert recount(world, world.staff(), a_slot().hall_id).status_code == 404
 
 
 def test_recounts_are_those_of_ones_own_halls(world: World) -> None:

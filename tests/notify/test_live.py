@@ -96,6 +96,13 @@ def around(address: str, headers: dict[str, str], **query: Any) -> Iterator[Scre
         listening.hang_up()
 
 
+def a_slot_known_to(world: World) -> Slot:
+    """Return a slot of a hall that notify has heard of, which nobody has joined yet."""
+    slot = a_slot()
+    hear(world, slot.hall())
+    return slot
+
+
 def listeners(world: World) -> int:
     live: Live = world.runtimes["notify"].resources.live
     return len(live._listeners)
@@ -120,7 +127,7 @@ def test_a_screen_sees_what_is_there_and_then_what_changes(world: World) -> None
 
 
 def test_a_screen_hears_of_what_another_process_consumes(make_world: Callable[..., World], world: World) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     superuser_url, database, redis_url, _ = world._made_of
     elsewhere = World(superuser_url, database, redis_url, **QUICK)
     try:
@@ -208,13 +215,13 @@ def test_the_id_of_another_hall_or_day_is_good_for_neither(world: World) -> None
 
 @pytest.mark.parametrize("last_id", ["7", "x", "9" * 40, "1.2.3", "-1", "."])
 def test_an_odd_id_is_as_good_as_none(world: World, last_id: str) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     with world.serve() as address, screen(address, world.staff() | {"Last-Event-ID": last_id}, slot) as listening:
         assert listening.next()[:2] == ("snapshot", {"slots": []})
 
 
 def test_signs_of_life_come_while_nothing_changes(world: World) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     with world.serve() as address, screen(address, world.staff(), slot) as listening:
         listening.next()
 
@@ -222,7 +229,7 @@ def test_signs_of_life_come_while_nothing_changes(world: World) -> None:
 
 
 def test_a_screen_that_hangs_up_leaves_nothing(world: World) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     live: Live = world.runtimes["notify"].resources.live
     with world.serve() as address:
         with screen(address, world.staff(), slot) as listening:
@@ -239,7 +246,7 @@ def staff_of(slot: Slot) -> Staff:
 
 
 def test_a_stream_ends_with_the_token(world: World) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     about_to_expire = utcnow() - timedelta(minutes=15) + timedelta(seconds=6)
     token = issue_staff_token(world.runtimes["admin"].staff_keys, staff_of(slot), now=about_to_expire)
     with world.serve() as address, screen(address, bearer(token), slot) as listening:
@@ -249,7 +256,7 @@ def test_a_stream_ends_with_the_token(world: World) -> None:
 
 
 def test_a_stream_ends_with_the_sign_in(world: World) -> None:
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     staff = staff_of(slot)
     keys = world.runtimes["admin"].staff_keys
     old, new = (bearer(issue_staff_token(keys, replace(staff, version=version), now=utcnow())) for version in (1, 2))
@@ -262,14 +269,19 @@ def test_a_stream_ends_with_the_sign_in(world: World) -> None:
         assert going_on.hears_nothing()
 
 
-def test_a_screen_of_another_hall_is_shown_nothing(world: World) -> None:
-    slot = a_slot()
-    with world.serve() as address, screen(address, world.staff(Role.VERIFIER, [a_slot().hall_id]), slot) as listening:
-        assert listening.answer.status_code == 404
+def test_a_screen_of_another_hall_or_of_none_is_shown_nothing(world: World) -> None:
+    slot = a_slot_known_to(world)
+    foreign = world.staff(Role.VERIFIER, [a_slot().hall_id])
+    with (
+        world.serve() as address,
+        screen(address, foreign, slot) as of_another,
+        screen(address, world.staff(), a_slot()) as of_none,
+    ):
+        assert (of_another.answer.status_code, of_none.answer.status_code) == (404, 404)
 
 
 def test_no_account_holds_all_streams_of_a_process(world: World) -> None:
-    slot, greedy = a_slot(), world.staff()
+    slot, greedy = a_slot_known_to(world), world.staff()
     with world.serve() as address, ExitStack() as open_streams:
         for _ in range(OF_ONE_ACCOUNT):
             open_streams.enter_context(screen(address, greedy, slot)).next()
@@ -280,7 +292,7 @@ def test_no_account_holds_all_streams_of_a_process(world: World) -> None:
 
 
 def test_nor_by_asking_for_them_all_at_once(world: World) -> None:
-    slot, greedy = a_slot(), world.staff()
+    slot, greedy = a_slot_known_to(world), world.staff()
     with world.serve() as address, ExitStack() as clients:
 
         def ask() -> httpx2.Response:
@@ -299,7 +311,7 @@ def test_nor_by_asking_for_them_all_at_once(world: World) -> None:
 
 def test_a_process_holds_so_many_streams_and_no_more(make_world: Callable[..., World]) -> None:
     world = make_world(**QUICK | {"live_listeners": 1})
-    slot = a_slot()
+    slot = a_slot_known_to(world)
     with world.serve() as address, screen(address, world.staff(), slot) as first:
         first.next()
         with screen(address, world.staff(), slot) as second:

@@ -10,7 +10,7 @@ from libs.contracts.principals import Role
 from services.notify import wording
 from services.notify.texts import TEXTS
 from services.notify.wording import Faulty, parse, render
-from tests.notify.builders import a_join, a_slot, hear, notices_of
+from tests.notify.builders import a_hall_known_to, a_join, a_slot, hear, notices_of
 from tests.world import World
 
 PATH = "/api/notify/staff/notice-templates"
@@ -118,7 +118,7 @@ def test_a_halls_words_come_before_the_installations_before_the_built_in(world: 
 
 
 def test_reset_brings_back_what_stands_behind(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     put(world, OWN)
     put(world, own(en="Here"), hall_id=hall)
 
@@ -128,7 +128,7 @@ def test_reset_brings_back_what_stands_behind(world: World) -> None:
 
 
 def test_staff_see_what_is_in_force_and_whose_it_is(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     put(world, OWN, kind="moved")
 
     answer = world.client.get(PATH, params={"hall_id": hall}, headers=world.staff(Role.HALL_ADMIN, [hall]))
@@ -234,7 +234,7 @@ def test_who_comes_second_is_told(world: World) -> None:
 
 
 def test_a_hall_admin_changes_the_words_of_their_hall_alone(world: World) -> None:
-    hall, other = new_id(), new_id()
+    hall, other = a_hall_known_to(world), a_hall_known_to(world)
     admin = world.staff(Role.HALL_ADMIN, [hall])
 
     assert put(world, OWN, who=admin, hall_id=hall).status_code == 200
@@ -242,8 +242,12 @@ def test_a_hall_admin_changes_the_words_of_their_hall_alone(world: World) -> Non
     assert put(world, OWN, who=admin).json()["code"] == "role_forbids"
 
 
+def test_nobody_writes_words_for_a_hall_that_there_is_not(world: World) -> None:
+    assert put(world, OWN, hall_id=new_id()).status_code == 404
+
+
 def test_changes_are_in_the_audit_trail(world: World) -> None:
-    hall = new_id()
+    hall = a_hall_known_to(world)
     put(world, OWN, hall_id=hall)
     put(world, OWN, hall_id=hall)  # nothing new
     put(world, own(en="Mine"), hall_id=hall)
