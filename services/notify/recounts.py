@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, func, null, or_, select, text, true, union, update
+from sqlalchemy import and_, delete, func, null, or_, select, text, true, union, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.orm import Session
 
@@ -37,6 +37,14 @@ class RecountUnderWay(Conflict):
     texts = Texts(en="A recount that you asked for is not done yet.", zh="您发起的重新统计尚未完成")
 
 
+class NothingToRecount(Conflict):
+    code = "nothing_to_recount"
+    texts = Texts(
+        en="Your account is for no hall: there is nothing to recount.",
+        zh="您的账号未关联任何服务厅，无可重新统计的数据",
+    )
+
+
 @dataclass(frozen=True)
 class Part:
     """What is counted at once: a hall's day, or slots of which nobody knows where they belong."""
@@ -47,7 +55,12 @@ class Part:
 
 
 def ask(session: Session, asked_by: str | None, halls: list[str] | None, *, now: datetime) -> Recount:
-    """Ask for a recount of these halls, or of all (None); raise RecountUnderWay where one of the asker's is not done."""
+    """Ask for a recount of these halls, or of all (None); raise RecountUnderWay where one of the asker's is not done.
+
+    Of no hall there is none: everybody would see it as theirs.
+    """
+    if halls == []:
+        raise NothingToRecount
     wanted = insert(Recount).values(
         id=new_id(),
         asked_by=asked_by,
@@ -79,7 +92,9 @@ def page_of(session: Session, staff: Staff, *, limit: int, cursor: str | None) -
 
 
 def _within(staff: Staff) -> Any:
-    return true() if staff.halls is None else Recount.halls.contained_by(sorted(staff.halls))
+    if staff.halls is None:
+        return true()
+    return and_(func.cardinality(Recount.halls) > 0, Recount.halls.contained_by(sorted(staff.halls)))
 
 
 def run_all(db: Database) -> dict[str, int]:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from libs.common import tasks
+from libs.common.ids import new_id
 from libs.contracts.principals import Role
+from services.notify.models import Recount
 from tests.notify.builders import MORNING, a_hall_known_to, a_join, a_slot, hear
 from tests.world import World
 
@@ -140,6 +142,18 @@ def test_who_has_asked_for_a_recount_waits_for_it(world: World) -> None:
 
 def test_a_hall_that_there_is_not_is_not_recounted(world: World) -> None:
     assert recount(world, world.staff(), a_slot().hall_id).status_code == 404
+
+
+def test_an_account_without_halls_has_nothing_to_recount_and_shows_nobody_that_it_asked(world: World) -> None:
+    nothing = {"slots": 0, "days": 0, "differing": 0, "differences": []}
+    with world.runtimes["notify"].db.transaction() as session:  # as an earlier release accepted it
+        session.add(Recount(id=new_id(), halls=[], state="done", asked_at=MORNING, **nothing))
+
+    refused = recount(world, world.staff(Role.HALL_ADMIN, []))
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_recount")
+    other = world.staff(Role.HALL_ADMIN, [a_slot().hall_id])
+    assert world.client.get("/api/notify/staff/recounts", headers=other).json()["items"] == []
 
 
 def test_recounts_are_those_of_ones_own_halls(world: World) -> None:
