@@ -17,7 +17,7 @@ from libs.common import dead_letters, pages
 from libs.common.bus_rabbit import BrokerDown
 from libs.common.dead_letters import DeadLetter, DeadLetters, InUse, Note
 from libs.common.errors import NotFound, Unavailable
-from libs.common.inputs import OneLine
+from libs.common.inputs import OneLine, Told
 from libs.common.pages import CursorText, Key, Limit, Page
 from libs.common.service import Runtime
 from libs.common.web import RuntimeDep, Schema, Text
@@ -50,7 +50,7 @@ class DeadLetterInFull(DeadLetterOut):
 
 
 class DropIn(Schema):
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=200), OneLine]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200), OneLine, Told]
 
 
 class ReplayedOut(BaseModel):
