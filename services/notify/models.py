@@ -204,7 +204,7 @@ class Recount(Base):
 class Notice(Base):
     """A message to one user: a kind and its facts, rendered when it is read.
 
-    It is about one action on their joins, of which it names one, or an announcement, and then it names none. `hall_id` is
+    It is about one action on their joins, of which it names one, or about an announcement or a wait, and then it names none. `hall_id` is
     null in notices of releases that had no templates of halls, and in announcements to everybody.
     """
 

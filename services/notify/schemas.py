@@ -38,7 +38,7 @@ class NoticeOut(BaseModel):
     kind: NoticeKind
     title: str
     body: str
-    join_id: str | None = Field(description="null in a notice of an announcement")
+    join_id: str | None = Field(description="null in a notice of an announcement or a wait")
     party_id: str | None
     announcement_id: str | None
     people: int

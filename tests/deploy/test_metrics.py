@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from deploy import dashboard
 from libs.common.service import Runtime
-from tests.deploy.rules import RULES
+from tests.deploy.rules import ROOT, RULES
 from tests.world import World
 
 PARTS = {
@@ -38,6 +38,16 @@ def test_rules_and_panels_ask_for_nothing_that_nobody_counts(world: World) -> No
     known = set(counted(world.runtimes))
 
     assert {where: named(asked) - known for where, asked in ASKING.items() if named(asked) - known} == {}
+
+
+def test_every_metric_is_described_and_nothing_else_is(world: World) -> None:
+    table = (ROOT / "docs" / "operations.md").read_text().partition("### Metrics")[2].partition("###")[0]
+    known = {name for name in counted(world.runtimes) if name.startswith("hallpass_")}
+
+    described = named(table)
+
+    assert described <= known | {name.removesuffix("_count") for name in known if name.endswith("_count")}
+    assert {name for name in known if not name.endswith(PARTS["histogram"])} <= described
 
 
 @pytest.mark.parametrize("panel", dashboard.panels(), ids=lambda panel: panel.title)
