@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from libs.common import pages
+from libs.common import etags, pages
 from libs.common.errors import NotFound, Stale
 from libs.common.ids import new_id
 from libs.contracts import audit
@@ -108,14 +108,14 @@ def edit(
     announcement_id: str,
     values: dict[str, Any],
     *,
-    version: int | None,
+    if_match: str | None,
     now: datetime,
 ) -> Announcement:
-    """Change what differs. Raises Stale where the caller names a `version` that is not the present one.
+    """Change what differs. Raises Stale where the caller names tags of which none is the present one.
 
     Raises AnnouncementTold for other readers than those who are told of it already.
     """
-    present = _locked(session, staff, announcement_id, version)
+    present = _locked(session, staff, announcement_id, if_match)
     wanted = _dated({name: getattr(present, name) for name in EDITABLE} | values, now=now)
     differing = {name: value for name, value in wanted.items() if value != getattr(present, name)}
     if not differing:
@@ -135,9 +135,9 @@ def edit(
     return changed
 
 
-def remove(session: Session, staff: Staff, announcement_id: str, *, version: int | None) -> None:
+def remove(session: Session, staff: Staff, announcement_id: str, *, if_match: str | None) -> None:
     """Delete an announcement for good; the audit trail keeps what it said."""
-    present = _locked(session, staff, announcement_id, version)
+    present = _locked(session, staff, announcement_id, if_match)
     if present.is_told:
         webhook_events.withdrawn(session, present)
     session.execute(delete(Announcement).where(Announcement.id == announcement_id))
@@ -168,11 +168,11 @@ def _in_scope(staff: Staff, announcement_id: str) -> Select[Any]:
     return select(Announcement).where(Announcement.id == announcement_id, staff.sees(Announcement.hall_id))
 
 
-def _locked(session: Session, staff: Staff, announcement_id: str, version: int | None) -> Announcement:
+def _locked(session: Session, staff: Staff, announcement_id: str, if_match: str | None) -> Announcement:
     present: Announcement | None = session.scalars(_in_scope(staff, announcement_id).with_for_update()).first()
     if present is None:
         raise NotFound
-    if version is not None and version != present.version:
+    if if_match is not None and not etags.matches(if_match, etags.of(present)):
         raise Stale
     return present
 

@@ -2,12 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from libs.common.errors import Language
 from libs.common.pages import CursorText, Limit, Page
-from libs.common.problems import language_of
-from libs.common.web import Id, Now, RuntimeDep, Tx
+from libs.common.web import Id, Now, ReadersLanguage, RuntimeDep, Tx
 from libs.contracts.principals import CurrentUser
 from services.notify import announcements, news, notices, templates
 from services.notify.models import Announcement, Notice
@@ -25,27 +24,20 @@ from services.notify.texts import NoticeKind
 router = APIRouter()
 
 
-def _language(request: Request, response: Response) -> Language:
-    language = language_of(request.headers.get("accept-language", ""))
-    response.headers["Content-Language"] = "zh-CN" if language == "zh" else "en"
-    response.headers["Vary"] = "Accept-Language"
-    return language
-
-
-ReadersLanguage = Annotated[Language, Depends(_language)]
-
-
 @router.get("/notices")
 def list_notices(
     session: Tx,
     user: CurrentUser,
     now: Now,
     language: ReadersLanguage,
+    response: Response,
     unread: Annotated[bool, Query(description="only those not read yet")] = False,
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> NoticePage:
     """The user's own notices, newest first."""
+    response.headers["Content-Language"] = "zh-CN" if language == "zh" else "en"
+    response.headers["Vary"] = "Accept-Language"
     found, next_cursor = notices.page_of(session, user.id, unread_only=unread, now=now, limit=limit, cursor=cursor)
     facts = news.facts(session, found, now=now)
     book = templates.book(session, {notice.hall_id for notice in found})

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from libs.common.errors import Stale
+from libs.common import etags
+from libs.common.etags import IfMatch
 from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, Tx
@@ -23,10 +24,6 @@ from services.notify.schemas import (
 )
 
 router = APIRouter(prefix="/staff")
-
-IfMatch = Annotated[
-    str | None, Header(description="the ETag that was loaded; refused with 412 where it is not the present")
-]
 
 
 @router.get("/announcements")
@@ -75,7 +72,7 @@ def edit_announcement(
         staff,
         announcement_id,
         body.model_dump(include=body.model_fields_set),
-        version=_version(if_match),
+        if_match=if_match,
         now=now,
     )
     return _answer(changed, response)
@@ -83,7 +80,7 @@ def edit_announcement(
 
 @router.delete("/announcements/{announcement_id}", status_code=204)
 def delete_announcement(session: Tx, staff: HallStaff, announcement_id: Id, if_match: IfMatch = None) -> None:
-    announcements.remove(session, staff, announcement_id, version=_version(if_match))
+    announcements.remove(session, staff, announcement_id, if_match=if_match)
 
 
 def _wanted(
@@ -118,19 +115,9 @@ def list_stats(
 
 
 def _answer(announcement: Announcement, response: Response) -> StaffAnnouncement:
-    response.headers["ETag"] = f'"{announcement.version}"'
+    response.headers["ETag"] = etags.of(announcement)
     return _shown(announcement)
 
 
 def _shown(announcement: Announcement) -> StaffAnnouncement:
     return StaffAnnouncement.model_validate(announcement, from_attributes=True)
-
-
-def _version(if_match: str | None) -> int | None:
-    """Return the version that an If-Match header names; what is no ETag of ours is no present version either."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    tag = if_match.strip().strip('"')
-    if not (tag.isascii() and tag.isdigit() and len(tag) < 19):
-        raise Stale
-    return int(tag)
