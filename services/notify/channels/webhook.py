@@ -16,7 +16,7 @@ from libs.common.ids import new_id
 from libs.common.logs import logger
 from libs.common.outward import Answer, Outward, Unreachable
 from libs.common.service import Runtime
-from services.notify import webhook_events, webhooks
+from services.notify import deliveries, webhook_events, webhooks
 from services.notify.channel import Delivering, Told, Wanted
 from services.notify.models import Delivery, Webhook, WebhookAttempt, WebhookEvent
 from services.notify.outcomes import DeliveryState, Later, Outcome, Refused, Sent
@@ -194,4 +194,4 @@ def _is_well(webhook: type[Webhook]) -> ColumnElement[bool]:
 
 
 def _is_due(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    return (Delivery.state.in_((DeliveryState.QUEUED, DeliveryState.SENDING)), Delivery.due_at <= now)
+    return (Delivery.state.in_(deliveries.OPEN), Delivery.due_at <= now)
