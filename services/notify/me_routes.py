@@ -1,5 +1,6 @@
 """What users say about being reached outside the inbox: where, in which language, about what."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
@@ -95,15 +96,20 @@ class GrantsIn(Schema):
 @router.get("/channels")
 def list_channels(session: Tx, runtime: RuntimeDep) -> ChannelsOut:
     """The ways that this installation offers beside the inbox."""
-    items = []
-    if runtime.resources.wechat is not None:
-        templates = {NoticeKind(row.kind): row.template_id for row in wechat_templates.all_of_them(session)}
-        items.append(ChannelOut(name="wechat", templates=templates))
-    if runtime.resources.mail is not None:
-        items.append(ChannelOut(name="email"))
-    if runtime.resources.texting is not None:
-        items.append(ChannelOut(name="sms"))
+    items = [ChannelOut(name=name) for name in _offered(runtime.resources)]
+    for one in items:
+        if one.name == "wechat":
+            one.templates = {NoticeKind(row.kind): row.template_id for row in wechat_templates.all_of_them(session)}
     return ChannelsOut(items=items)
+
+
+def _offered(resources: Resources) -> list[ChannelName]:
+    by_name: dict[ChannelName, object] = {
+        "wechat": resources.wechat,
+        "email": resources.mail,
+        "sms": resources.texting,
+    }
+    return [name for name, provider in by_name.items() if provider is not None]
 
 
 @router.get("/me")
@@ -113,13 +119,25 @@ def me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now) -> MeOut:
 
 @router.patch("/me")
 def edit_me(session: Tx, user: CurrentUser, runtime: RuntimeDep, now: Now, body: MeIn) -> MeOut:
-    """Choose the language of messages, and the channels of some kinds of notices; the inbox gets them all."""
+    """Choose the language of messages, and the channels of some kinds of notices; the inbox gets them all.
+
+    What is chosen has to be among the channels that there are.
+    """
     runtime.tally.hit(runtime.settings.user_rate, "user", user.id)
     choices: recipients.Choices | None = None
     if body.choices is not None:
-        choices = {kind.value: [*chosen] for kind, chosen in body.choices.items()}
+        choices = {kind.value: _chosen(runtime.resources, chosen) for kind, chosen in body.choices.items()}
     recipients.choose(session, user.id, language=body.language, choices=choices)
     return shown(recipients.of(session, _sealer(runtime), user.id, now=now))
+
+
+def _chosen(resources: Resources, channels: Sequence[ChannelName]) -> list[str]:
+    """Return the channels that are named, each once; raises ChannelOff."""
+    offered = _offered(resources)
+    for channel in channels:
+        if channel not in offered:
+            raise ChannelOff(channel=channel)
+    return [*dict.fromkeys(channels)]
 
 
 @router.put("/me/email", status_code=202)

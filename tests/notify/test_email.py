@@ -292,6 +292,16 @@ def test_a_user_who_chose_gets_what_they_chose(town: Town) -> None:
     assert {row["channel"] for row in rows(town.world, Delivery)} == {"wechat"}
 
 
+def test_a_channel_is_chosen_once_and_only_where_there_is_one(town: Town) -> None:
+    user = new_id()
+
+    twice = town.ask("PATCH", "me", user, {"choices": {"booked": ["email", "wechat", "email"]}})
+    off = town.ask("PATCH", "me", user, {"choices": {"moved": ["wechat", "sms"]}})
+
+    assert (twice.status_code, twice.json()["choices"]) == (200, {"booked": ["email", "wechat"]})
+    assert (off.status_code, off.json()["code"], off.json()["params"]) == (409, "channel_off", {"channel": "sms"})
+
+
 def test_channels_that_are_off_say_so(world: Any) -> None:
     town = Town(world)
 
