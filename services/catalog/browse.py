@@ -13,7 +13,6 @@ from libs.common.errors import NotFound
 from libs.common.pages import Key, Page, fetch
 from libs.contracts.catalog import HallStatus, ItemStatus, Rules, Window
 from services.catalog import closures, policy, views
-from services.catalog.category_schemas import CategoryOut
 from services.catalog.day_schemas import PublicDay, PublicSlot
 from services.catalog.hall_schemas import DateOfHall, PublicHall, PublicHallPage
 from services.catalog.item_schemas import ItemCard, ItemOfDay, PublicItem
@@ -145,12 +144,6 @@ def _item_of_day(row: Any, slots: list[Any], now: datetime) -> ItemOfDay:
             views.public_slot(slot, rules, zone, is_open=is_open, form_lets_wait=lets_wait, now=now) for slot in slots
         ],
     )
-
-
-def categories(session: Session, *, limit: int, cursor: str | None) -> Page[CategoryOut]:
-    keys = [Key(Category.order, int), Key(Category.id, "id", descending=True)]
-    found, following = fetch(session, select(Category), keys=keys, limit=limit, cursor=cursor)
-    return Page(items=[views.category(row) for row in found], next_cursor=following)
 
 
 def items(

@@ -21,11 +21,15 @@ class SpecialDaysIn(Schema):
 
 
 class SpecialDayOut(BaseModel):
+    """`etag` is what If-Match takes."""
+
     id: str
     hall_id: str | None
     date: date
     kind: SpecialKind
     name: str
+    version: int
+    etag: str
 
 
 class SpecialDaysOut(BaseModel):

@@ -1,15 +1,22 @@
-"""Categories, as super admins edit them."""
+"""Categories: listed for everybody, edited by super admins."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from libs.common.errors import NotFound
 from libs.common.ids import new_id
+from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Staff
-from services.catalog import changes, errors
+from services.catalog import changes, edits, errors
 from services.catalog.category_schemas import CategoryIn, CategoryPatch
 from services.catalog.models import Category, Item
+
+
+def listed(session: Session, *, limit: int, cursor: str | None) -> tuple[list[Category], str | None]:
+    """Return all categories by order then newest."""
+    keys = [Key(Category.order, int), Key(Category.id, "id", descending=True)]
+    return fetch(session, select(Category), keys=keys, limit=limit, cursor=cursor)
 
 
 def create(session: Session, staff: Staff, data: CategoryIn) -> Category:
@@ -29,15 +36,17 @@ def create(session: Session, staff: Staff, data: CategoryIn) -> Category:
     return category
 
 
-def edit(session: Session, staff: Staff, category_id: str, data: CategoryPatch) -> Category:
+def edit(session: Session, staff: Staff, category_id: str, data: CategoryPatch, *, if_match: str | None) -> Category:
     """Change what differs, or raise NameTaken."""
     category = _locked(session, category_id)
+    edits.require(session, if_match, category)
     changed = changes.apply(category, changes.given(data))
     if changed is None:
         return category
     with changes.names_unique():
         session.flush()
     before, after = changed
+    edits.note(session, staff, category, before=before, after=after)
     audit.record(
         session,
         staff,
@@ -50,9 +59,10 @@ def edit(session: Session, staff: Staff, category_id: str, data: CategoryPatch) 
     return category
 
 
-def delete(session: Session, staff: Staff, category_id: str) -> None:
+def delete(session: Session, staff: Staff, category_id: str, *, if_match: str | None) -> None:
     """Delete a category that no item is in, or raise CategoryInUse."""
     category = _locked(session, category_id)
+    edits.require(session, if_match, category)
     items = session.scalar(select(func.count()).select_from(Item).where(Item.category_id == category_id))
     if items:
         raise errors.CategoryInUse(items=items)

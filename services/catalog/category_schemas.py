@@ -26,3 +26,10 @@ class CategoryRef(BaseModel):
 
 class CategoryOut(CategoryRef):
     order: int
+
+
+class StaffCategory(CategoryOut):
+    """`etag` is what If-Match takes."""
+
+    version: int
+    etag: str

@@ -53,9 +53,10 @@ class ClosurePatch(Schema):
 
 
 class ClosureOut(PublicClosure):
-    """Of a whole hall where `item_id` is null."""
+    """Of a whole hall where `item_id` is null; `etag` is what If-Match takes."""
 
     id: str
     hall_id: str
     item_id: str | None
     version: int
+    etag: str

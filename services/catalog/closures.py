@@ -13,7 +13,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Staff
-from services.catalog import changes, errors, facts, halls, items, policy, stats
+from services.catalog import changes, edits, errors, facts, halls, items, policy, stats
 from services.catalog.closure_schemas import ClosureIn, ClosurePatch
 from services.catalog.models import Closure, Slot
 
@@ -79,9 +79,12 @@ def create(session: Session, staff: Staff, data: ClosureIn, *, now: datetime) ->
     return closure
 
 
-def edit(session: Session, staff: Staff, closure_id: str, data: ClosurePatch, *, now: datetime) -> Closure:
+def edit(
+    session: Session, staff: Staff, closure_id: str, data: ClosurePatch, *, if_match: str | None, now: datetime
+) -> Closure:
     """Change dates or reason. Slots that are closed no more open again, as far as they are open by themselves."""
     closure = _locked(session, staff, closure_id)
+    edits.require(session, if_match, closure)
     reached = _reached(closure)
     wanted = {
         column: getattr(data, field)
@@ -97,13 +100,15 @@ def edit(session: Session, staff: Staff, closure_id: str, data: ClosurePatch, *,
         stats.refuse_joins_ahead(session, _reached(closure) & Slot.closure_id.is_(None), now=now)
     session.flush()
     _close_and_open(session, reached | _reached(closure))
+    edits.note(session, staff, closure, before=before, after=_shown(closure))
     _audit(session, staff, "closure.edited", closure, before=before, after=_shown(closure))
     return closure
 
 
-def delete(session: Session, staff: Staff, closure_id: str) -> None:
+def delete(session: Session, staff: Staff, closure_id: str, *, if_match: str | None) -> None:
     """Lift a closure: its slots open again, as far as they are open by themselves and nothing else closes them."""
     closure = _locked(session, staff, closure_id)
+    edits.require(session, if_match, closure)
     session.delete(closure)
     session.flush()
     _close_and_open(session, _reached(closure))

@@ -162,7 +162,7 @@ class Slot(Base):
 
 
 class Edit(Base):
-    """What one edit changed of a hall, an item or a day: each field as it was and as it is in the `version` it made."""
+    """What one edit changed of something that has versions (a hall, a day, a template ...): each field as it was and as it is in the `version` it made."""
 
     __tablename__ = "edits"
 
@@ -210,6 +210,7 @@ class SpecialDay(Base):
     date: Mapped[date]
     kind: Mapped[str]
     name: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         CheckConstraint("kind IN ('day_off', 'workday')", name="known_kind"),

@@ -10,7 +10,7 @@ from libs.common.etags import IfNoneMatch
 from libs.common.lean import answered_first_by
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
-from services.catalog import browse, item_page
+from services.catalog import browse, categories, item_page, views
 from services.catalog.browse import Place
 from services.catalog.category_schemas import CategoryOut
 from services.catalog.hall_schemas import DateOfHall, PublicHall, PublicHallPage
@@ -75,7 +75,8 @@ def list_items_of_day(
 
 @router.get("/categories")
 def list_categories(session: Tx, limit: Limit = 20, cursor: CursorText = None) -> Page[CategoryOut]:
-    return browse.categories(session, limit=limit, cursor=cursor)
+    found, following = categories.listed(session, limit=limit, cursor=cursor)
+    return Page(items=[views.category(row) for row in found], next_cursor=following)
 
 
 @router.get("/items")

@@ -13,8 +13,9 @@ from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Role, Staff
-from services.catalog import errors, halls, workdays
+from services.catalog import changes, edits, errors, halls, workdays
 from services.catalog.calendar_schemas import SpecialDaysIn
+from services.catalog.edits import Fields
 from services.catalog.inputs import MOST_DATES
 from services.catalog.models import SpecialDay
 from services.catalog.workdays import Special, SpecialKind
@@ -75,33 +76,53 @@ def listed(
     )
 
 
-def put(session: Session, staff: Staff, data: SpecialDaysIn) -> list[SpecialDay]:
-    """Make dates special, in place of what was said of them before. Days that were filled stay as they are."""
+def put(
+    session: Session, staff: Staff, data: SpecialDaysIn, *, if_match: str | None, if_none_match: str | None
+) -> list[SpecialDay]:
+    """Make dates special, in place of what was said of them before. Days that were filled stay as they are.
+
+    Raises Stale where one of the dates is special in a version that `if_match` does not name, or where it is at all and
+    `if_none_match` is `*`.
+    """
     _check_scope(session, staff, data.hall_id)
-    dates = sorted(set(data.dates))
-    standing = session.scalars(
-        select(SpecialDay)
-        .where(SpecialDay.hall_id == data.hall_id, SpecialDay.date.in_(dates))
-        .order_by(SpecialDay.date)
-        .with_for_update()
-    ).all()
+    wanted = {"kind": data.kind.value, "name": data.name}
+    rows, made = _claim(session, data.hall_id, sorted(set(data.dates)), wanted)
+    standing = [row for row in rows if row.id not in made]
+    for row in standing:
+        edits.require(session, if_match, row)
+        if if_none_match is not None and if_none_match.strip() == "*":
+            raise edits.outdated(session, row, loaded=0)
     before = {row.date.isoformat(): _shown(row) for row in standing}
-    said = insert(SpecialDay).values(
-        [{"id": new_id(), "hall_id": data.hall_id, "date": on, "kind": data.kind, "name": data.name} for on in dates]
-    )
-    rows = session.scalars(
-        said.on_conflict_do_update(
-            index_elements=["hall_id", "date"], set_={"kind": said.excluded.kind, "name": said.excluded.name}
-        ).returning(SpecialDay),
-        execution_options={"populate_existing": True},
-    ).all()
+    changed = [row for row in rows if row.id in made or changes.apply(row, wanted)]
+    session.flush()
     after = {row.date.isoformat(): _shown(row) for row in rows}
-    if before != after:
+    if changed:
+        edits.note_all(session, staff, [(row, *_noted(row, before, after)) for row in changed])
         _audit(session, staff, "special_days.set", data.hall_id, before=before or None, after=after)
-    return sorted(rows, key=lambda row: row.date)
+    return rows
 
 
-def delete(session: Session, staff: Staff, special_day_id: str) -> None:
+def _claim(
+    session: Session, hall_id: str | None, dates: Sequence[date], said: dict[str, str]
+) -> tuple[list[SpecialDay], set[str]]:
+    """Return the special days of these dates, locked and as they were, and the ids of those that were made by this."""
+    ids = {on: new_id() for on in dates}
+    claimed = insert(SpecialDay).values(
+        [{"id": ids[on], "hall_id": hall_id, "date": on, "version": 1, **said} for on in dates]
+    )
+    # What is there already is locked by this, and stays: nobody deletes it between two statements.
+    claimed = claimed.on_conflict_do_update(index_elements=["hall_id", "date"], set_={"date": claimed.excluded.date})
+    rows = session.scalars(claimed.returning(SpecialDay), execution_options={"populate_existing": True}).all()
+    return sorted(rows, key=lambda row: row.date), {row.id for row in rows if row.id == ids[row.date]}
+
+
+def _noted(row: SpecialDay, before: Fields, after: Fields) -> tuple[Fields, Fields]:
+    """Return what an edit changed: the date is the field, so that whoever is told knows which one of many it is."""
+    on = row.date.isoformat()
+    return {on: before.get(on)}, {on: after[on]}
+
+
+def delete(session: Session, staff: Staff, special_day_id: str, *, if_match: str | None) -> None:
     """Let a date be again what the calendar says. Days that were filled stay as they are."""
     row = session.scalar(
         select(SpecialDay).where(SpecialDay.id == special_day_id, _is_visible(staff)).with_for_update()
@@ -109,6 +130,7 @@ def delete(session: Session, staff: Staff, special_day_id: str) -> None:
     if row is None:
         raise NotFound
     _check_scope(session, staff, row.hall_id)
+    edits.require(session, if_match, row)
     session.delete(row)
     session.flush()
     _audit(session, staff, "special_day.deleted", row.hall_id, before={row.date.isoformat(): _shown(row)})

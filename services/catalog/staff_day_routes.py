@@ -27,7 +27,7 @@ from services.catalog.day_schemas import DayIn, StaffDay
 from services.catalog.days import Place, Precondition
 from services.catalog.fill_schemas import CopyIn, Filled, FillIn
 from services.catalog.inputs import Date
-from services.catalog.models import Day, Slot
+from services.catalog.models import Day, Slot, Template
 from services.catalog.template_schemas import TemplateIn, TemplateOut, TemplatePatch
 
 router = APIRouter(prefix="/staff", tags=["staff"])
@@ -135,23 +135,30 @@ def list_templates(
 
 
 @router.post("/templates", status_code=201)
-def create_template(session: Tx, staff: HallStaff, data: TemplateIn) -> TemplateOut:
-    return views.template(templates.create(session, staff, data))
+def create_template(session: Tx, staff: HallStaff, data: TemplateIn, response: Response) -> TemplateOut:
+    return _template(templates.create(session, staff, data), response)
 
 
 @router.get("/templates/{template_id}")
-def get_template(session: Tx, staff: AnyStaff, template_id: Id) -> TemplateOut:
-    return views.template(templates.get(session, staff, template_id))
+def get_template(session: Tx, staff: AnyStaff, template_id: Id, response: Response) -> TemplateOut:
+    return _template(templates.get(session, staff, template_id), response)
 
 
 @router.patch("/templates/{template_id}")
-def edit_template(session: Tx, staff: HallStaff, template_id: Id, data: TemplatePatch) -> TemplateOut:
-    return views.template(templates.edit(session, staff, template_id, data))
+def edit_template(
+    session: Tx, staff: HallStaff, template_id: Id, data: TemplatePatch, response: Response, if_match: IfMatch = None
+) -> TemplateOut:
+    return _template(templates.edit(session, staff, template_id, data, if_match=if_match), response)
 
 
 @router.delete("/templates/{template_id}", status_code=204)
-def delete_template(session: Tx, staff: HallStaff, template_id: Id) -> None:
-    templates.delete(session, staff, template_id)
+def delete_template(session: Tx, staff: HallStaff, template_id: Id, if_match: IfMatch = None) -> None:
+    templates.delete(session, staff, template_id, if_match=if_match)
+
+
+def _template(row: Template, response: Response) -> TemplateOut:
+    response.headers["ETag"] = etags.of(row)
+    return views.template(row)
 
 
 # --- special days ---------------------------------------------------------------------------------------------------
@@ -190,14 +197,25 @@ def list_special_days(
 
 
 @router.put("/special-days")
-def put_special_days(session: Tx, staff: HallStaff, data: SpecialDaysIn) -> SpecialDaysOut:
-    """Make dates days off or workdays, for a hall or for all. Days that were filled already stay as they are."""
-    return SpecialDaysOut(items=[views.special_day(row) for row in special_days.put(session, staff, data)])
+def put_special_days(
+    session: Tx,
+    staff: HallStaff,
+    data: SpecialDaysIn,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> SpecialDaysOut:
+    """Make dates days off or workdays, for a hall or for all. Days that were filled already stay as they are.
+
+    If-Match takes the ETags, one after another, of those of the dates that were special when they were loaded;
+    `If-None-Match: *` says that none was.
+    """
+    rows = special_days.put(session, staff, data, if_match=if_match, if_none_match=if_none_match)
+    return SpecialDaysOut(items=[views.special_day(row) for row in rows])
 
 
 @router.delete("/special-days/{special_day_id}", status_code=204)
-def delete_special_day(session: Tx, staff: HallStaff, special_day_id: Id) -> None:
-    special_days.delete(session, staff, special_day_id)
+def delete_special_day(session: Tx, staff: HallStaff, special_day_id: Id, if_match: IfMatch = None) -> None:
+    special_days.delete(session, staff, special_day_id, if_match=if_match)
 
 
 # --- closures -------------------------------------------------------------------------------------------------------
@@ -221,21 +239,35 @@ def list_closures(
 
 
 @router.post("/closures", status_code=201)
-def create_closure(runtime: RuntimeDep, now: Now, staff: HallStaff, data: ClosureIn) -> ClosureOut:
+def create_closure(runtime: RuntimeDep, now: Now, staff: HallStaff, data: ClosureIn, response: Response) -> ClosureOut:
     """Close a hall or an item on some dates. With joins ahead this is refused (`joins_ahead`) until it is confirmed.
 
     Who is affected, `GET booking/staff/affected` tells. Their joins stay; slots keep their own status for afterwards.
     """
-    return runtime.db.run(lambda session: views.closure(closures.create(session, staff, data, now=now)))
+    made = runtime.db.run(lambda session: views.closure(closures.create(session, staff, data, now=now)))
+    response.headers["ETag"] = made.etag
+    return made
 
 
 @router.patch("/closures/{closure_id}")
-def edit_closure(runtime: RuntimeDep, now: Now, staff: HallStaff, closure_id: Id, data: ClosurePatch) -> ClosureOut:
+def edit_closure(
+    runtime: RuntimeDep,
+    now: Now,
+    staff: HallStaff,
+    closure_id: Id,
+    data: ClosurePatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> ClosureOut:
     """Change dates or reason; dates that are closed no more open at once."""
-    return runtime.db.run(lambda session: views.closure(closures.edit(session, staff, closure_id, data, now=now)))
+    edited = runtime.db.run(
+        lambda session: views.closure(closures.edit(session, staff, closure_id, data, if_match=if_match, now=now))
+    )
+    response.headers["ETag"] = edited.etag
+    return edited
 
 
 @router.delete("/closures/{closure_id}", status_code=204)
-def lift_closure(runtime: RuntimeDep, staff: HallStaff, closure_id: Id) -> None:
+def lift_closure(runtime: RuntimeDep, staff: HallStaff, closure_id: Id, if_match: IfMatch = None) -> None:
     """Lift a closure: what was open by itself is open again."""
-    runtime.db.run(lambda session: closures.delete(session, staff, closure_id))
+    runtime.db.run(lambda session: closures.delete(session, staff, closure_id, if_match=if_match))

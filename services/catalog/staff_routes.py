@@ -10,9 +10,9 @@ from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Text, Tx
 from libs.contracts.catalog import HallStatus, ItemStatus
 from libs.contracts.principals import AnyStaff, HallStaff, SuperAdmin
-from services.catalog import browse, categories, halls, items, views
+from services.catalog import categories, halls, items, views
 from services.catalog.bulk_schemas import ItemOrderIn, ItemRulesIn, ItemVersions
-from services.catalog.category_schemas import CategoryIn, CategoryOut, CategoryPatch
+from services.catalog.category_schemas import CategoryIn, CategoryPatch, StaffCategory
 from services.catalog.hall_schemas import HallIn, HallPatch, StaffHall
 from services.catalog.item_schemas import ItemCard, ItemIn, ItemPatch, StaffItem
 
@@ -70,24 +70,31 @@ def edit_hall(
 
 
 @router.get("/categories")
-def list_categories(session: Tx, staff: AnyStaff, limit: Limit = 20, cursor: CursorText = None) -> Page[CategoryOut]:
-    return browse.categories(session, limit=limit, cursor=cursor)
+def list_categories(session: Tx, staff: AnyStaff, limit: Limit = 20, cursor: CursorText = None) -> Page[StaffCategory]:
+    found, following = categories.listed(session, limit=limit, cursor=cursor)
+    return Page(items=[views.staff_category(row) for row in found], next_cursor=following)
 
 
 @router.post("/categories", status_code=201)
-def create_category(session: Tx, staff: SuperAdmin, data: CategoryIn) -> CategoryOut:
-    return views.category(categories.create(session, staff, data))
+def create_category(session: Tx, staff: SuperAdmin, data: CategoryIn, response: Response) -> StaffCategory:
+    category = categories.create(session, staff, data)
+    response.headers["ETag"] = etags.of(category)
+    return views.staff_category(category)
 
 
 @router.patch("/categories/{category_id}")
-def edit_category(session: Tx, staff: SuperAdmin, category_id: Id, data: CategoryPatch) -> CategoryOut:
-    return views.category(categories.edit(session, staff, category_id, data))
+def edit_category(
+    session: Tx, staff: SuperAdmin, category_id: Id, data: CategoryPatch, response: Response, if_match: IfMatch = None
+) -> StaffCategory:
+    category = categories.edit(session, staff, category_id, data, if_match=if_match)
+    response.headers["ETag"] = etags.of(category)
+    return views.staff_category(category)
 
 
 @router.delete("/categories/{category_id}", status_code=204)
-def delete_category(session: Tx, staff: SuperAdmin, category_id: Id) -> None:
+def delete_category(session: Tx, staff: SuperAdmin, category_id: Id, if_match: IfMatch = None) -> None:
     """Delete a category that no item is in."""
-    categories.delete(session, staff, category_id)
+    categories.delete(session, staff, category_id, if_match=if_match)
 
 
 # --- items ----------------------------------------------------------------------------------------------------------

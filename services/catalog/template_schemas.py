@@ -75,7 +75,7 @@ class WeekPartOut(BaseModel):
 
 
 class TemplateOut(BaseModel):
-    """A named day (`week` is empty) or a named week (`periods` is)."""
+    """A named day (`week` is empty) or a named week (`periods` is); `etag` is what If-Match takes."""
 
     id: str
     name: str
@@ -85,3 +85,4 @@ class TemplateOut(BaseModel):
     holidays: Literal["observe", "ignore"]
     makeup_as: int
     version: int
+    etag: str

@@ -12,7 +12,7 @@ from libs.common.ids import new_id
 from libs.common.pages import Key, fetch
 from libs.contracts import audit
 from libs.contracts.principals import Role, Staff
-from services.catalog import changes, errors, halls, policy
+from services.catalog import changes, edits, errors, halls, policy
 from services.catalog.day_schemas import PeriodIn
 from services.catalog.models import Template
 from services.catalog.policy import Part, Period, Plan
@@ -67,9 +67,10 @@ def create(session: Session, staff: Staff, data: TemplateIn) -> Template:
     return template
 
 
-def edit(session: Session, staff: Staff, template_id: str, data: TemplatePatch) -> Template:
+def edit(session: Session, staff: Staff, template_id: str, data: TemplatePatch, *, if_match: str | None) -> Template:
     """Change what differs. Days that were filled from it stay as they are."""
     template = _locked(session, staff, template_id)
+    edits.require(session, if_match, template)
     wanted = changes.given(data)
     _check(data)
     if "periods" in wanted:
@@ -82,13 +83,15 @@ def edit(session: Session, staff: Staff, template_id: str, data: TemplatePatch) 
     with changes.names_unique():
         session.flush()
     before, after = changed
+    edits.note(session, staff, template, before=before, after=after)
     _audit(session, staff, "template.edited", template, before=before, after=after)
     return template
 
 
-def delete(session: Session, staff: Staff, template_id: str) -> None:
+def delete(session: Session, staff: Staff, template_id: str, *, if_match: str | None) -> None:
     """Delete a template. Days that were filled from it stay as they are."""
     template = _locked(session, staff, template_id)
+    edits.require(session, if_match, template)
     session.delete(template)
     session.flush()
     _audit(session, staff, "template.deleted", template, before=_shown(template))

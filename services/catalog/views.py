@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pydantic import BaseModel
+
 from libs.common import etags
 from libs.contracts.catalog import UPLOADS, FormField, Rules
 from services.catalog import policy
 from services.catalog.bulk_schemas import ItemVersion, ItemVersions
 from services.catalog.calendar_schemas import SpecialDayOut
-from services.catalog.category_schemas import CategoryOut, CategoryRef
+from services.catalog.category_schemas import CategoryOut, CategoryRef, StaffCategory
 from services.catalog.closure_schemas import ClosureOut, ClosureRef, PublicClosure
 from services.catalog.day_schemas import PublicSlot, StaffDay, StaffSlot
 from services.catalog.hall_schemas import HallRef, PositionOut, PublicHall, PublicHallPage, StaffHall
@@ -64,6 +66,10 @@ def staff_hall(hall: Hall) -> StaffHall:
 
 def category(row: Category) -> CategoryOut:
     return CategoryOut(id=row.id, name=row.name, order=row.order)
+
+
+def staff_category(row: Category) -> StaffCategory:
+    return StaffCategory(**dict(category(row)), version=row.version, etag=etags.of(row))
 
 
 def card_fields(item: Item, hall: Hall, category: Category | None) -> dict[str, Any]:
@@ -189,12 +195,17 @@ def closure(row: Closure) -> ClosureOut:
         to=row.last,
         reason=row.reason,
         version=row.version,
+        etag=etags.of(row),
     )
 
 
 def template(row: Template) -> TemplateOut:
-    return TemplateOut.model_validate(row, from_attributes=True)
+    return TemplateOut.model_validate(_with_etag(row, TemplateOut))
 
 
 def special_day(row: SpecialDay) -> SpecialDayOut:
-    return SpecialDayOut.model_validate(row, from_attributes=True)
+    return SpecialDayOut.model_validate(_with_etag(row, SpecialDayOut))
+
+
+def _with_etag(row: Template | SpecialDay, shown_as: type[BaseModel]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in shown_as.model_fields if name != "etag"} | {"etag": etags.of(row)}

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
+import pytest
 import time_machine
 
 from services.catalog import tasks
@@ -16,6 +18,7 @@ from tests.catalog.builders import (
     an_item,
     day_url,
     facts_of,
+    made,
     published,
     refused,
     save,
@@ -105,6 +108,71 @@ def test_who_edits_a_hall_or_an_item_from_an_old_version_is_told_what_others_cha
         [(field, value)] = changes.items()
         assert (change["field"], change["before"], change["after"]) == (field, thing[field], value)
         assert (change["by"], params["by"]) == ("Wu", "Wu")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("kind", ["templates", "closures", "categories"])
+def test_who_changes_anything_else_from_an_old_version_is_told_too(world: World, kind: str, method: str) -> None:
+    hall = a_hall(world)
+    given, field, value = {
+        "templates": ({"name": "工作日", "hall_id": hall["id"], "periods": [MORNING]}, "name", "周末"),
+        "closures": (
+            {"hall_id": hall["id"], "from": "2027-03-08", "to": "2027-03-09", "reason": "检修"},
+            "to",
+            "2027-03-10",
+        ),
+        "categories": ({"name": "证件"}, "name", "证照"),
+    }[kind]
+    answer = world.client.post(f"{STAFF}/{kind}", json=given, headers=world.staff())
+    loaded = made(answer)
+    url = f"{STAFF}/{kind}/{loaded['id']}"
+    assert answer.headers["ETag"] == loaded["etag"]
+
+    edited = shown(
+        world.client.patch(url, json={field: value}, headers=world.staff(name="Wu") | {"If-Match": loaded["etag"]})
+    )
+    listed = shown(world.client.get(f"{STAFF}/{kind}", headers=world.staff()))["items"]
+    body: Any = {"json": {field: loaded[field]}} if method == "PATCH" else {}
+    late = world.client.request(method, url, headers=world.staff() | {"If-Match": loaded["etag"]}, **body)
+    in_time = world.client.request(method, url, headers=world.staff() | {"If-Match": edited["etag"]}, **body)
+
+    params = refused(late, 412, "changed_meanwhile")
+    assert (params["etag"], params["by"]) == (edited["etag"], "Wu")
+    assert [(change["field"], change["before"], change["after"]) for change in params["changes"]] == [
+        (field, loaded[field], value)
+    ]
+    assert [one["etag"] for one in listed] == [edited["etag"]]
+    assert in_time.is_success, in_time.text
+
+
+def test_special_days_that_others_have_set_meanwhile_are_not_overwritten(world: World) -> None:
+    hall, url = a_hall(world), f"{STAFF}/special-days"
+
+    def put(kind: str, *dates: str, name: str = "Wu", **headers: str) -> httpx2.Response:
+        body = {"hall_id": hall["id"], "dates": list(dates), "kind": kind, "name": "停电"}
+        return world.client.put(url, json=body, headers=world.staff(name=name) | headers)
+
+    first, second = shown(put("day_off", "2026-12-01", "2026-12-02"))["items"]
+    both = {"If-Match": f"{first['etag']}, {second['etag']}"}
+    shown(put("workday", "2026-12-02", name="Lin", **both))
+
+    params = refused(put("workday", "2026-12-01", "2026-12-02", **both), 412, "changed_meanwhile")
+    refused(put("day_off", "2026-12-02", **{"If-None-Match": "*"}), 412, "changed_meanwhile")
+    refused(put("day_off", "2026-12-01", "2026-12-02", **{"If-Match": first["etag"]}), 412, "changed_meanwhile")
+    late = world.client.delete(f"{url}/{second['id']}", headers=world.staff() | {"If-Match": second["etag"]})
+    refused(late, 412, "changed_meanwhile")
+
+    assert [(change["field"], change["before"]["kind"], change["after"]["kind"]) for change in params["changes"]] == [
+        ("2026-12-02", "day_off", "workday")
+    ]
+    assert params["by"] == "Lin"
+    standing = shown(world.client.get(f"{url}?hall_id={hall['id']}", headers=world.staff()))["items"]
+    assert [(day["date"], day["kind"], day["version"]) for day in standing] == [
+        ("2026-12-01", "day_off", 1),
+        ("2026-12-02", "workday", 2),
+    ]
+    present = {"If-Match": ", ".join(day["etag"] for day in standing)}
+    shown(put("workday", "2026-12-01", "2026-12-02", "2026-12-03", **present))
 
 
 def test_what_came_back_after_its_deletion_is_told_as_nobodys_change(world: World) -> None:

@@ -274,7 +274,8 @@ def test_category_names_are_unique(world: World) -> None:
     refused(world.client.post(f"{STAFF}/categories", json={"name": "证件"}, headers=headers), 409, "name_taken")
     url = f"{STAFF}/categories/{other['id']}"
     refused(world.client.patch(url, json={"name": " 证件 "}, headers=headers), 409, "name_taken")
-    assert shown(world.client.patch(url, json={"order": 1}, headers=headers)) == other | {"order": 1}
+    edited = shown(world.client.patch(url, json={"order": 1}, headers=headers))
+    assert edited == other | {"order": 1, "version": 2, "etag": edited["etag"]}
 
 
 def test_a_category_with_items_is_not_deleted(world: World) -> None:
