@@ -56,6 +56,11 @@ class WrongCode(Invalid):
     texts = Texts(en="This code is wrong, or was used already.", zh="动态验证码错误或已使用过")
 
 
+class CodeMissing(Invalid):
+    code = "code_missing"
+    texts = Texts(en="Enter the code that your app shows, too.", zh="请输入身份验证器中的动态验证码")
+
+
 class SecondFactorSet(Conflict):
     code = "second_factor_set"
     texts = Texts(en="This account has a second factor. Remove it first.", zh="该账号已启用动态验证码，请先停用")

@@ -47,17 +47,19 @@ def ask_for_export(
     sent = body.model_dump(mode="json", include={"layout", "group"})
     outcome = exports.ask(
         session,
+        runtime.resources.sealer,
         me,
         kind=body.kind,
         wanted=sent | {"filter": body.filter.asked},
         unmasked=getattr(body, "unmasked", False),
         reason=getattr(body, "reason", ""),
         password=getattr(body, "password", None),
+        code=getattr(body, "code", None),
         address=client_address(request),
         now=now,
     )
     if isinstance(outcome, HallpassError):
-        session.commit()  # what was noted about a wrong password stays
+        session.commit()  # what was noted about a wrong password or code stays
         raise outcome
     response.headers["Location"] = f"/api/admin/exports/{outcome.id}"
     return _shown(outcome, language)

@@ -11,7 +11,7 @@ from libs.contracts.booking import JoinStatus
 from services.admin import trail
 from services.admin.failures import Failure
 from services.admin.policy import ExportState
-from services.admin.schemas import Password
+from services.admin.schemas import OneTimeCode, Password
 
 Search = Annotated[str, StringConstraints(max_length=50), OneLine]
 Words = Annotated[str, StringConstraints(max_length=100), OneLine]
@@ -91,6 +91,7 @@ class _Personal(Schema):
     unmasked: bool = False
     reason: Annotated[str, StringConstraints(max_length=200), OneLine] = ""
     password: Password | None = Field(default=None, description="the caller's own, with `unmasked`")
+    code: OneTimeCode | None = Field(default=None, description="with `unmasked`, where the account has a second factor")
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:

@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from libs.common import context
+from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from libs.common.pages import Key
@@ -24,6 +25,7 @@ NEWEST_FIRST = (Key(ExportJob.id, "id", descending=True),)
 
 def ask(
     session: Session,
+    sealer: Sealer,
     staff: Staff,
     *,
     kind: str,
@@ -31,19 +33,20 @@ def ask(
     unmasked: bool,
     reason: str,
     password: str | None,
+    code: str | None,
     address: str,
     now: datetime,
 ) -> ExportJob | HallpassError:
-    """Put an export into the queue and return it; or return the refusal of a wrong password, to be committed all the same.
+    """Put an export into the queue and return it; or return the refusal of a wrong password or code, to be committed.
 
-    `wanted` holds the filter and how to lay it out. Values in clear take the right, and the password.
+    `wanted` holds the filter and how to lay it out. Values in clear take the right, and what signing in takes.
     """
     if hall_id := wanted["filter"].get("hall_id"):
         staff.require_hall(hall_id)
     account = sessions.owner(session, staff, now=now)
     if unmasked:
         accounts.principal(session, account, session_id=staff.session_id).require(Right.EXPORT_UNMASKED)
-        refusal = proofs.refusal(session, account, password or "", address=address, now=now)
+        refusal = proofs.refusal_of_all(session, sealer, account, password or "", code, address=address, now=now)
         if refusal is not None:
             return refusal
     _check_not_too_many(session, staff)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from libs.common.crypto import Sealer
 from libs.common.errors import HallpassError
 from services.admin import lockouts, passwords, second_factors
-from services.admin.errors import WrongCode, WrongPassword
+from services.admin.errors import CodeMissing, WrongCode, WrongPassword
 from services.admin.models import StaffAccount
 
 
@@ -38,6 +38,27 @@ def refusal_of_both(
     elif second_factors.spend(session, sealer, account.id, code, now=now) is None:
         fault = WrongCode()
     return _counted(session, account, fault, address=address, now=now)
+
+
+def refusal_of_all(
+    session: Session,
+    sealer: Sealer,
+    account: StaffAccount,
+    password: str,
+    code: str | None,
+    *,
+    address: str,
+    now: datetime,
+) -> HallpassError | None:
+    """Return None where it is all that signing in to the account takes: its password, and a code where it has a factor.
+
+    Otherwise as `refusal`. Raises CodeMissing where a code is needed and none is given: that counts as nothing.
+    """
+    if not second_factors.is_set(session, account.id):
+        return refusal(session, account, password, address=address, now=now)
+    if code is None:
+        raise CodeMissing
+    return refusal_of_both(session, sealer, account, password, code, address=address, now=now)
 
 
 def _counted(

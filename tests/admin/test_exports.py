@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pyotp
 import pytest
 import time_machine
 
@@ -17,7 +18,7 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role
 from services.admin import export_jobs, jobs, sources
-from tests.admin.builders import PASSWORD, actions, an_account, change, signed_in, trail
+from tests.admin.builders import PASSWORD, actions, an_account, change, set_factor, signed_in, trail
 from tests.admin.exporting import (
     EXPORTS,
     a_world_that_answers,
@@ -37,7 +38,7 @@ from tests.booking import builders as booking
 from tests.booking.builders import IN_CHINESE, a_slot, booked, code_of, revoke, user_id
 from tests.common.s3 import a_bucket
 from tests.conftest import Cluster
-from tests.world import World, eventually
+from tests.world import World, bearer, eventually
 
 LEASE = timedelta(seconds=60)
 
@@ -157,6 +158,27 @@ def test_a_wrong_password_asks_for_nothing_and_counts_as_a_failed_sign_in(world:
     assert {code_of(answer) for answer in wrong} == {(422, "wrong_password")}
     assert code_of(locked) == (429, "account_locked")
     assert world.client.get(EXPORTS, headers=who).json()["items"] == []
+
+
+def test_in_clear_takes_a_code_of_an_account_with_a_second_factor(world: World) -> None:
+    an_account(world, "lin", role=Role.SUPER_ADMIN)
+    secret, on = set_factor(world, signed_in(world)["headers"])
+    who = bearer(on["token"])
+    clear = {"unmasked": True, "reason": "核对名单", "password": PASSWORD}
+    code = pyotp.TOTP(secret).at(utcnow() + timedelta(seconds=30))  # that of now was used up
+
+    without = ask(world, who, "joins", **clear)
+    wrong = ask(world, who, "joins", **clear, code="12345")
+    right = ask(world, who, "joins", **clear, code=code)
+    again = ask(world, who, "joins", **clear, code=code)
+
+    assert [code_of(answer) for answer in (without, wrong, again)] == [
+        (422, "code_missing"),
+        (422, "wrong_code"),
+        (422, "wrong_code"),
+    ]
+    assert right.status_code == 202
+    assert len(world.client.get(EXPORTS, headers=who).json()["items"]) == 1
 
 
 def test_in_clear_takes_the_right(world: World) -> None:
