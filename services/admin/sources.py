@@ -14,6 +14,7 @@ from services.admin.errors import SourceAway, SourceRefused
 # Some 20 s in all: a process that is started again is back by then. Longer outages are for the next run.
 PAUSES_S = (0.3, 1.0, 3.0, 6.0, 10.0)
 TIMEOUT_S = 20.0
+LOOK_S = 0.5  # while it rests, whether the run is over
 FIRST_PAGE = 200
 LARGEST_PAGE = 1000
 PAGE_BYTES = 1_000_000
@@ -94,8 +95,14 @@ class Source:
             if answer is not None and answer.status_code == 401:
                 self._token.forget()
             if pause is not None:
-                time.sleep(pause)
+                self._rest(pause)
         raise SourceAway(path=path)
+
+    def _rest(self, pause: float) -> None:
+        over = time.monotonic() + pause
+        while (left := over - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(left, LOOK_S))
 
     def _answer(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **request: Any

@@ -275,6 +275,22 @@ def test_a_run_that_is_cancelled_stops_and_leaves_no_file(cluster: Cluster) -> N
         assert files(world) == []
 
 
+def test_a_run_that_waits_for_a_service_is_cancelled_as_soon(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAUSES_S", (60.0,))
+    world: World = make_world(booking_url="http://127.0.0.1:1", export_lease_s=1)
+    who = an_exporter(world)
+    export_id = asked(world, who, "joins")
+    worker = threading.Thread(target=do, args=(world, "export"))
+    worker.start()
+    eventually(lambda: seen(world, who, export_id)["state"] == "running")
+
+    world.client.post(f"{EXPORTS}/{export_id}/cancel", headers=who)
+    worker.join(20)
+
+    assert not worker.is_alive()
+    assert seen(world, who, export_id)["state"] == "cancelled"
+
+
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
