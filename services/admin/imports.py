@@ -13,7 +13,7 @@ from libs.contracts.principals import Role, RoleForbids, Staff
 from services.admin import import_jobs, jobs, policy, sessions
 from services.admin.errors import ImportNotChecked, ImportOver, TooManyImports
 from services.admin.models import ImportJob
-from services.admin.policy import CANCELLABLE_IMPORT, ImportState
+from services.admin.policy import UNDER_WAY, ImportState
 
 ASKED = "asked_for_import"  # in a session's info: this transaction asked for a run of an import
 NEWEST_FIRST = (Key(ImportJob.id, "id", descending=True),)
@@ -82,7 +82,7 @@ def apply(session: Session, staff: Staff, job_id: str, *, now: datetime) -> Impo
 def cancel(session: Session, staff: Staff, job_id: str, *, now: datetime) -> ImportJob:
     """Cancel an import that nobody has said is to be applied, or raise ImportOver."""
     job = jobs.one(session, ImportJob, staff, job_id, locking=True)
-    if job.applies or job.state not in CANCELLABLE_IMPORT:
+    if job.applies or job.state not in UNDER_WAY:
         raise ImportOver(state=job.state)
     import_jobs.cancel(session, job, now=now)
     jobs.note(session, staff, job, "import.cancelled")

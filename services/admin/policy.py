@@ -49,7 +49,6 @@ class ImportState(StrEnum):
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 UNDER_WAY = (*UNFINISHED, ImportState.CHECKED)  # of jobs of either kind: those that are not over
-CANCELLABLE_IMPORT = (ImportState.QUEUED, ImportState.RUNNING, ImportState.CHECKED)
 MOST_IMPORTS = 3  # of one account under way; those that wait to be applied hold a file, too
 IMPORT_LASTS = timedelta(days=1)
 MOST_EXPORTS = 3  # unfinished ones of one account

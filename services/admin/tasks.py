@@ -1,5 +1,6 @@
 """What admin does in the background."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from libs.common.clock import utcnow
@@ -26,23 +27,23 @@ def upkeep(runtime: Runtime) -> dict[str, int]:
 
 
 def export(runtime: Runtime) -> int:
-    """Run the exports that wait, one after another, until one fails: the next tick begins anew. Return how many runs."""
+    """Run the exports that wait; return how many runs."""
     from services.admin import export_run  # openpyxl takes 6 MB, in the workers of jobs alone
 
-    runs = 0
-    while (came_to_its_end := export_run.run_next(runtime)) is not None:
-        runs += 1
-        if not came_to_its_end:
-            break
-    return runs
+    return _run_all(runtime, export_run.run_next)
 
 
 def import_(runtime: Runtime) -> int:
-    """Run the imports that wait, one after another, until one fails: the next tick begins anew. Return how many runs."""
+    """Run the imports that wait; return how many runs."""
     from services.admin import import_run  # openpyxl, as above
 
+    return _run_all(runtime, import_run.run_next)
+
+
+def _run_all(runtime: Runtime, run_next: Callable[[Runtime], bool | None]) -> int:
+    """Run jobs, one after another, until one fails: the next tick begins anew."""
     runs = 0
-    while (came_to_its_end := import_run.run_next(runtime)) is not None:
+    while (came_to_its_end := run_next(runtime)) is not None:
         runs += 1
         if not came_to_its_end:
             break
