@@ -65,6 +65,16 @@ def seen(text: str) -> int:
     return sum(unicodedata.category(character)[0] not in "CZ" for character in text)
 
 
+def _visible(text: str) -> str:
+    if not seen(text):
+        raise unfit("nothing_to_read")
+    return text
+
+
+# For a name by which something is found in a list.
+Visible = AfterValidator(_visible)
+
+
 def is_told(text: str) -> bool:
     """Whether there is something to read in a text: two characters that are seen."""
     return seen(text) >= 2

@@ -68,6 +68,7 @@ UPLOADS = frozenset({FieldType.IMAGE, FieldType.FILE})
 
 # What an answer can be at most, whatever the form says: catalog takes no form that asks for more, booking no answer.
 LONGEST_ANSWER = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50}
+LARGEST_UPLOAD_MB = 50  # of an image or a file, where an installation takes as large ones as it can
 NUMBERS_BELOW = 10**15  # and above its negative: float and int agree on all whole numbers of this size
 
 

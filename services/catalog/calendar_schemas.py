@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from libs.common.inputs import OneLine, Spelled
+from libs.common.inputs import OneLine, Spelled, Visible
 from libs.common.web import Id, Schema
 from services.catalog.inputs import MOST_DATES, Date
 from services.catalog.workdays import Source, SpecialKind
@@ -17,7 +17,7 @@ class SpecialDaysIn(Schema):
     hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
     dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
     kind: Spelled[SpecialKind]
-    name: Annotated[str, StringConstraints(min_length=1, max_length=40), OneLine]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=40), OneLine, Visible]
 
 
 class SpecialDayOut(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from libs.common.inputs import Spelled, unfit
+from libs.common.inputs import OneLine, Spelled, unfit
 from libs.common.web import Schema
 from libs.contracts.catalog import HallStatus, MissedPolicy, QuietHours
 from services.catalog.closure_schemas import PublicClosure
@@ -44,7 +44,7 @@ class HallIn(Schema):
     address: Line = ""
     position: Position | None = None
     opening: Annotated[str, StringConstraints(max_length=500)] = Field(default="", description="hours, in words")
-    phone: Annotated[str, StringConstraints(max_length=40)] = ""
+    phone: Annotated[str, StringConstraints(max_length=40), OneLine] = ""
     cover: Picture = ""
     intro: Prose = ""
     order: Order = LAST
@@ -59,7 +59,7 @@ class HallPatch(Schema):
     address: Line = Field(default_factory=unset)
     position: Position | None = Field(default_factory=unset)
     opening: Annotated[str, StringConstraints(max_length=500)] = Field(default_factory=unset)
-    phone: Annotated[str, StringConstraints(max_length=40)] = Field(default_factory=unset)
+    phone: Annotated[str, StringConstraints(max_length=40), OneLine] = Field(default_factory=unset)
     cover: Picture = Field(default_factory=unset)
     intro: Prose = Field(default_factory=unset)
     order: Order = Field(default_factory=unset)

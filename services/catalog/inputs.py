@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from libs.common import inputs
-from libs.common.inputs import OneLine, Spelled, unfit
+from libs.common.inputs import OneLine, Spelled, Visible, unfit
 from libs.contracts.catalog import HourMinute
 
 FIRST_DATE, LAST_DATE = date(2000, 1, 1), date(2199, 12, 31)
@@ -36,8 +36,8 @@ TimeOfDay = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "examples": ["09:30"]}),
 ]
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=60), OneLine]
-Title = Annotated[str, StringConstraints(min_length=1, max_length=100), OneLine]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60), OneLine, Visible]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=100), OneLine, Visible]
 Line = Annotated[str, StringConstraints(max_length=200), OneLine]
 Prose = Annotated[str, StringConstraints(max_length=20_000)]
 Picture = Annotated[str, StringConstraints(max_length=500, pattern=r"^(https?://\S+|/\S*)?$")]

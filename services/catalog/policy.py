@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import re2
 
-from libs.common.inputs import is_one_line
+from libs.common.inputs import is_one_line, seen
 from libs.contracts import answers
 from libs.contracts.catalog import (
+    LARGEST_UPLOAD_MB,
     LONGEST_ANSWER,
     NUMBERS_BELOW,
     UPLOADS,
@@ -246,7 +247,7 @@ def check_form(form: Sequence[FormField]) -> None:
 
 
 def _faults_of(field: FormField) -> Iterable[tuple[str, str]]:
-    if not field.label.strip():
+    if not seen(field.label):
         yield "label", "label_empty"
     if not is_one_line(field.label):
         yield "label", "label_unfit"
@@ -266,7 +267,7 @@ def _faults_of_options(field: FormField) -> Iterable[tuple[str, str]]:
         yield "options", "options_missing"
     if len(set(field.options)) < len(field.options):
         yield "options", "options_repeated"
-    if not all(field.options) or not all(map(is_one_line, field.options)):
+    if not all(map(seen, field.options)) or not all(map(is_one_line, field.options)):
         yield "options", "option_unfit"
 
 
@@ -289,7 +290,8 @@ def _faults_of_bounds(field: FormField) -> Iterable[tuple[str, str]]:
 
 def _can_be_reached(type: FieldType, name: str, count: float) -> bool:
     """Whether an answer can be as long, or hold as many choices, as the bound asks; an empty one is no answer."""
-    return count <= LONGEST_ANSWER.get(type, count) and (name != "max" or count >= 1)
+    longest = LARGEST_UPLOAD_MB if type in UPLOADS else LONGEST_ANSWER.get(type, count)
+    return count <= longest and (name != "max" or count >= 1)
 
 
 def _faults_of_default(field: FormField) -> Iterable[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from libs.common.inputs import OneLine
+from libs.common.inputs import OneLine, Visible
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import HourMinute
 from services.catalog.day_schemas import PeriodIn
@@ -33,7 +33,7 @@ MakeupAs = Annotated[Weekday, Field(description="the weekday that a workday on a
 class TemplateIn(Schema):
     """A named day (`periods`) or a named week (`week`); a weekday that no part of the week names has no slots."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine, Visible]
     hall_id: Id | None = Field(default=None, description="null: for all halls (super admins only)")
     periods: Periods | None = None
     week: Week | None = None
@@ -50,7 +50,9 @@ class TemplateIn(Schema):
 class TemplatePatch(Schema):
     """What is sent is changed; `periods` take the place of a week, and the other way round."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine] = Field(default_factory=unset)
+    name: Annotated[str, StringConstraints(min_length=1, max_length=20), OneLine, Visible] = Field(
+        default_factory=unset
+    )
     periods: Periods = Field(default_factory=unset)
     week: Week = Field(default_factory=unset)
     holidays: Holidays = Field(default_factory=unset)

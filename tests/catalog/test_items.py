@@ -128,6 +128,8 @@ def field(**changes: Any) -> dict[str, Any]:
 UNFIT_FORMS: list[Any] = [
     ([field(), field()], ("form.1.key", "key_repeated")),
     ([field(label="  ")], ("form.0.label", "label_empty")),
+    ([field(label="\u200b")], ("form.0.label", "label_empty")),
+    ([field(type="radio", options=["\u200b"])], ("form.0.options", "option_unfit")),
     ([field(label="姓\n名")], ("form.0.label", "label_unfit")),
     ([field(type="select")], ("form.0.options", "options_missing")),
     ([field(type="radio", options=["a", "a"])], ("form.0.options", "options_repeated")),
@@ -156,6 +158,7 @@ UNFIT_FORMS: list[Any] = [
     ([field(type="image", unique="slot")], ("form.0.unique", "unique_not_for_type")),
     ([field(type="file", min=1)], ("form.0.min", "bound_not_for_type")),
     ([field(type="image", max=0)], ("form.0.max", "bound_out_of_range")),
+    ([field(type="file", max=51)], ("form.0.max", "bound_out_of_range")),
     ([field(pattern="((((a{100}){100}){100}){100})")], ("form.0.pattern", "pattern_unfit")),
     ([field(default="")], ("form.0.default", "default_unfit")),
     ([field(max=1, default="ab")], ("form.0.default", "default_unfit")),
@@ -206,6 +209,7 @@ SENSELESS: list[Any] = [
     {"title": ""},
     {"title": None},
     {"title": "a\x00"},
+    {"title": "\u200b"},
     {"status": "on"},
     {"form": None},
     {"form": [field(key="1")]},
@@ -343,6 +347,7 @@ def test_hall_admins_use_global_templates_and_edit_their_own(world: World) -> No
 SENSELESS_TEMPLATES: list[Any] = [
     ({"name": ""}, "invalid"),
     ({"name": "x" * 21}, "invalid"),
+    ({"name": "\u200b"}, "invalid"),
     ({"periods": []}, "invalid"),
     ({"periods": [{"start": "9:00", "end": "10:00"}]}, "invalid"),
     ({"periods": [{"start": "09:00", "end": "24:00"}]}, "invalid"),
