@@ -76,6 +76,19 @@ class Unauthenticated(HallpassError):
     texts = Texts(en="Sign in first.", zh="请先登录")
 
 
+class RangeUnfit(Invalid):
+    """Whoever asked for such a range would find nothing, and not know why."""
+
+    code = "range_unfit"
+    texts = Texts(en="This range ends before it begins.", zh="范围的结束早于开始，请检查后重试")
+
+
+def check_range(first: Any, last: Any) -> None:
+    """Raise RangeUnfit where a range ends before it begins; None is an end that is open."""
+    if first is not None and last is not None and first > last:
+        raise RangeUnfit
+
+
 class Stale(HallpassError):
     """The caller's version of the thing is not the present one (If-Match)."""
 

@@ -42,6 +42,7 @@ def ask_for_export(
     It is made in the background: look at it under the `Location`. Three may be unfinished at a time. One that looks for
     somebody counts as one search.
     """
+    body.filter.check()
     if body.filter.seeks_somebody:
         runtime.limiter.hit(runtime.settings.person_rate, "person", me.id)
     sent = body.model_dump(mode="json", include={"layout", "group"})

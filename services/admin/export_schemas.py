@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from libs.common.errors import check_range
 from libs.common.inputs import Date, Instant, OneLine, Spelled, is_told
 from libs.common.web import Id, Schema
 from libs.contracts.booking import JoinStatus
@@ -22,6 +23,9 @@ class _Filter(Schema):
     def asked(self) -> dict[str, Any]:
         """What is asked for, by the names that the lists' queries have."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def check(self) -> None:
+        """Raise what the list would raise."""
 
     @property
     def seeks_somebody(self) -> bool:
@@ -43,6 +47,9 @@ class JoinFilter(_Filter):
     missed: bool | None = None
     person: Annotated[Search, Field(min_length=1)] | None = None
     q: Search | None = None
+
+    def check(self) -> None:
+        check_range(self.first_day, self.last_day)
 
     @property
     def seeks_somebody(self) -> bool:
@@ -68,6 +75,9 @@ class StatFilter(_Filter):
     first_day: Date | None = Field(default=None, alias="from")
     last_day: Date | None = Field(default=None, alias="to")
 
+    def check(self) -> None:
+        check_range(self.first_day, self.last_day)
+
 
 class TrailFilter(_Filter):
     """As of `admin/audit`."""
@@ -79,6 +89,9 @@ class TrailFilter(_Filter):
     hall_id: Id | None = None
     since: Instant | None = Field(default=None, alias="from")
     until: Instant | None = Field(default=None, alias="to")
+
+    def check(self) -> None:
+        check_range(self.since, self.until)
 
     @property
     def wanted(self) -> trail.Filter:

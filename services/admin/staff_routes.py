@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.orm import Session
 
 from libs.common import etags, pages
+from libs.common.errors import check_range
 from libs.common.etags import IfMatch
 from libs.common.inputs import Instant
 from libs.common.pages import CursorText, Key, Limit, Page
@@ -174,6 +175,7 @@ class AuditFilter:
         since: Annotated[Instant | None, Query(alias="from", description="included")] = None,
         until: Annotated[Instant | None, Query(alias="to", description="not included")] = None,
     ) -> None:
+        check_range(since, until)
         self.wanted = trail.Filter(
             actor=actor,
             action=action,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from libs.common.errors import NotFound
+from libs.common.errors import NotFound, check_range
 from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.service import Runtime
@@ -86,6 +86,7 @@ class JoinFilter:
         person: Person = None,
         q: Search = None,
     ) -> None:
+        check_range(first_day, last_day)
         if person is not None:
             limit_searches(runtime, staff)
         self.wanted = StaffQuery(

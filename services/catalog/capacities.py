@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, exists, extract, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
+from libs.common.errors import check_range
 from libs.contracts import audit
 from libs.contracts.principals import Staff
 from services.catalog import edits, errors, facts, items, policy, special_days
@@ -23,6 +24,7 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
     Raises RangeUnfit, NotFound where an item is foreign, or TooManySlots.
     """
     special_days.dates_between(data.from_, data.to)
+    check_range(data.start, data.end)
     hall_of = {item.id: item.hall_id for item in items.all_of(session, staff, data.item_ids)}
     days = _locked_days(session, data)
     slots_of = _slots(session, data, days)

@@ -1,5 +1,6 @@
 """The refusals of catalog, each with its code and its sentence in both languages."""
 
+from libs.common import errors
 from libs.common.errors import Conflict, Forbidden, Invalid, Stale, Texts, Unversioned
 
 # --- halls, categories, items ---
@@ -150,8 +151,7 @@ class NothingToCopy(Conflict):
     texts = Texts(en="The day has no open slot to copy.", zh="该日期没有可复制的开放时段")
 
 
-class RangeUnfit(Invalid):
-    code = "range_unfit"
+class RangeUnfit(errors.RangeUnfit):
     texts = Texts(
         en="`from` must not be after `to`, and at most {days} days may lie in it.", zh="日期范围有误，最多 {days} 天"
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from libs.common import etags
+from libs.common.errors import check_range
 from libs.common.etags import IfMatch, IfNoneMatch
 from libs.common.pages import CursorText, Limit, Page
 from libs.common.web import Id, Now, RuntimeDep, Tx
@@ -47,6 +48,7 @@ def list_days(
     cursor: CursorText = None,
 ) -> Page[StaffDay]:
     """List the item's days between two dates inclusive, each with all its slots and their numbers."""
+    check_range(from_, to)
     where = days.place(session, staff, item_id)
     found, following = days.listed(session, item_id, first=from_, last=to, limit=limit, cursor=cursor)
     closed = closures.over(session, where.hall.id, item_id, found[0][0].date, found[-1][0].date) if found else []
@@ -190,6 +192,7 @@ def list_special_days(
     cursor: CursorText = None,
 ) -> Page[SpecialDayOut]:
     """List days off and workdays by the operator's word; with `hall_id`, those that count for this hall."""
+    check_range(from_, to)
     found, following = special_days.listed(
         session, staff, hall_id=hall_id, first=from_, last=to, limit=limit, cursor=cursor
     )

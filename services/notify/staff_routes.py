@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from libs.common import etags
+from libs.common.errors import check_range
 from libs.common.etags import IfMatch
 from libs.common.inputs import Date
 from libs.common.pages import CursorText, Limit, Page
@@ -90,6 +91,7 @@ def _wanted(
     last_day: Annotated[Date | None, Query(alias="to", description="this day included")] = None,
 ) -> reports.Filter:
     """The query of the list of stats, gathered once."""
+    check_range(first_day, last_day)
     return reports.Filter(hall_id=hall_id, item_id=item_id, first_day=first_day, last_day=last_day)
 
 

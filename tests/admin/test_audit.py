@@ -246,6 +246,7 @@ WRONG_QUERIES = [
     "hall_id=x",
     "actor=%00",
     "action=" + "x" * 101,
+    "from=2026-11-02T12:00:00Z&to=2026-11-02T11:59:59Z",
     "limit=101",
     "cursor=bnVsbA",
     "cursor=WyIyMDI2LTExLTAyVDA0OjAwOjAwIiwiMSJd",

@@ -105,6 +105,23 @@ def test_a_hall_of_others_is_not_there(world: World, kind: str) -> None:
     assert code_of(ask(world, who, kind, filter={"hall_id": new_id()})) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("kind", "first", "last"),
+    [
+        ("joins", "2026-12-02", "2026-12-01"),
+        ("stats", "2026-12-02", "2026-12-01"),
+        ("audit", "2026-12-02T00:00:00Z", "2026-12-01T00:00:00Z"),
+    ],
+)
+def test_an_export_of_a_range_that_ends_before_it_begins_is_refused(
+    world: World, kind: str, first: str, last: str
+) -> None:
+    who = an_exporter(world)
+
+    assert code_of(ask(world, who, kind, filter={"from": first, "to": last})) == (422, "range_unfit")
+    assert ask(world, who, kind, filter={"from": last, "to": first}).status_code == 202
+
+
 def test_exports_are_for_their_owner_alone(world: World) -> None:
     who, other = an_exporter(world), an_exporter(world, "chen")
     export_id = asked(world, who)

@@ -246,6 +246,7 @@ def test_capacities_are_changed_within_the_staffs_halls_and_within_bounds(world:
 
     refused(change_capacity(world, item, theirs, capacity=1, staff=admin), 404, "not_found")
     refused(change_capacity(world, item, capacity=1, to=in_days(400).isoformat()), 422, "range_unfit")
+    refused(change_capacity(world, item, capacity=1, start="12:00", end="09:00"), 422, "range_unfit")
     refused(change_capacity(world, item, capacity=-1), 422, "invalid")
     assert capacities_of(world, item, 1) == [30]
 

@@ -145,6 +145,16 @@ def test_a_make_up_workday_is_no_saturday_and_no_day_off(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize("listed", ["special-days", "items/{item}/days", "halls/{hall}/calendar"])
+def test_a_list_of_a_range_that_ends_before_it_begins_is_refused(world: World, listed: str) -> None:
+    hall = a_hall(world)
+    url = f"{STAFF}/{listed.format(hall=hall['id'], item=an_item(world, hall)['id'])}"
+
+    answer = world.client.get(url, params={"from": "2026-10-02", "to": "2026-10-01"}, headers=world.staff())
+
+    refused(answer, 422, "range_unfit")
+
+
 def test_of_a_year_not_announced_yet_the_answer_says_so_and_knows_the_law_alone(world: World) -> None:
     item = an_item(world, a_hall(world))
 

@@ -556,3 +556,10 @@ def test_a_verifier_may_not_read_stats(world: World) -> None:
     answer = world.client.get("/api/notify/staff/stats", headers=world.staff(Role.VERIFIER, [a_slot().hall_id]))
 
     assert (answer.status_code, answer.json()["code"]) == (403, "role_forbids")
+
+
+@pytest.mark.parametrize("path", ["stats", "feed/stats"])
+def test_stats_of_a_range_that_ends_before_it_begins_are_refused(world: World, path: str) -> None:
+    answer = world.client.get(f"/api/notify/staff/{path}?from=2026-12-02&to=2026-12-01", headers=world.staff())
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "range_unfit")
