@@ -46,7 +46,7 @@ def epoch(db: Database) -> Epoch:
 def read(
     db: Database, slot_ids: Iterable[str], *, holders_of: Collection[str] = (), count_booked: bool = False
 ) -> Reading:
-    """Read slots in one snapshot, with every user who has or had a place where asked; unknown ids are left out."""
+    """Read slots in one snapshot, with every user who has, had or is offered a place where asked; unknown ids are left out."""
     seen_at = time.monotonic()  # before the snapshot: whatever is committed later is no part of it
     with db.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         counts = _counts(connection, list(slot_ids), seen_at)
@@ -101,7 +101,10 @@ def _counts(connection: Connection, slot_ids: list[str], seen_at: float) -> dict
 def _holders(connection: Connection, slot_id: str) -> frozenset[str]:
     here = select(Join.user_id).where(Join.slot_id == slot_id)
     moved_away = select(MovedAway.user_id).where(MovedAway.slot_id == slot_id)
-    return frozenset(connection.scalars(union(here, moved_away)))
+    offered = select(Wait.user_id).where(
+        Wait.slot_id == slot_id, Wait.ended_at.is_(None), Wait.offered_until.is_not(None)
+    )
+    return frozenset(connection.scalars(union(here, moved_away, offered)))
 
 
 def _booked(connection: Connection, slot_ids: list[str]) -> dict[str, int]:

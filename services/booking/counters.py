@@ -5,7 +5,7 @@ PostgreSQL is asked. So whatever becomes of Redis (down, slow, flushed, restored
 is a visit to PostgreSQL too many, or a refusal that was right up to FRESH_MS (300 ms) ago.
 
 **What a counter holds.** Of each slot, under keys that share a hash tag: version, taken, capacity and whether it is open,
-as some commit left them; the ids of users who hold or held a place; short leases of those who are on their way to
+as some commit left them; the ids of users who hold or held a place, or are offered one; short leases of those who are on their way to
 PostgreSQL. Every change of an inventory row is told to it after its commit, as a `Count`.
 
 **Told in any order.** A Count may come late, twice, out of order, or never. The greater (epoch, version) wins whole;
@@ -14,7 +14,7 @@ versions are given out a second time, and a cache that is older than its databas
 labelled with the epoch known when it was made, before its commit: a label may be too old (ignored), never too new.
 
 **Refusing only whom it knows.** Someone who holds a place may be repeating a request that succeeded, under its key, and
-must get the first success again: holders always go to PostgreSQL. So a refusal needs the whole set of holders. A Count
+must get the first success again; someone who is offered one is to be told so: these holders always go to PostgreSQL. So a refusal needs the whole set of holders. A Count
 tells who got a place in the versions (before, version]; the counter keeps the stretches it was told of, and joins those that
 touch, so that Counts of several processes may overtake each other. A lost Count leaves a gap; a reading of PostgreSQL is
 a Count of (0, version], and closes it also while commits go on. Members are never removed, and their number is kept

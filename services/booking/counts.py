@@ -27,7 +27,7 @@ class Full:
 class Count:
     """A slot's inventory as a commit left it, or as a reading found it.
 
-    `holders` are the ids of all users who got a place in the versions after `before` up to `version`. So one commit
+    `holders` are the ids of all users who got a place, or the offer of one, in the versions after `before` up to `version`. So one commit
     tells of (version - 1, version], a reading of every holder of (0, version], a reading of the row alone of none.
 
     Make it after the guarded UPDATE and before the commit (or before the reading): what it says was then still true

@@ -290,6 +290,16 @@ class WaitingAlready(Conflict):
     texts = Texts(en="You are waiting for this time slot already.", zh="您已在候补该时段，请勿重复提交")
 
 
+class OfferedAlready(Conflict):
+    """Places in the slot are held for the user, until `until`: there is no other way to them than to accept (`wait_id`)."""
+
+    code = "offered_already"
+    texts = Texts(
+        en="Places in this time slot are held for you until {until}: accept them.",
+        zh="该时段已为您保留名额，请在{until}前确认候补名额",
+    )
+
+
 class LineFull(Conflict):
     code = "line_full"
     texts = Texts(

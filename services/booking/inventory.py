@@ -47,7 +47,7 @@ def give_back(session: Session, slot_id: str, people: int) -> SlotTaken:
 def shift(
     session: Session, slot_id: str, *, taken: int = 0, held: int = 0, waiting: int = 0, holder: str | None = None
 ) -> SlotTaken:
-    """Change how many places are taken (by `holder`) and held, and how many people wait, or raise SlotFull.
+    """Change how many places are taken and held (by or for `holder`), and how many people wait, or raise SlotFull.
 
     For whoever gives places back, and for the slot's line, whose caller has locked the row: nobody else is asked here
     whether people wait.

@@ -12,8 +12,20 @@ from libs.common import outbox
 from libs.common.crypto import Sealer
 from libs.contracts.booking import JoinBooked, JoinCancelled, JoinEvent, JoinRevoked, JoinStatus, SlotTaken
 from services.booking import answers as kept_answers
-from services.booking import claims, drafts, errors, events, forms, inventory, offers, policy, standings, users
-from services.booking.models import Join, Slot, User
+from services.booking import (
+    claims,
+    drafts,
+    errors,
+    events,
+    forms,
+    inventory,
+    line_policy,
+    offers,
+    policy,
+    standings,
+    users,
+)
+from services.booking.models import Join, Slot, User, Wait
 from services.booking.offers import Offered
 from services.booking.policy import Held, Place, Standing
 from services.booking.rows import SlotRow
@@ -33,21 +45,34 @@ def may_book(
 ) -> tuple[Offered, Standing | None]:
     """Ask every rule that needs no form; return what is on offer and the user's standing, or raise the first rule broken.
 
+    Who would find the slot full, and has places in it offered, is told so: OfferedAlready.
     `kept` places are there for the user, whatever is left for others. What is `offered_elsewhere` counts as if it was booked.
     """
     offered = offers.find(session, slot_id)
     standing = standings.at(session, user.id, offered.hall, now=now)
     held = _held(session, user.id, offered.slot, now=now) + (offered_elsewhere or Held())
-    policy.may_book(
-        offered.offer,
-        held,
-        people=people,
-        left=kept or offered.left,
-        user_is_disabled=user.disabled_at is not None,
-        standing=standing,
-        now=now,
-    )
+    try:
+        policy.may_book(
+            offered.offer,
+            held,
+            people=people,
+            left=kept or offered.left,
+            user_is_disabled=user.disabled_at is not None,
+            standing=standing,
+            now=now,
+        )
+    except errors.SlotFull as full:
+        raise _offer_to(session, user.id, offered, now=now) or full from None
     return offered, standing
+
+
+def _offer_to(session: Session, user_id: str, offered: Offered, *, now: datetime) -> errors.OfferedAlready | None:
+    found = session.execute(
+        select(Wait.id, Wait.offered_until)
+        .where(Wait.slot_id == offered.slot.id, Wait.user_id == user_id)
+        .where(Wait.ended_at.is_(None), Wait.offered_until > now)
+    ).first()
+    return None if found is None else line_policy.offered_already(offered.offer, found.id, found.offered_until)
 
 
 def made(

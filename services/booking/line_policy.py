@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from libs.contracts.booking import WaitOutcome
 from libs.contracts.catalog import HallStatus, ItemStatus, SlotStatus
-from services.booking.policy import Offer
+from services.booking import errors
+from services.booking.policy import Offer, local
 
 MOST_PASSED = 3  # smaller parties that are served before a larger one that came first
 LAST_CALL = timedelta(hours=1)  # before the line closes: what is free then is not kept for anybody any more
@@ -55,6 +56,11 @@ def is_last_call(offer: Offer, *, now: datetime) -> bool:
 def held_until(offer: Offer, *, now: datetime) -> datetime:
     """Return until when places that are offered now are held."""
     return min(now + timedelta(minutes=offer.rules.offer_minutes), offer.closes)
+
+
+def offered_already(offer: Offer, wait_id: str, offered_until: datetime) -> errors.OfferedAlready:
+    """Return what who asks for places in a full slot is told while some are held for them."""
+    return errors.OfferedAlready(wait_id=wait_id, until=local(offered_until, offer.timezone))
 
 
 def over(

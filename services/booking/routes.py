@@ -131,7 +131,10 @@ def check(slot_id: Id, body: CheckIn, user: CurrentUser, session: Tx, now: Now) 
 @router.post("/joins", status_code=201, response_model=PartyOut, dependencies=[Limited])
 @answered_first_by(hot_routes.book)
 async def book(body: BookIn, key: IdempotencyKey, user: CurrentUser, desk: DeskDep, now: Now) -> Response:
-    """Take places in a slot for everybody named, or for nobody. The same key and body give the first success again."""
+    """Take places in a slot for everybody named, or for nobody. The same key and body give the first success again.
+
+    Who finds it full and has places in it offered is told so (`offered_already`): they are had by accepting that wait.
+    """
     attendees = [attendee.answers for attendee in body.attendees]
     asked = Booking(user_id=user.id, key=key, slot_id=body.slot_id, attendees=attendees, now=now)
     return Response(await desk.book(asked), 201, media_type="application/json")

@@ -21,7 +21,7 @@ from libs.common.logs import logger
 from libs.common.outbox import RECORDED
 from libs.common.pipeline import Pipeline
 from libs.contracts.catalog import FormField, MissedPolicy, Rules, SlotStatus
-from services.booking import claims, statements
+from services.booking import claims, errors, line_policy, statements
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.claims import Wanted
 from services.booking.counters import CHANGED
@@ -119,7 +119,30 @@ class Settler:
         known = await self._read_again_where_lost(hopeless)
         ledger = Ledger(self._sealer, known)
         self.seen.note(known.offered)
-        return {id(asked): refused for asked in hopeless if (refused := _refused(ledger, asked)) is not None}
+        refusals = await self._naming_offers(known, hopeless, [_refused(ledger, asked) for asked in hopeless])
+        return {id(asked): refused for asked, refused in zip(hopeless, refusals, strict=True) if refused is not None}
+
+    async def _naming_offers(self, known: Known, asks: Sequence[Ask], results: list[Any]) -> list[Any]:
+        """Return the results, but that whom a slot is full for, while places in it are held for them, is told of these."""
+        full = [
+            asked
+            for asked, result in zip(asks, results, strict=True)
+            if isinstance(result, errors.SlotFull)
+            and isinstance(asked, Booking | Moving)
+            and known.offered[asked.slot_id].slot.held
+        ]
+        if not full:
+            return results
+        slot_ids, user_ids = {asked.slot_id for asked in full}, {asked.user_id for asked in full}
+        pipeline = await self._connected()
+        [found] = await pipeline.run((statements.OFFERED, [statements.ids(slot_ids), statements.ids(user_ids)]))
+        held = {(user_id, slot_id): (wait_id, until) for user_id, slot_id, wait_id, until in found.rows}
+        named = {
+            id(asked): line_policy.offered_already(known.offered[asked.slot_id].offer, *mine)
+            for asked in full
+            if (mine := held.get((asked.user_id, asked.slot_id))) is not None and asked.now < mine[1]
+        }
+        return [named.get(id(asked), result) for asked, result in zip(asks, results, strict=True)]
 
     async def _read_again_where_lost(self, hopeless: list[Booking]) -> Known:
         pipeline = await self._connected()
@@ -187,6 +210,7 @@ class Settler:
         try:
             requests = await self._made_ready(pipeline, known, requests)
             results = [_decided(ledger, asked, drafted) for asked, drafted in requests]
+            results = await self._naming_offers(known, asks, results)
             await _write(pipeline, ledger.changes)
             counts = _counts(ledger)  # before the commit: what they say is true from then on
             failpoints.reach("settle.before_commit")

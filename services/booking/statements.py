@@ -69,6 +69,15 @@ WHERE j.status = 'booked'
         SELECT came.slot_id FROM joins came WHERE came.party_id = j.party_id AND came.checked_in_at IS NOT NULL
     )"""
 
+# Asked only where a slot is full and places of it are held.
+OFFERED = """
+SELECT user_id::text, slot_id::text, id::text, offered_until
+FROM waits
+WHERE slot_id = ANY($1::uuid[])
+    AND user_id = ANY($2::uuid[])
+    AND ended_at IS NULL
+    AND offered_until IS NOT NULL"""
+
 WHERE_JOINS_ARE = "SELECT id::text, slot_id::text FROM joins WHERE id = ANY($1::uuid[])"
 
 JOINS_LOCKED = """

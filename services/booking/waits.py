@@ -98,7 +98,7 @@ def offer(session: Session, sealer: Sealer, user: User, wait: Wait, offered: Off
     )
     _, _, wanted = checked(sealer, offered, attendees(sealer, wait))  # nothing is held for who could not accept it
     claims.require_free(session, wanted)
-    changed = inventory.shift(session, wait.slot_id, held=wait.people, waiting=-wait.people)
+    changed = inventory.shift(session, wait.slot_id, holder=user.id, held=wait.people, waiting=-wait.people)
     until = line_policy.held_until(offered.offer, now=now)
     wait.offered_until, wait.version = until, wait.version + 1
     outbox.record(session, events.of_wait(WaitOffered, wait, offered, offered_until=until))

@@ -1,14 +1,18 @@
 """Places that become free, offered to the first in line."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx2
 import pytest
 import time_machine
 
 from libs.common.ids import new_id
 from libs.contracts.catalog import MissedPolicy
+from services.booking import counter_scripts
+from tests.booking.at_the_counter import outcomes, redis_of
 from tests.booking.builders import (
     NAME,
     ZONE,
@@ -19,17 +23,21 @@ from tests.booking.builders import (
     cancel,
     code_of,
     do,
+    move,
     my_joins,
     people_booked,
+    refused,
     stock,
     user_id,
 )
-from tests.booking.test_cooling_off import miss
+from tests.booking.test_cooling_off import check, miss
+from tests.booking.test_groups import booking, codes, settled
 from tests.booking.waiting import (
     MAY_HAVE_CARD,
     MOBILE,
     a_full_slot,
     accept,
+    ask_to_wait,
     endings,
     leave,
     my_wait,
@@ -109,6 +117,60 @@ def _spoil(world: World, place: Place, why: str) -> None:
         place.change_item(form=[NAME, MAY_HAVE_CARD, MOBILE], form_version=3)
     else:
         booked(world, world.user("other"), place.another_slot().slot_id, id_card="11010519491231002X")
+
+
+ROADS: dict[str, Callable[[World, Headers, Place, str], httpx2.Response]] = {
+    "booking": lambda world, user, place, _: book(world, user, place.slot_id),
+    "checking": lambda world, user, place, _: check(world, user, place.slot_id),
+    "moving": lambda world, user, place, join_id: move(world, user, join_id, place.slot_id),
+    "waiting": lambda world, user, place, _: ask_to_wait(world, user, place.slot_id),
+}
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_who_has_an_offer_and_comes_by_another_road_is_told_of_it(world: World, road: str) -> None:
+    place, owner, [join] = a_full_slot(world, waitlist="offer", offer_minutes=30)
+    user = world.user("wang")
+    [elsewhere] = booked(world, user, place.another_slot().slot_id)
+    wait = waiting(world, user, place.slot_id)
+    cancel(world, owner, join["id"])
+    served(world)
+    until = datetime.fromisoformat(my_wait(world, user, wait["id"])["offered_until"])
+
+    told = refused(lambda who: ROADS[road](world, who, place, elsewhere["id"]), user)
+
+    at_the_hall = until.astimezone(ZoneInfo(ZONE)).strftime("%Y-%m-%d %H:%M")
+    assert told.kind == (409, "offered_already")
+    assert told.params == {"wait_id": wait["id"], "until": at_the_hall}
+    assert told.english == f"Places in this time slot are held for you until {at_the_hall}: accept them."
+    assert told.chinese == f"该时段已为您保留名额，请在{at_the_hall}前确认候补名额"
+    with time_machine.travel(until, tick=True):  # over, and not yet ended by anybody
+        full = "waiting_already" if road == "waiting" else "slot_full"
+        assert code_of(ROADS[road](world, user, place, elsewhere["id"])) == (409, full)
+
+
+def test_who_has_an_offer_is_told_of_it_in_a_crowd_too(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counter_scripts, "FRESH_MS", 60_000)
+    world = make_world(crowd=3)
+    place, owner, [join] = a_full_slot(world, waitlist="offer")
+    user = world.user("wang")
+    waiting(world, user, place.slot_id)
+    cancel(world, owner, join["id"])
+    served(world)
+    crowd = [user_id(world, world.user(name)) for name in ("one", "two", "three")]
+
+    def codes_told() -> list[str] | None:
+        """Ask twice, as a crowd: the slot has to be seen once. None where the counter has not refused anybody."""
+        before = outcomes("full")
+        asks = [[booking(who, place) for who in (user_id(world, user), *crowd)] for _ in range(2)]
+        results = settled(world, *asks[0], again=asks[1])
+        return codes(results) if outcomes("full") > before else None
+
+    assert eventually(codes_told) == ["offered_already", *["slot_full"] * 3]
+    redis_of(world).flushall()
+    assert eventually(codes_told) == ["offered_already", *["slot_full"] * 3]
 
 
 @pytest.mark.parametrize("why", ["form_invalid", "person_already_joined"])

@@ -409,7 +409,8 @@ class Model:
             raise Refused(422, "party_too_large")
         self._may_hold(user, slot, people)
         if not self.slots[slot].has_room_for(people):
-            raise Refused(409, "slot_full")
+            is_offered = any(wait.user == user and wait.is_offered and not wait.is_due for _, wait in self._line(slot))
+            raise Refused(409, "offered_already" if is_offered else "slot_full")
 
     def _may_hold(self, user: int, slot: int, people: int) -> None:
         has = sum(join.user == user and join.slot == slot and join.status == "booked" for join in self.joins)
