@@ -37,11 +37,11 @@ log = logger(__name__)
 ATTEMPTS = 5
 PATIENCE_S = 5.0  # with a database that neither answers nor refuses
 HASTE_MS = 50  # to wait for a lock, where a whole group has waited for one already
-_SETTINGS = (
+SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
     # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
-    # them large within seconds.
-    " -c enable_seqscan=off -c plan_cache_mode=force_generic_plan"
+    # them large within seconds: all of a table's index, too, for a join that looks up one row of it.
+    " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
 )
 
 
@@ -356,7 +356,7 @@ class Settler:
                 autocommit=True,
                 connect_timeout=2,
                 application_name="hallpass-booking-groups",
-                options=_SETTINGS,
+                options=SETTINGS,
             )
             self._pipeline = Pipeline(connection)
         return self._pipeline
