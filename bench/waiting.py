@@ -1,9 +1,10 @@
 """Whether joins of a slot without a line are slower where people wait for others."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from bench import crowd, hot_slot
-from bench.report import Row, medians
+from bench.report import Row, by_turns
 from bench.scene import Scene
 
 LINES, LONG = 1_000, 20
@@ -19,26 +20,22 @@ CROSS JOIN (SELECT id, row_number() OVER () AS number FROM booking.users LIMIT %
 
 
 def measure(scene: Scene) -> Iterator[Row]:
-    """Joins of one hot slot with many lines elsewhere ÷ with none: these two can't take turns."""
-    ground = scene.ground
-    hot_slot.run(scene, ground.booking)
-    ground.clear()
-    full = crowd.offer(ground, slots=LINES).slot_ids
-    without = [_round(scene) for _ in range(ROUNDS)]
-    with ground.connect() as connection:
-        connection.execute(FILL, {"slots": full, "long": LONG})
-        connection.execute(
-            "UPDATE booking.slots SET asked = 0, capacity = 0, waiting = %s WHERE id = ANY(%s)", [LONG, full]
-        )
-        connection.execute("VACUUM ANALYZE booking.waits")
-        beside = [_round(scene) for _ in range(ROUNDS)]
-        connection.execute("DELETE FROM booking.waits")
-    ground.clear()
-    found = medians({"without": without, "beside": beside})
+    """Joins of one hot slot beside many full ones for which people wait ÷ beside as many for which nobody does."""
+    hot_slot.run(scene, scene.ground.booking)
+    found = by_turns(ROUNDS, beside=partial(_round, scene, LONG), without=partial(_round, scene, 0))
     name = f"joins, hot slot, {LINES * LONG:,} people wait elsewhere"
     yield Row(name, found["beside"], "joins/s", "nobody waits", found["without"], ROUNDS, "≥ 0.9")
 
 
-def _round(scene: Scene) -> float:
-    slot_ids = crowd.offer(scene.ground).slot_ids
-    return hot_slot.joins([scene.ground.booking], scene.guests, slot_ids).rate
+def _round(scene: Scene, long: int) -> float:
+    """Begin with nothing stored but full slots, each with so long a line."""
+    ground = scene.ground
+    ground.clear()
+    full = crowd.offer(ground, slots=LINES).slot_ids
+    with ground.connect() as connection:
+        connection.execute(FILL, {"slots": full, "long": long})
+        connection.execute(
+            "UPDATE booking.slots SET asked = 0, capacity = 0, waiting = %s WHERE id = ANY(%s)", [long, full]
+        )
+        connection.execute("VACUUM ANALYZE booking.waits, booking.slots")
+    return hot_slot.joins([ground.booking], scene.guests, crowd.offer(ground).slot_ids).rate
