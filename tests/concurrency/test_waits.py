@@ -269,7 +269,7 @@ def test_any_number_of_servers_give_a_place_once(world: World, http: httpx2.Clie
 
 
 def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place, list[DBAPIError]]:
-    """Free two places of a line of two, and let two servers look at it before either does anything.
+    """Free two places of a line of two, and let two servers look at it before either does anything, then each take its step.
 
     Returns what PostgreSQL refused, too.
     """
@@ -279,17 +279,27 @@ def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place
     monkeypatch.setattr(booking.resources.steward, "serve", lambda slot_id: None)
     for join in joins:
         _cancel(world.client, owner, join["id"])
-    both_have_looked, look = threading.Barrier(2), lines._next
+    both_have_looked, both_have_acted = threading.Barrier(2), threading.Barrier(2)
+    look, act = lines._next, lines._step
     firsts = threading.local()
 
     def look_together(*args: Any) -> Step | None:
         step = look(*args)
-        if not hasattr(firsts, "done"):
-            firsts.done = True
+        if not hasattr(firsts, "look"):
+            firsts.look = True
             both_have_looked.wait(10)
         return step
 
+    def act_together(*args: Any, **words: Any) -> int | None:
+        try:
+            return act(*args, **words)
+        finally:
+            if not hasattr(firsts, "act"):
+                firsts.act = True
+                both_have_acted.wait(10)
+
     monkeypatch.setattr(lines, "_next", look_together)
+    monkeypatch.setattr(lines, "_step", act_together)
     errors: list[DBAPIError] = []
 
     def serve() -> None:
