@@ -103,9 +103,9 @@ def _take(session: Session, *, now: datetime, at_most: int) -> Sequence[Row[Any]
             Item.reminders,
             Hall.name.label("hall_name"),
             Hall.timezone,
-            SlotStat.is_open,
+            func.coalesce(SlotStat.is_open, True).label("is_open"),
         )
-        .join(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
+        .outerjoin(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
         .join(Item, Item.id == JoinRecord.item_id)
         .join(Hall, Hall.id == JoinRecord.hall_id)
         .where(JoinRecord.next_reminder_at < now)
