@@ -80,6 +80,7 @@ def measure(scene: Scene) -> Iterator[Row]:
     scratch = Scratch(ground, "bench_events", TABLES)
     with ExitStack() as stack:
         broker = ground.broker(stack)
+        ground.forget_news()  # of the days that other measures have filled
         ground.events(stack, "catalog")  # hears what notify says of its stats
         _make_queue(ground, broker)
         for slots in (SLOTS, 1):

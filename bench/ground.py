@@ -111,6 +111,11 @@ class Ground:
             connection.execute(f"TRUNCATE {LEFT_IN_NOTIFY} CASCADE")
             connection.execute("CHECKPOINT")
 
+    def forget_news(self) -> None:
+        """Forget what catalog has recorded and never told: a relay that starts now would be busy with it."""
+        with self.connect() as connection:
+            connection.execute("TRUNCATE catalog.outbox")
+
     def unpublished(self) -> int:
         """How many events booking has recorded and not published."""
         with self.connect() as connection:
