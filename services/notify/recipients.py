@@ -3,10 +3,10 @@
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -157,12 +157,20 @@ def wants(row: Recipient, kind: str, channel: str) -> bool:
     return channel in row.choices.get(kind, [channel])
 
 
-def who_want(session: Session, told: Sequence[Told], channel: str, reached: Any) -> list[Told]:
-    """Return which of these notices go to users who are reached (a condition) and want them by this channel."""
-    users = {one.user_id for one in told}
-    rows = session.scalars(select(Recipient).where(Recipient.user_id.in_(users), reached))
-    found = {row.user_id: row for row in rows}
-    return [one for one in told if one.user_id in found and wants(found[one.user_id], one.kind, channel)]
+def known(session: Session, user_ids: Iterable[str]) -> dict[str, Recipient]:
+    """Return how these users are reached, those of them who have said so."""
+    return {row.user_id: row for row in session.scalars(select(Recipient).where(Recipient.user_id.in_(user_ids)))}
+
+
+def who_want(
+    told: Sequence[Told], channel: str, by_user: Mapping[str, Recipient], address: Callable[[Recipient], bytes | None]
+) -> list[Told]:
+    """Return which of these notices go to users who have such an address and want them by this channel."""
+    return [
+        one
+        for one in told
+        if (row := by_user.get(one.user_id)) and address(row) is not None and wants(row, one.kind, channel)
+    ]
 
 
 def _own(session: Session, user_id: str, language: Language | None = None) -> Recipient:

@@ -1,13 +1,15 @@
 """The ways by which notices leave the house: which there are, and which notice is wanted by which."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
 from libs.common.service import Runtime
+from services.notify import recipients
 from services.notify.channel import Channel, Off, Told, Wanted
 from services.notify.channels import email, sms, webhook, wechat
+from services.notify.models import Recipient
 
 
 class Way(Protocol):
@@ -15,8 +17,8 @@ class Way(Protocol):
 
     NAME: str
 
-    def wanted(self, session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
-        """Say which of these new notices are to go this way, with as few queries as there are tables to look at."""
+    def wanted(self, session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
+        """Say which of these new notices are to go this way; how users are reached is at hand, where they said."""
         ...
 
     def channel(self, runtime: Runtime) -> Channel[Any] | None:
@@ -29,7 +31,8 @@ WAYS: tuple[Way, ...] = (wechat, email, sms, webhook)
 
 def wanted(session: Session, told: Sequence[Told]) -> list[Wanted]:
     """Return by which ways these new notices are to go out, besides lying in their users' inboxes."""
-    return [one for way in WAYS for one in way.wanted(session, told)]
+    by_user = recipients.known(session, {one.user_id for one in told})
+    return [one for way in WAYS for one in way.wanted(session, told, by_user)]
 
 
 def channels(runtime: Runtime) -> list[Channel[Any]]:

@@ -86,7 +86,7 @@ def of_joins(session: Session, heard: Iterable[tuple[JoinEvent, Message]]) -> No
     """Tell webhooks what became of joins. A replayed event they were told at its time."""
     _announce(
         session,
-        [
+        (
             Fresh(
                 id=message.id,
                 type=fact.type,
@@ -98,7 +98,7 @@ def of_joins(session: Session, heard: Iterable[tuple[JoinEvent, Message]]) -> No
             )
             for fact, message in heard
             if not message.replayed
-        ],
+        ),
     )
 
 
@@ -107,7 +107,7 @@ def of_stats(session: Session, facts: Iterable[SlotStatChanged]) -> None:
     now = utcnow()
     _announce(
         session,
-        [
+        (
             Fresh(
                 id=new_id(),
                 type=fact.type,
@@ -118,7 +118,7 @@ def of_stats(session: Session, facts: Iterable[SlotStatChanged]) -> None:
                 data=fact.model_dump(mode="json", include=set(TOLD_OF_STATS)),
             )
             for fact in facts
-        ],
+        ),
     )
 
 
@@ -170,17 +170,18 @@ def written(event: WebhookEvent) -> dict[str, Any]:
     }
 
 
-def _announce(session: Session, told: Sequence[Fresh]) -> None:
-    """Queue each event for every webhook that asks for its kind, in its hall or everywhere."""
-    if not told:
-        return
+def _announce(session: Session, told: Iterable[Fresh]) -> None:
+    """Queue each event for every webhook that asks for its kind, in its hall or everywhere; none is made where none asks."""
     asking = _asking(session)
-    wanted = [Announced(webhook_id, one.id) for one in told for webhook_id in asking if _asks(asking[webhook_id], one)]
+    if not asking:
+        return
+    made = list(told)
+    wanted = [Announced(webhook_id, one.id) for one in made for webhook_id in asking if _asks(asking[webhook_id], one)]
     if not wanted:
         return
     now = utcnow()
     ids = {one.event_id for one in wanted}
-    _write(session, [one for one in told if one.id in ids], now=now)
+    _write(session, [one for one in made if one.id in ids], now=now)
     deliveries.announce(session, wanted, CHANNEL, now=now)
 
 

@@ -1,6 +1,6 @@
 """Quiet hours of a hall: what leaves the house then waits, and what the inbox shows does not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from libs.contracts.booking import WaitOffered
 from libs.contracts.catalog import QuietHours
 from services.notify import ways
 from services.notify.channel import Told, Wanted
-from services.notify.models import Delivery, Notice
+from services.notify.models import Delivery, Notice, Recipient
 from tests.notify.builders import Join, Slot, a_join, a_slot, hear, kinds_told, rows
 from tests.notify.test_announcements import written
 from tests.world import World
@@ -29,7 +29,7 @@ class Loft:
 
     NAME = "pigeon"
 
-    def wanted(self, session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
+    def wanted(self, session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
         return [Wanted(one, self.NAME) for one in told]
 
     def channel(self, runtime: Runtime) -> None:

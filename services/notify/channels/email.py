@@ -1,6 +1,6 @@
 """E-mail: notices to the address that a user has confirmed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -64,7 +64,7 @@ def channel(runtime: Runtime) -> EmailChannel | None:
     return None if server is None else EmailChannel(server, runtime.resources.sealer)
 
 
-def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
+def wanted(session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
     """Notices to users who have confirmed an address."""
-    wanting = recipients.who_want(session, told, NAME, Recipient.email_sealed.is_not(None))
+    wanting = recipients.who_want(told, NAME, by_user, lambda row: row.email_sealed)
     return [Wanted(one, NAME) for one in wanting]

@@ -77,7 +77,7 @@ def channel(runtime: Runtime) -> SmsChannel | None:
     return SmsChannel(texting.provider, texting.templates, texting.budget, runtime.resources.sealer)
 
 
-def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
+def wanted(session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
     """Notices to users who have confirmed a number; for kinds without a template there is nothing to send after all."""
-    wanting = recipients.who_want(session, told, NAME, Recipient.phone_sealed.is_not(None))
+    wanting = recipients.who_want(told, NAME, by_user, lambda row: row.phone_sealed)
     return [Wanted(one, NAME) for one in wanting]

@@ -1,7 +1,7 @@
 """Webhooks as a channel: signed POSTs to addresses of integrators, each of which waits for no other."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,7 +18,7 @@ from libs.common.outward import Answer, Outward, Unreachable
 from libs.common.service import Runtime
 from services.notify import deliveries, webhook_events, webhooks
 from services.notify.channel import Delivering, Told, Wanted
-from services.notify.models import Delivery, Webhook, WebhookAttempt, WebhookEvent
+from services.notify.models import Delivery, Recipient, Webhook, WebhookAttempt, WebhookEvent
 from services.notify.outcomes import DeliveryState, Later, Outcome, Refused, Sent
 
 log = logger(__name__)
@@ -143,7 +143,7 @@ class WebhookChannel:
             webhooks.disable(session, webhook, "failing", now=now)
 
 
-def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
+def wanted(session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
     """Notices are for people; webhooks are told of events (webhook_events)."""
     return ()
 

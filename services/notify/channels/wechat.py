@@ -1,6 +1,6 @@
 """WeChat subscription messages: one grant of the user, one message."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +99,9 @@ def channel(runtime: Runtime) -> WeChatChannel | None:
     return WeChatChannel(client, Tokens(runtime.db, sealer, client), sealer)
 
 
-def wanted(session: Session, told: Sequence[Told]) -> Iterable[Wanted]:
+def wanted(session: Session, told: Sequence[Told], by_user: Mapping[str, Recipient]) -> Iterable[Wanted]:
     """Notices of kinds that have a template, to users who have a grant of it."""
-    wanting = recipients.who_want(session, told, NAME, Recipient.openid_sealed.is_not(None))
+    wanting = recipients.who_want(told, NAME, by_user, lambda row: row.openid_sealed)
     if not wanting:
         return []
     has_grant = select(WeChatTemplate.kind, Grant.user_id).join(
