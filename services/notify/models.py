@@ -79,6 +79,9 @@ class JoinRecord(Base):
     )
 
 
+AWAITED = (JoinRecord.status == "booked", JoinRecord.checked_in_at.is_(None))  # conditions on those who are to come
+
+
 class SlotStat(Base):
     """How many joins of a slot are in which state, with the newest inventory heard of (`slot_version`).
 

@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 from libs.common import failpoints
 from libs.common.ids import new_id
 from services.notify import notices, policy
-from services.notify.models import Hall, Item, JoinRecord, SlotStat
+from services.notify.models import AWAITED, Hall, Item, JoinRecord, SlotStat
 from services.notify.texts import NoticeKind
 
 Told = tuple[str, str, int]  # a user, a slot, and which reminder, in minutes before
 
-AWAITED = (JoinRecord.status == "booked", JoinRecord.checked_in_at.is_(None))
 _MOST_OF_A_ZONE = timedelta(days=2)  # more than a hall's date can differ from ours
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.notify import news, policy, recipients
 from services.notify.channel import Told
-from services.notify.models import Announcement, EndedWait, JoinRecord, Recipient
+from services.notify.models import AWAITED, Announcement, EndedWait, JoinRecord, Recipient
 from services.notify.policy import Present
 from services.notify.texts import NoticeKind
 
@@ -55,9 +55,8 @@ def _is_expected(session: Session, told: Told) -> bool:
     awaited = select(JoinRecord.join_id).where(
         JoinRecord.slot_id == slot_id,
         JoinRecord.user_id == told.user_id,
-        JoinRecord.status == "booked",
-        JoinRecord.checked_in_at.is_(None),
         JoinRecord.starts_at == datetime.fromisoformat(starts_at),
+        *AWAITED,
     )
     return session.scalar(select(awaited.exists())) is True
 
