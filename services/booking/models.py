@@ -279,7 +279,7 @@ class Wait(Base):
         Index("uq_waits_slot_position", "slot_id", "position", unique=True),
         Index("uq_waits_one_of_a_user", "slot_id", "user_id", unique=True, postgresql_where=text("ended_at IS NULL")),
         Index("ix_waits_user", "user_id", "id"),
-        Index("ix_waits_ended", "ended_at"),
+        Index("ix_waits_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
 
