@@ -39,11 +39,8 @@ PATIENCE_S = 5.0  # with a database that neither answers nor refuses
 HASTE_MS = 50  # to wait for a lock, where a whole group has waited for one already
 SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
-    # A statement is planned once. While tables are small that plan would be to read them whole, and a rush makes
-    # them large within seconds: all of a table's index, too, for a join that looks up one row of it.
-    " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+    " -c enable_seqscan=off -c plan_cache_mode=force_generic_plan"  # planned once, to look rows up: see statements.py
 )
-
 
 Request = tuple[Ask, Draft | None]
 
@@ -133,8 +130,8 @@ class Settler:
         ]
         if not full:
             return results
-        slot_ids, user_ids = {asked.slot_id for asked in full}, {asked.user_id for asked in full}
         pipeline = await self._connected()
+        slot_ids, user_ids = zip(*{(asked.slot_id, asked.user_id) for asked in full}, strict=True)
         [found] = await pipeline.run((statements.OFFERED, [statements.ids(slot_ids), statements.ids(user_ids)]))
         held = {(user_id, slot_id): (wait_id, until) for user_id, slot_id, wait_id, until in found.rows}
         named = {
@@ -306,7 +303,7 @@ class Settler:
         if claimants and "missed" not in found and any(map(_minds, known.offered.values())):  # since it was last seen
             [late] = await pipeline.run((statements.MISSED, [user_ids, slot_ids]))
             found["missed"] = late.rows
-        for user_id, hall_id, _, _, day in found.get("missed", ()):
+        for user_id, hall_id, _, _, day in set(found.get("missed", ())):  # a party's joins are one visit
             known.missed[user_id, hall_id].append(day)
         if any(join.slot_id not in known.offered for join in known.joins.values()):
             raise Raced  # moved between the two looks: its slot is not locked

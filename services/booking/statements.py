@@ -3,6 +3,11 @@
 The ORM settled 0.3 thousand bookings a second on the machine of docs/performance.md, these statements some thousands.
 What is written goes in as JSON that was made before any lock was taken: with arrays the server is a tenth faster, but
 they would have to be made under the lock.
+
+Each statement looks its rows up, whatever the planner believes of the tables. A plan is kept, and one of when there were few
+rows would be to read them all; a rush makes them many within seconds, and each group would read all others' under the locks
+of its own. So tables are joined by `= ANY(ARRAY[x])`, for which there is no other way than the lookup (by `=` the planner may
+begin with the other table), or by a LATERAL with OFFSET 0; and nothing is sorted or filtered as another index has it.
 """
 
 from collections.abc import Iterable
@@ -15,8 +20,8 @@ SELECT s.id::text, s.item_id::text, s.hall_id::text, s.date, s.start, s."end", s
     s.deleted, s.asked, s.capacity, s.taken, s.version, s.definition_version, s.held, s.waiting,
     i.version, h.version
 FROM slots s
-JOIN items i ON i.id = s.item_id
-JOIN halls h ON h.id = s.hall_id
+JOIN items i ON i.id = ANY(ARRAY[s.item_id])
+JOIN halls h ON h.id = ANY(ARRAY[s.hall_id])
 WHERE s.id = ANY($1::uuid[])
 ORDER BY s.id"""
 
@@ -26,23 +31,27 @@ SLOTS = _SLOTS
 SLOTS_LOCKED = f"{_SLOTS} FOR NO KEY UPDATE OF s"
 
 HOLDINGS = """
-SELECT j.user_id::text, j.item_id::text, j.slot_id::text, s.date, s.ends_at, count(*)
-FROM joins j
-JOIN slots s ON s.id = j.slot_id
-WHERE j.status = 'booked'
-    AND j.user_id = ANY($1::uuid[])
-    AND j.item_id IN (SELECT item_id FROM slots WHERE id = ANY($2::uuid[]))
-GROUP BY j.user_id, j.item_id, j.slot_id, s.date, s.ends_at"""
+SELECT held.user_id, held.item_id, held.slot_id, s.date, s.ends_at, held.people
+FROM (
+    SELECT user_id::text, item_id::text, slot_id::text, count(*) AS people
+    FROM joins
+    WHERE status = 'booked'
+        AND user_id = ANY($1::uuid[])
+        AND item_id = ANY(ARRAY(SELECT item_id FROM slots WHERE id = ANY($2::uuid[])))
+    GROUP BY 1, 2, 3
+) held
+JOIN slots s ON s.id = ANY(ARRAY[held.slot_id::uuid])"""
 
 SUCCESSES = """
 SELECT f.user_id::text, f.key, f.request_digest, f.answer_sealed
 FROM unnest($1::uuid[], $2::text[]) AS asked(user_id, key)
-JOIN successes f ON f.user_id = asked.user_id AND f.key = asked.key"""
+JOIN successes f ON f.user_id = ANY(ARRAY[asked.user_id]) AND f.key = ANY(ARRAY[asked.key])"""
 
 CLAIMED = """
 SELECT c.item_id::text, c.scope, c.field, c.digest, c.join_id::text
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) AS asked(item_id, scope, field, digest)
-JOIN claims c ON c.item_id = asked.item_id AND c.scope = asked.scope AND c.field = asked.field AND c.digest = asked.digest"""
+JOIN claims c ON c.item_id = ANY(ARRAY[asked.item_id]) AND c.scope = ANY(ARRAY[asked.scope])
+    AND c.field = ANY(ARRAY[asked.field]) AND c.digest = ANY(ARRAY[asked.digest])"""
 
 ITEMS = """
 SELECT id::text, hall_id::text, title, cover, status, form, form_version, rules, version
@@ -54,29 +63,30 @@ SELECT id::text, name, address, timezone, status, missed_policy, version
 FROM halls
 WHERE id = ANY($1::uuid[])"""
 
-# As `standings` has it; asked only where a hall has a policy, so that the others pay nothing for it. With NOT EXISTS about party
-# and slot, a plan from before the rush reads all joins of the slot for each visit.
+# As `standings` has it, a party once for each of its joins; asked only where a hall has a policy, so that the others pay nothing.
 MISSED = """
-SELECT DISTINCT j.user_id::text, j.hall_id::text, j.party_id, j.slot_id, s.date
+SELECT j.user_id::text, j.hall_id::text, j.party_id::text, j.slot_id::text, s.date
 FROM joins j
-JOIN slots s ON s.id = j.slot_id
+JOIN slots s ON s.id = ANY(ARRAY[j.slot_id])
 WHERE j.status = 'booked'
     AND j.missed_at IS NOT NULL
     AND j.forgiven_at IS NULL
     AND j.user_id = ANY($1::uuid[])
-    AND j.hall_id IN (SELECT hall_id FROM slots WHERE id = ANY($2::uuid[]))
+    AND j.hall_id = ANY(ARRAY(SELECT hall_id FROM slots WHERE id = ANY($2::uuid[])))
     AND j.slot_id <> ALL (
         SELECT came.slot_id FROM joins came WHERE came.party_id = j.party_id AND came.checked_in_at IS NOT NULL
     )"""
 
 # Asked only where a slot is full and places of it are held.
 OFFERED = """
-SELECT user_id::text, slot_id::text, id::text, offered_until
-FROM waits
-WHERE slot_id = ANY($1::uuid[])
-    AND user_id = ANY($2::uuid[])
-    AND ended_at IS NULL
-    AND offered_until IS NOT NULL"""
+SELECT w.user_id::text, w.slot_id::text, w.id::text, w.offered_until
+FROM unnest($1::uuid[], $2::uuid[]) AS asked(slot_id, user_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM waits
+    WHERE waits.slot_id = asked.slot_id AND waits.user_id = asked.user_id AND ended_at IS NULL
+    OFFSET 0
+) w
+WHERE w.offered_until IS NOT NULL"""
 
 WHERE_JOINS_ARE = "SELECT id::text, slot_id::text FROM joins WHERE id = ANY($1::uuid[])"
 
@@ -98,7 +108,7 @@ UPDATE slots SET
     capacity = CASE WHEN slots.asked IS NULL THEN NULL ELSE greatest(slots.asked, slots.taken + slots.held + change.people) END,
     version = change.version
 FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
-WHERE slots.id = change.id
+WHERE slots.id = ANY(ARRAY[change.id])
     AND slots.version = change.seen
     AND (
         slots.capacity IS NULL OR change.people <= 0
@@ -108,12 +118,12 @@ WHERE slots.id = change.id
 CANCEL = """
 UPDATE joins SET status = 'cancelled', ended_at = change.ended_at, version = change.version
 FROM json_to_recordset($1) AS change(id uuid, ended_at timestamptz, version int)
-WHERE joins.id = change.id AND joins.status = 'booked' AND joins.checked_in_at IS NULL"""
+WHERE joins.id = ANY(ARRAY[change.id]) AND joins.version = change.version - 1"""
 
 MOVE = """
 UPDATE joins SET slot_id = change.slot_id, version = change.version
 FROM json_to_recordset($1) AS change(id uuid, slot_id uuid, version int)
-WHERE joins.id = change.id AND joins.status = 'booked' AND joins.checked_in_at IS NULL"""
+WHERE joins.id = ANY(ARRAY[change.id]) AND joins.version = change.version - 1"""
 
 RELEASE = "DELETE FROM claims WHERE join_id = ANY($1::uuid[])"
 

@@ -1,8 +1,7 @@
 """Requests that are settled in one transaction: each has the answer that it would have had alone."""
 
 import asyncio
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from libs.common.crypto import Sealer, SealError
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
-from services.booking import ledger, settle, statements
+from services.booking import ledger
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counts import Ask as Asked
 from tests.booking.at_the_counter import ask, redis_of, stranger
@@ -262,31 +261,3 @@ def test_a_column_that_changes_its_type_meanwhile_stops_nobody(world: World, use
         return [*before, *after]
 
     assert codes(asyncio.run(story())) == ["yes", "yes"]
-
-
-def test_counting_a_slot_reads_no_other_however_the_tables_were_when_it_was_planned(world: World) -> None:
-    """A plan of when there were few slots read them all, each time, under the lock of the one that changes."""
-    place = a_slot(world, capacity=3)
-    booking = world.runtimes["booking"]
-    change = [{"id": place.slot_id, "seen": 0, "people": 1, "version": 1}]
-    columns = 'item_id, hall_id, date, start, "end", starts_at, ends_at, status, definition_version'
-    with psycopg.connect(
-        booking.settings.database_url.get_secret_value().replace("+psycopg", ""), options=settle.SETTINGS
-    ) as connection:
-        connection.execute(
-            f"INSERT INTO slots (id, {columns}) SELECT gen_random_uuid(), {columns} FROM slots, generate_series(1, 1000)"
-        )
-        connection.execute(f"PREPARE count_them AS {statements.COUNT}")
-        explained = connection.execute(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE count_them('{json.dumps(change)}')"
-        ).fetchone()
-        connection.rollback()
-
-    assert explained is not None
-    assert max(node["Actual Rows"] for node in _nodes(explained[0][0]["Plan"])) == 1
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from _nodes(part)
