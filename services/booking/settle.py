@@ -263,48 +263,25 @@ class Settler:
         slot_ids = statements.ids({*(asked.slot_id for asked in claimants), *where.values()})
         keys = [(asked.user_id, asked.key) for asked in asks if isinstance(asked, Booking)]
         wishes = [wish for drafted in drafts if drafted is not None for wish in drafted.wanted]
-        reads: dict[str, tuple[str, Sequence[str]]] = {
-            "begin": ("BEGIN", []),
-            "haste": (f"SET LOCAL lock_timeout = {HASTE_MS}", []),
-            "users": (statements.USERS_LOCKED if locking else statements.USERS, [user_ids]),
-            "slots": (statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
-            "joins": (statements.JOINS_LOCKED, [statements.array(where)]),
-            "holdings": (statements.HOLDINGS, [user_ids, slot_ids]),
-            "missed": (statements.MISSED, [user_ids, slot_ids]),
-            "claimed": (statements.CLAIMED, _keys_of(wishes)),
-            "successes": (
-                statements.SUCCESSES,
-                [statements.ids([user for user, _ in keys]), statements.array(key for _, key in keys)],
-            ),
-        }
-        if not locking:
-            del reads["begin"]
-        if not in_haste:
-            del reads["haste"]
-        if not claimants:
-            del reads["users"], reads["holdings"]
-        if not any(seen is None or _minds(seen) for seen in (self.seen.get(asked.slot_id) for asked in claimants)):
-            del reads["missed"]
-        if not where:
-            del reads["joins"]
-        if not wishes:
-            del reads["claimed"]
-        if not keys:
-            del reads["successes"]
-        found = {name: one.rows for name, one in zip(reads, await pipeline.run(*reads.values()), strict=True)}
+        minds = any(seen is None or _minds(seen) for seen in (self.seen.get(asked.slot_id) for asked in claimants))
+        reads: list[tuple[str, bool, str, Sequence[str]]] = [  # a name, whether it is needed, statement and parameters
+            ("begin", locking, "BEGIN", []),
+            ("haste", in_haste, f"SET LOCAL lock_timeout = {HASTE_MS}", []),
+            ("users", bool(claimants), statements.USERS_LOCKED if locking else statements.USERS, [user_ids]),
+            ("slots", True, statements.SLOTS_LOCKED if locking else statements.SLOTS, [slot_ids]),
+            ("joins", bool(where), statements.JOINS_LOCKED, [statements.array(where)]),
+            ("holdings", bool(claimants), statements.HOLDINGS, [user_ids, slot_ids]),
+            ("missed", minds, statements.MISSED, [user_ids, slot_ids]),
+            ("claimed", bool(wishes), statements.CLAIMED, _keys_of(wishes)),
+            ("successes", bool(keys), statements.SUCCESSES, _successes_of(keys)),
+        ]
+        needed = {name: (statement, parameters) for name, is_needed, statement, parameters in reads if is_needed}
+        found = {name: one.rows for name, one in zip(needed, await pipeline.run(*needed.values()), strict=True)}
         known = Known(users=dict(found.get("users", ())), offered=await self._offered(pipeline, found["slots"]))
-        for row in found.get("joins", ()):
-            known.joins[row[0]] = JoinRow(*row)
-        for user_id, item_id, *holding in found.get("holdings", ()):
-            known.holdings[user_id, item_id].append(Holding(*holding))
-        for user_id, key, digest, sealed in found.get("successes", ()):
-            known.successes[user_id, key] = Success(digest, sealed)
-        known.claimed |= _claimed(found.get("claimed", ()))
-        if claimants and "missed" not in found and any(map(_minds, known.offered.values())):  # since it was last seen
+        if not minds and claimants and any(map(_minds, known.offered.values())):  # since the hall was last seen
             [late] = await pipeline.run((statements.MISSED, [user_ids, slot_ids]))
             found["missed"] = late.rows
-        for user_id, hall_id, _, _, day in set(found.get("missed", ())):  # a party's joins are one visit
-            known.missed[user_id, hall_id].append(day)
+        _note(known, found)
         if any(join.slot_id not in known.offered for join in known.joins.values()):
             raise Raced  # moved between the two looks: its slot is not locked
         return known
@@ -459,6 +436,22 @@ def _claim(wish: Wanted) -> bytes:
 
 def _claimed(rows: Iterable[Any]) -> dict[tuple[str, str, str, bytes], str]:
     return {tuple(key): join_id for *key, join_id in rows}
+
+
+def _note(known: Known, found: Mapping[str, Sequence[Any]]) -> None:
+    for row in found.get("joins", ()):
+        known.joins[row[0]] = JoinRow(*row)
+    for user_id, item_id, *holding in found.get("holdings", ()):
+        known.holdings[user_id, item_id].append(Holding(*holding))
+    for user_id, key, digest, sealed in found.get("successes", ()):
+        known.successes[user_id, key] = Success(digest, sealed)
+    known.claimed |= _claimed(found.get("claimed", ()))
+    for user_id, hall_id, _, _, day in set(found.get("missed", ())):  # a party's joins are one visit
+        known.missed[user_id, hall_id].append(day)
+
+
+def _successes_of(keys: Sequence[tuple[str, str]]) -> list[str]:
+    return [statements.ids([user for user, _ in keys]), statements.array(key for _, key in keys)]
 
 
 def _keys_of(wishes: Sequence[Wanted]) -> list[str]:
