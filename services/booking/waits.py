@@ -201,8 +201,16 @@ def slots_of(session: Session, user_id: str) -> set[str]:
 
 
 def forget(session: Session, *, before: datetime) -> int:
-    """Forget waits that ended before then; return how many."""
-    gone = session.execute(delete(Wait).where(Wait.ended_at < before).execution_options(synchronize_session=False))
+    """Forget waits that ended before then; return how many.
+
+    Those that staff ended go with their user alone: the audit trail keeps the reason under the id of the wait, and is told
+    by it what to erase.
+    """
+    gone = session.execute(
+        delete(Wait)
+        .where(Wait.ended_at < before, Wait.outcome != WaitOutcome.REMOVED)
+        .execution_options(synchronize_session=False)
+    )
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a DML result has a rowcount
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+import pytest
 import time_machine
 from sqlalchemy import text
 
@@ -155,7 +156,8 @@ def test_an_erased_user_is_gone_from_every_table(world: World) -> None:
     assert kept(world, "SELECT (SELECT count(*) FROM claims) + (SELECT count(*) FROM successes)") == 0
 
 
-def test_reasons_about_waits_of_an_erased_user_are_gone(world: World) -> None:
+@pytest.mark.parametrize("days", [0, 400])
+def test_reasons_about_waits_of_an_erased_user_are_gone_however_old(world: World, days: int) -> None:
     place, _, _ = a_full_slot(world)
     user, other = a_visitor(world), world.user("li")
     reasons = {
@@ -166,7 +168,10 @@ def test_reasons_about_waits_of_an_erased_user_are_gone(world: World) -> None:
         path = f"/api/booking/staff/waits/{wait_id}/remove"
         assert world.client.post(path, json={"reason": reason}, headers=world.staff()).is_success
 
-    assert erase(world, user).status_code == 204
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
+        do(world, "upkeep")
+        user = world.user("openid-of-wang")  # tokens last for a day
+        assert erase(world, user).status_code == 204
     world.settle()
 
     def on_record(wait_id: str) -> list[str]:
