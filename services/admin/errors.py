@@ -101,6 +101,16 @@ class HallsNeeded(Invalid):
     texts = Texts(en="Name at least one hall that this account is for.", zh="请至少选择一个服务厅")
 
 
+class HallsUnknown(Invalid):
+    """Raised with `halls`: the ids of those of which catalog has not told."""
+
+    code = "halls_unknown"
+    texts = Texts(
+        en="There is no hall {halls}. One that has just been made can be named in a moment.",
+        zh="服务厅 {halls} 不存在；如果刚刚创建，请稍后再试",
+    )
+
+
 class HallsNotTaken(Invalid):
     code = "halls_not_taken"
     texts = Texts(en="A super admin is for all halls; do not name any.", zh="超级管理员管理全部服务厅，无需选择服务厅")

@@ -56,6 +56,14 @@ class StaffHall(Base):
     hall_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
 
 
+class Hall(Base):
+    """A hall that catalog has told of."""
+
+    __tablename__ = "halls"
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+
+
 class StaffSession(Base):
     """One sign-in on one device. Its refresh token changes with every use; only hashes (SHA-256) are kept.
 

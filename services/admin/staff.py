@@ -16,7 +16,7 @@ from libs.common.tokens import TokenInvalid
 from libs.contracts import audit
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Right, Role, Staff
-from services.admin import accounts, lockouts, passwords, policy, proofs, reach, second_factors, sessions
+from services.admin import accounts, copies, lockouts, passwords, policy, proofs, reach, second_factors, sessions
 from services.admin.errors import PasswordUnchanged, UsernameTaken
 from services.admin.models import StaffAccount, StaffHall
 
@@ -67,7 +67,7 @@ def create(
     password: str,
     now: datetime,
 ) -> StaffAccount:
-    """Make an account that has to change its password, or raise UsernameTaken."""
+    """Make an account that has to change its password, or raise UsernameTaken, or HallsUnknown."""
     username = username.lower()
     policy.check_password(password, username=username)
     password_hash = passwords.hashed(password)  # before anything is locked: it takes 20 ms, and waits its turn
@@ -75,6 +75,7 @@ def create(
     sessions.check_valid(session, actor)
     reach.check_not_beyond(actor, role=role, halls=halls, rights=rights)
     policy.check_halls(halls, for_all=role == Role.SUPER_ADMIN)
+    copies.require_halls(session, halls)
     made = session.execute(
         postgresql.insert(StaffAccount)
         .values(
@@ -115,7 +116,7 @@ def change(
     """Change an account and return it, with the new password where one was asked for.
 
     Whatever changes rights or password voids the account's tokens. Raises Stale where the account is no longer what
-    `if_match` names.
+    `if_match` names, and HallsUnknown where it is to be for a hall that there is not.
     """
     account, other_super_admins = reach.locked(session, actor, staff_id)
     if if_match is not None and not etags.matches(if_match, etags.of(account)):
@@ -123,6 +124,7 @@ def change(
     before = _standing(session, account)
     after = _wanted(before, wish)
     _check(actor, account, before, after, other_super_admins, resets=wish.reset_password or wish.reset_second_factor)
+    copies.require_halls(session, set(after["halls"]).difference(before["halls"]))
     password = passwords.readable() if wish.reset_password else None
     hall_id = audit.only_hall(after["halls"]) or audit.only_hall(before["halls"])
     if after != before:

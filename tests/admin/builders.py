@@ -10,12 +10,33 @@ from sqlalchemy import update
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
+from libs.common.messages import Message
+from libs.contracts.catalog import HallChanged, HallStatus
 from libs.contracts.principals import Right, Role
+from services.admin.handlers import consumer
 from services.admin.models import StaffAccount
 from tests.world import World, bearer
 
 PASSWORD = "nine-red-lanterns"
 ELSEWHERE = "/api/notify/staff/announcements"  # a staff route of another service
+
+
+def there_are(world: World, *halls: str) -> None:
+    """Let admin hear of halls from catalog."""
+    for hall_id in halls:
+        fact = HallChanged(
+            version=1, hall_id=hall_id, name="厅", address="", timezone="Asia/Shanghai", status=HallStatus.OPEN
+        )
+        message = Message(
+            id=new_id(),
+            type=fact.type,
+            source="catalog",
+            subject=hall_id,
+            time=utcnow(),
+            version=1,
+            data=fact.model_dump(mode="json"),
+        )
+        consumer.receive(world.runtimes["admin"].db, message)
 
 
 def an_account(
@@ -29,12 +50,13 @@ def an_account(
     password: str = PASSWORD,
     must_change: bool = False,
 ) -> dict[str, Any]:
-    """Let a super admin make an account and return it; a hall admin or verifier without halls gets one.
+    """Let a super admin make an account for halls that there are, and return it; a hall admin or verifier without halls gets one.
 
     The password counts as chosen by its owner, unless they are to find that they `must_change` it.
     """
     if halls is None:
         halls = [] if role == Role.SUPER_ADMIN else [new_id()]
+    there_are(world, *halls)
     body = {"username": username, "name": name, "role": role, "halls": halls, "password": password}
     body |= {"rights": list(rights)}
     answer = world.client.post("/api/admin/staff", json=body, headers=world.staff())
@@ -121,7 +143,8 @@ def try_to_change(
 
 
 def change(world: World, account: dict[str, Any], headers: dict[str, str] | None = None, **wish: Any) -> dict[str, Any]:
-    """Change an account and return it."""
+    """Change an account, to halls that there are, and return it."""
+    there_are(world, *wish.get("halls", []))
     answer = try_to_change(world, account, headers, **wish)
     assert answer.status_code == 200, answer.text
     changed: dict[str, Any] = answer.json()

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy.orm import Session
 
+from libs.common.ids import new_id
 from libs.contracts.principals import Right, Role, Staff
 from services.admin import reach
 from services.admin.models import StaffAccount
@@ -21,15 +22,22 @@ from tests.admin.builders import (
     refresh,
     sign_in,
     signed_in,
+    there_are,
     trail,
     try_to_change,
 )
+from tests.catalog.builders import a_hall
 from tests.world import World, simultaneously
 
 HALL = "0198f000-0000-7000-8000-00000000000a"
 NEXT_HALL = "0198f000-0000-7000-8000-00000000000b"
 # What a list of accounts may be asked for: a part of a name, a role, a hall, a state.
 LOOKS = [("q", "n"), ("role", "super_admin"), ("role", "hall_admin"), ("hall_id", HALL), ("hall_id", NEXT_HALL)]
+
+
+@pytest.fixture(autouse=True)
+def _halls(world: World) -> None:
+    there_are(world, HALL, NEXT_HALL)
 
 
 def create(world: World, language: str = "en", headers: dict[str, str] | None = None, **fields: Any) -> httpx2.Response:
@@ -102,6 +110,46 @@ def test_a_super_admin_names_no_halls(world: World) -> None:
 
     assert (refused.status_code, refused.json()["code"]) == (422, "halls_not_taken")
     assert made.json()["halls"] is None
+
+
+def test_an_account_is_for_halls_that_there_are(world: World) -> None:
+    slip = new_id()
+
+    english, chinese = create(world, halls=[HALL, slip]), create(world, halls=[slip], language="zh")
+
+    assert (english.status_code, english.json()["code"]) == (422, "halls_unknown")
+    assert english.json()["params"] == {"halls": slip}
+    assert english.json()["detail"].startswith(f"There is no hall {slip}. ")
+    assert chinese.json()["detail"].startswith(f"服务厅 {slip} 不存在")
+    there_are(world, slip)
+    assert create(world, halls=[HALL, slip]).status_code == 201
+
+
+def test_an_account_gets_no_hall_that_there_is_not_and_keeps_what_it_had(world: World) -> None:
+    account, slip = an_account(world, halls=[HALL]), new_id()
+    with world.runtimes["admin"].db.engine.begin() as connection:  # made before anybody looked at it
+        connection.exec_driver_sql(f"UPDATE staff_halls SET hall_id = '{slip}'")
+
+    refused = try_to_change(world, account, halls=[slip, new_id()])
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "halls_unknown")
+    assert change(world, account, name="Lin")["halls"] == [slip]
+    assert change(world, account, halls=[NEXT_HALL])["halls"] == [NEXT_HALL]
+
+
+def test_whether_there_is_a_hall_is_nobodys_business_who_is_not_for_it(world: World) -> None:
+    manager = world.staff(Role.HALL_ADMIN, [HALL], rights=[Right.MANAGE_STAFF])
+
+    answers = [create(world, halls=[hall], headers=manager) for hall in (NEXT_HALL, new_id())]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "not_found")] * 2
+
+
+def test_a_hall_that_catalog_has_told_of_can_be_named(world: World) -> None:
+    hall = a_hall(world)
+    world.settle()
+
+    assert create(world, halls=[hall["id"]]).json()["halls"] == [hall["id"]]
 
 
 def test_a_hall_named_twice_counts_once(world: World) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 
-from deploy.demo import FORM, ZONE, Person
+from deploy.demo import FORM, ZONE, Person, StoryBroken
 from libs.common.ids import new_id
 from tests.admin.exporting import records, sheets
 from tests.world import eventually
@@ -41,10 +41,21 @@ def _signed_in(http: httpx2.Client, name: str, password: str) -> Person:
 def _appointed(http: httpx2.Client, office: Person, username: str, role: str, hall_id: str) -> Person:
     """Make an account for the hall; its owner signs in and chooses a password of their own."""
     account = {"username": username, "name": username, "role": role, "halls": [hall_id]}
-    first = office.ask("POST", "admin/staff", json=account, expect=201)["password"]
+    first = eventually(lambda: _made(office, account), timeout_s=30)["password"]
     own = f"correct horse {new_id()}"
     _signed_in(http, username, first).ask("POST", "admin/me/password", json={"current": first, "new": own})
     return _signed_in(http, username, own)
+
+
+def _made(office: Person, account: dict[str, Any]) -> dict[str, Any] | None:
+    """Make an account and return it; None where admin has not heard of its hall yet."""
+    try:
+        made: dict[str, Any] = office.ask("POST", "admin/staff", json=account, expect=201)
+    except StoryBroken as broken:
+        if "halls_unknown" not in str(broken):
+            raise
+        return None
+    return made
 
 
 def _published(manager: Person, hall_id: str) -> tuple[dict[str, Any], str]:
