@@ -21,6 +21,8 @@ from services.admin.models import ExportJob, ImportJob, Job, StaffAccount
 from services.admin.policy import UNDER_WAY, UNFINISHED, JobState
 
 J = TypeVar("J", ExportJob, ImportJob)
+# Of what the trail keeps about a job for several halls, what tells none of them of the others.
+_SAME_FOR_EACH_HALL = frozenset({"kind", "unmasked", "address", "failure"})
 SYSTEM = Staff(id="system", name="system", role=Role.SUPER_ADMIN, halls=None, session_id="")
 
 
@@ -199,17 +201,17 @@ def note(
     reason: str = "",
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Record what somebody did about a job, or the system."""
+    """Record what somebody did about a job, or the system: whole, and in the trail of each hall where it is for several."""
+    kind = "export" if isinstance(job, ExportJob) else "import"
+    hall_id = hall_of(job)
     audit.record(
-        session,
-        staff,
-        action,
-        object_type="export" if isinstance(job, ExportJob) else "import",
-        object_id=job.id,
-        hall_id=hall_of(job),
-        reason=reason,
-        after=after,
+        session, staff, action, object_type=kind, object_id=job.id, hall_id=hall_id, reason=reason, after=after
     )
+    shared = after and {name: value for name, value in after.items() if name in _SAME_FOR_EACH_HALL}
+    for each in job.halls or () if hall_id is None else ():
+        audit.record(
+            session, staff, action, object_type=kind, object_id=job.id, hall_id=each, reason=reason, after=shared
+        )
 
 
 def note_for_owner(session: Session, job: Job, action: str, *, after: dict[str, Any]) -> None:

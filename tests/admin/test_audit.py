@@ -27,7 +27,8 @@ from tests.admin.builders import (
     signed_in,
     trail,
 )
-from tests.admin.exporting import ask, do
+from tests.admin.exporting import an_exporter, ask, do
+from tests.admin.importing import sent, workbook
 from tests.world import World
 
 HALL, OTHER_HALL = "0198f000-0000-7000-8000-00000000000a", "0198f000-0000-7000-8000-00000000000b"
@@ -230,6 +231,31 @@ def test_what_is_done_by_and_to_accounts_for_one_hall_is_in_its_trail(world: Wor
         "staff.changed",
     ]
     assert actions(world, headers=world.staff(Role.HALL_ADMIN, [OTHER_HALL])) == ["staff.changed"]
+
+
+@pytest.mark.parametrize("kind", ["export", "import"])
+def test_a_job_for_several_halls_is_in_the_trail_of_each_and_tells_none_of_the_others(world: World, kind: str) -> None:
+    lin = an_exporter(world, role=Role.HALL_ADMIN, halls=[HALL, OTHER_HALL])
+    if kind == "export":
+        assert ask(world, lin, "audit", filter={"object_id": OTHER_HALL}).status_code == 202
+    else:
+        sent(world, lin, "items", workbook(别的=[["名称"]]))
+    do(world, kind)
+
+    def told(headers: dict[str, str]) -> list[tuple[str, str | None, set[str]]]:
+        found = reversed(trail(world, headers, action=f"{kind}."))
+        return [(one["action"], one["hall_id"], set(one["after"])) for one in found]
+
+    asked_for, ended = f"{kind}.asked", "export.done" if kind == "export" else "import.failed"
+    of_one = {"kind", "unmasked"} if kind == "export" else {"kind"}
+    of_end = set() if kind == "export" else {"failure"}
+    for hall in (HALL, OTHER_HALL):
+        assert told(world.staff(Role.HALL_ADMIN, [hall])) == [(asked_for, hall, of_one), (ended, hall, of_end)]
+    assert told(world.staff(Role.HALL_ADMIN, [new_id()])) == []
+    whole = {action: names for action, hall, names in told(world.staff()) if hall is None}
+    assert whole[asked_for] > of_one
+    assert whole[ended] >= of_end | {"runs"}
+    assert OTHER_HALL not in str(trail(world, world.staff(Role.HALL_ADMIN, [HALL]), action=f"{kind}."))
 
 
 def test_a_verifier_sees_no_trail(world: World) -> None:
