@@ -68,8 +68,14 @@ UPLOADS = frozenset({FieldType.IMAGE, FieldType.FILE})
 
 # What an answer can be at most, whatever the form says: catalog takes no form that asks for more, booking no answer.
 LONGEST_ANSWER = {FieldType.TEXT: 200, FieldType.TEXTAREA: 10_000, FieldType.DIGITS: 50}
+MEGABYTE = 1024 * 1024
 LARGEST_UPLOAD_MB = 50  # of an image or a file, where an installation takes as large ones as it can
+USUAL_UPLOAD_BYTES = 5 * MEGABYTE
 NUMBERS_BELOW = 10**15  # and above its negative: float and int agree on all whole numbers of this size
+
+
+# The setting of an installation: booking takes no larger file, catalog no form that promises one.
+UploadMaxBytes = Annotated[int, Field(ge=1024, le=LARGEST_UPLOAD_MB * MEGABYTE)]
 
 
 def normal(text: str) -> str:

@@ -16,7 +16,7 @@ from libs.common.settings import SealingSettings, require_secret
 from libs.common.store import Store, check_url
 from libs.common.web import RuntimeDep
 from libs.common.wechat import WeChat
-from libs.contracts.catalog import LARGEST_UPLOAD_MB
+from libs.contracts.catalog import USUAL_UPLOAD_BYTES, UploadMaxBytes
 from libs.contracts.principals import CurrentUser
 from services.booking import lines, metrics, sign_in
 from services.booking.counters import CHANGED, Counters, State
@@ -49,7 +49,7 @@ class BookingSettings(SealingSettings):
     uploads_url: str = Field(
         default="file:///var/lib/hallpass/uploads", description="where files are kept that users answer forms with"
     )
-    upload_max_bytes: int = Field(default=5 * 1024 * 1024, ge=1024, le=LARGEST_UPLOAD_MB * 1024 * 1024)
+    upload_max_bytes: UploadMaxBytes = USUAL_UPLOAD_BYTES
     upload_max_pixels: int = Field(
         default=25_000_000,
         ge=10_000,

@@ -18,7 +18,7 @@ from libs.common.crypto import Sealer, SealError
 from libs.common.errors import NotFound, TooMany
 from libs.common.ids import new_id
 from libs.contracts.answers import Attached
-from libs.contracts.catalog import UPLOADS, FormField, ItemStatus
+from libs.contracts.catalog import MEGABYTE, UPLOADS, FormField, ItemStatus
 from services.booking import contents, users
 from services.booking.asks import Booking
 from services.booking.contents import Content
@@ -31,7 +31,6 @@ KEPT = CAN_BE_USED + timedelta(hours=1)  # no booking that was let in by a refer
 MOST_UNUSED = 30
 LONGEST_REFERENCE = 2000
 LONGEST_NAME = 80
-MEGABYTE = 1024 * 1024
 AT_ONCE = 200
 
 

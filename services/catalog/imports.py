@@ -102,7 +102,7 @@ def _make_items(session: Session, staff: Staff, rows: list[RowIn], faults: Fault
                 continue
             if (hall.id, wanted.title) in taken:
                 raise errors.NameTaken
-            made[named] = items.create(session, staff, wanted)
+            made[named] = items.create(session, staff, wanted, upload_max_bytes=0)  # FORM asks for no files
             taken.add((hall.id, wanted.title))
         except ValidationError as error:
             faults.invalid(row, ITEMS, error)

@@ -58,11 +58,11 @@ def get(session: Session, staff: Staff, item_id: str) -> tuple[Item, Hall, Categ
     return item, hall, category
 
 
-def create(session: Session, staff: Staff, data: ItemIn) -> Item:
+def create(session: Session, staff: Staff, data: ItemIn, *, upload_max_bytes: int) -> Item:
     """Make an item in a hall of the staff's, and tell the other services."""
     halls.get(session, staff, data.hall_id)
     halls.check_order(staff, data.order, stands=LAST)
-    policy.check_form(data.form)
+    policy.check_form(data.form, upload_max_bytes=upload_max_bytes)
     policy.check_rules(data.rules)
     _check_category(session, data.category_id)
     columns = data.model_dump(mode="json")
@@ -76,13 +76,22 @@ def create(session: Session, staff: Staff, data: ItemIn) -> Item:
     return item
 
 
-def edit(session: Session, staff: Staff, item_id: str, data: ItemPatch, *, if_match: str | None, now: datetime) -> Item:
+def edit(
+    session: Session,
+    staff: Staff,
+    item_id: str,
+    data: ItemPatch,
+    *,
+    upload_max_bytes: int,
+    if_match: str | None,
+    now: datetime,
+) -> Item:
     """Change what differs. Making it invisible with joins ahead needs the caller's word; they stay."""
     item = _locked(session, staff, item_id)
     edits.require(session, if_match, item)
     wanted = changes.given(data, apart={"accept_joins_ahead"})
     halls.check_order(staff, wanted.get("order", item.order), stands=item.order)
-    _check(session, data, wanted)
+    _check(session, data, wanted, upload_max_bytes=upload_max_bytes)
     hides = wanted.get("status", item.status) not in policy.VISIBLE_ITEM and item.status in policy.VISIBLE_ITEM
     if hides and not data.accept_joins_ahead:
         stats.refuse_joins_ahead(session, Slot.item_id == item_id, now=now)
@@ -153,9 +162,9 @@ def _change(session: Session, staff: Staff, item: Item, wanted: dict[str, Any]) 
     )
 
 
-def _check(session: Session, data: ItemPatch, wanted: dict[str, Any]) -> None:
+def _check(session: Session, data: ItemPatch, wanted: dict[str, Any], *, upload_max_bytes: int) -> None:
     if "form" in wanted:
-        policy.check_form(data.form)
+        policy.check_form(data.form, upload_max_bytes=upload_max_bytes)
     if "rules" in wanted:
         policy.check_rules(data.rules)
     if "category_id" in wanted:

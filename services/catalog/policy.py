@@ -15,6 +15,7 @@ from libs.contracts import answers
 from libs.contracts.catalog import (
     LARGEST_UPLOAD_MB,
     LONGEST_ANSWER,
+    MEGABYTE,
     NUMBERS_BELOW,
     UPLOADS,
     FieldType,
@@ -230,8 +231,8 @@ _UNIQUE = {
 }
 
 
-def check_form(form: Sequence[FormField]) -> None:
-    """Raise FormUnfit unless every field of the form can be asked and answered."""
+def check_form(form: Sequence[FormField], *, upload_max_bytes: int) -> None:
+    """Raise FormUnfit unless every field of the form can be asked and answered, with files of this size at most."""
     faults: list[dict[str, object]] = []
     if len(form) > MOST_FIELDS:
         faults.append({"field": "form", "reason": "too_many", "most": MOST_FIELDS})
@@ -242,6 +243,9 @@ def check_form(form: Sequence[FormField]) -> None:
             reasons.append(("key", "key_repeated"))
         seen.add(field.key)
         faults += [{"field": f"form.{index}.{part}", "reason": reason} for part, reason in reasons]
+        if not reasons and field.type in UPLOADS and (field.max or 0) * MEGABYTE > upload_max_bytes:
+            most = upload_max_bytes // MEGABYTE
+            faults.append({"field": f"form.{index}.max", "reason": "above_upload_limit", "most": most})
     if faults:
         raise errors.FormUnfit(faults=faults)
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from libs.common.service import Service
 from libs.common.settings import Settings
 from libs.contracts import dead_letter_routes
+from libs.contracts.catalog import USUAL_UPLOAD_BYTES, UploadMaxBytes
 from libs.contracts.principals import sign_outs
 from services.catalog import (
     facts,
@@ -30,6 +31,7 @@ class CatalogSettings(Settings):
     public_url: str = Field(
         default="", pattern=r"^(https?://\S+)?$", description="where users reach it; empty: where staff do"
     )
+    upload_max_bytes: UploadMaxBytes = USUAL_UPLOAD_BYTES
 
 
 service = Service(

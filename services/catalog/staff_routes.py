@@ -127,8 +127,8 @@ def list_items(
 
 
 @router.post("/items", status_code=201)
-def create_item(session: Tx, staff: HallStaff, data: ItemIn, response: Response) -> StaffItem:
-    item = items.create(session, staff, data)
+def create_item(runtime: RuntimeDep, session: Tx, staff: HallStaff, data: ItemIn, response: Response) -> StaffItem:
+    item = items.create(session, staff, data, upload_max_bytes=runtime.settings.upload_max_bytes)
     response.headers["ETag"] = etags.of(item)
     return views.staff_item(*items.get(session, staff, item.id))
 
@@ -162,6 +162,7 @@ def get_item(session: Tx, staff: AnyStaff, item_id: Id, response: Response) -> S
 
 @router.patch("/items/{item_id}")
 def edit_item(
+    runtime: RuntimeDep,
     session: Tx,
     now: Now,
     staff: HallStaff,
@@ -174,6 +175,7 @@ def edit_item(
 
     Making it invisible with joins ahead is refused (`joins_ahead`) until it is confirmed.
     """
-    item = items.edit(session, staff, item_id, data, if_match=if_match, now=now)
+    most = runtime.settings.upload_max_bytes
+    item = items.edit(session, staff, item_id, data, upload_max_bytes=most, if_match=if_match, now=now)
     response.headers["ETag"] = etags.of(item)
     return views.staff_item(*items.get(session, staff, item_id))

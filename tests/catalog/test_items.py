@@ -1,5 +1,6 @@
 """Items, categories and templates, as staff edit them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -180,6 +181,23 @@ def test_a_form_that_cannot_be_answered_is_refused(world: World) -> None:
     for form, fault in UNFIT_FORMS:
         params = refused(patch(world, item, form=form), 422, "form_unfit")
         assert fault in [(found["field"], found["reason"]) for found in params["faults"]], params
+
+
+@pytest.mark.parametrize("type", ["image", "file"])
+def test_a_form_promises_no_larger_files_than_the_installation_takes(
+    make_world: Callable[..., World], type: str
+) -> None:
+    world = make_world(upload_max_bytes=2_500_000)
+    hall = a_hall(world)
+    item = an_item(world, hall, form=[field(type=type, max=2)])
+
+    changed = refused(patch(world, item, form=[field(key="name"), field(type=type, max=3)]), 422, "form_unfit")
+    draft = {"hall_id": hall["id"], "title": "别的", "form": [field(type=type, max=3)]}
+    drafted = refused(world.client.post(f"{STAFF}/items", json=draft, headers=world.staff()), 422, "form_unfit")
+
+    assert changed["faults"] == [{"field": "form.1.max", "reason": "above_upload_limit", "most": 2}]
+    assert drafted["faults"] == [{"field": "form.0.max", "reason": "above_upload_limit", "most": 2}]
+    assert shown(patch(world, item, form=[field(type=type), field(key="words", max=100)]))["form_version"] == 2
 
 
 FIT_FORMS: list[Any] = [
