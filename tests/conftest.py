@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from redis import Redis
 from sqlalchemy import create_engine, text
 
@@ -17,7 +18,7 @@ from deploy.servers.valkey import Valkey
 from libs.common import edge
 from libs.common.ids import new_id
 from tests.copies import AT_MOST, TEMPLATE, Copy
-from tests.world import PASSWORDS, World
+from tests.world import NOON, PASSWORDS, World
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4_000_000_000  # several times what a run needs
@@ -103,3 +104,10 @@ def make_world(cluster: Cluster) -> Iterator[Callable[..., World]]:
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     return make_world()
+
+
+@pytest.fixture
+def noon() -> Iterator[None]:
+    """Let it be the same noon whenever a test begins that speaks of today and tomorrow: no midnight comes between two lines."""
+    with time_machine.travel(NOON, tick=True):
+        yield

@@ -30,6 +30,7 @@ from libs.common.web import create_app
 from libs.contracts.principals import Right, Role, Staff, issue_staff_token
 from tests.copies import Copy
 
+NOON = datetime(2026, 11, 4, 4, tzinfo=UTC)  # of a Wednesday in China, with no holiday near
 PASSWORDS = {service.name: f"test-{service.name}" for service in registry.every()}
 KEYS: dict[str, Any] = {
     "staff_token_keys": [new_signing_key("staff-1")],

@@ -24,6 +24,8 @@ from tests.catalog.builders import (
 )
 from tests.world import World
 
+pytestmark = pytest.mark.usefixtures("noon")
+
 NAME = {"key": "name", "type": "text", "label": "姓名"}
 EVENING = {"start": "18:00", "end": "20:00", "capacity": 30}
 

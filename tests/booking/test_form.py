@@ -10,6 +10,8 @@ from tests.booking.uploading import A_PDF, an_image
 from tests.catalog.builders import STAFF, a_day, a_hall, an_item, in_days, shown
 from tests.world import World
 
+pytestmark = pytest.mark.usefixtures("noon")
+
 OPTION = "Cafe\u0301 "  # decomposed, and with a space behind it
 
 

@@ -13,7 +13,7 @@ from libs.common.messages import Message
 from libs.common.outbox import OutboxRow
 from libs.contracts.notify import SlotStatChanged
 from services.catalog.handlers import consumer
-from tests.world import World
+from tests.world import NOON, World
 
 API = "/api/catalog"
 STAFF = f"{API}/staff"
@@ -84,7 +84,7 @@ def in_days(days: int, zone: str = "Asia/Shanghai") -> date:
     return datetime.now(ZoneInfo(zone)).date() + timedelta(days=days)
 
 
-TOMORROW = in_days(1)
+TOMORROW = NOON.date() + timedelta(days=1)  # of tests that begin at noon
 
 
 def save(world: World, item: Any, day: Any, *slots: Any, note: str = "", on: date = TOMORROW) -> Any:

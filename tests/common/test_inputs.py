@@ -12,6 +12,7 @@ PERIOD = {"start": "09:00", "end": "12:00"}
 FIELD = {"key": "name", "type": "text", "label": "姓名"}
 
 
+@pytest.mark.usefixtures("noon")
 def test_what_only_looks_like_a_number_or_a_switch_is_refused(world: World) -> None:
     hall = a_hall(world)
     item = an_item(world, hall)
