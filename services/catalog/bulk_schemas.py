@@ -29,7 +29,7 @@ class ItemRulesIn(Schema):
 
 
 class ItemOrderIn(Schema):
-    """These items come first in every list, in this order: their `order` becomes 0, 1, 2 ..."""
+    """These items come first in every list, in this order: their `order` becomes 0, 1, 2 ...; what stood there comes next."""
 
     item_ids: ItemIds
 

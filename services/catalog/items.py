@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
@@ -114,12 +114,31 @@ def change_rules(session: Session, staff: Staff, data: ItemRulesIn) -> list[Item
 
 
 def arrange(session: Session, staff: Staff, item_ids: Sequence[str]) -> list[Item]:
-    """Put these items on top of every list, in this order."""
-    place = {item_id: number for number, item_id in enumerate(item_ids)}
-    found = _locked_all(session, staff, item_ids)
+    """Put these items on top of every list, in this order; what stood there comes after them, in the order that it had."""
+    # One after the other: what somebody else puts on top in this moment has to make room, or be made room for.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("items.order", 0))))
+    on_top = {item_id: number for number, item_id in enumerate(item_ids)}
+    place = on_top | _make_room(session, item_ids)
+    found = _locked_all(session, staff, list(place))
     for item in found:
         _change(session, staff, item, {"order": place[item.id]})
-    return sorted(found, key=lambda item: item.order)
+    return sorted((item for item in found if item.id in on_top), key=lambda item: item.order)
+
+
+def _make_room(session: Session, item_ids: Sequence[str]) -> dict[str, int]:
+    """Return the new order of each item that stands where these are put, or where another of them moves to."""
+    others = (
+        select(Item.id, Item.order)
+        .where(Item.id.not_in(item_ids), Item.order < LAST)
+        .order_by(Item.order, Item.id.desc())
+    )
+    moved: dict[str, int] = {}
+    for item_id, order in session.execute(others):
+        free = len(item_ids) + len(moved)
+        if order >= free:
+            break
+        moved[item_id] = free
+    return moved
 
 
 def all_of(session: Session, staff: Staff, item_ids: Sequence[str]) -> list[Item]:

@@ -141,7 +141,7 @@ def change_rules(runtime: RuntimeDep, staff: HallStaff, data: ItemRulesIn) -> It
 
 @router.put("/items/order")
 def arrange_items(runtime: RuntimeDep, staff: SuperAdmin, data: ItemOrderIn) -> ItemVersions:
-    """Put items on top of every list, in this order."""
+    """Put items on top of every list, in this order; those that stood there come next."""
     return runtime.db.run(lambda session: views.item_versions(items.arrange(session, staff, data.item_ids)))
 
 

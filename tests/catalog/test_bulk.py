@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from tests.catalog.builders import (
     stat,
     titles,
 )
-from tests.world import World
+from tests.world import World, simultaneously
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,6 +131,37 @@ def test_items_are_put_on_top_in_the_order_that_is_sent(world: World) -> None:
     assert third["order"] == 9999
     refused(arrange(world, first, {"id": hall["id"]}), 404, "not_found")
     refused(arrange(world, first, first), 422, "invalid")
+
+
+def test_what_stood_on_top_comes_after_what_is_put_there(world: World) -> None:
+    hall = a_hall(world)
+    names = ("旧一", "旧二", "新一", "新二", "靠后", "末位")
+    old_1, old_2, new_1, new_2, behind, _ = (an_item(world, hall, title=title) for title in names)
+    shown(world.client.patch(f"{STAFF}/items/{behind['id']}", json={"order": 7}, headers=world.staff()))
+    shown(arrange(world, old_1, old_2))
+
+    shown(arrange(world, new_2, new_1))
+
+    listed = shown(world.client.get(f"{STAFF}/items", headers=world.staff()))["items"]
+    assert [(item["title"], item["order"]) for item in listed] == [
+        ("新二", 0),
+        ("新一", 1),
+        ("旧一", 2),
+        ("旧二", 3),
+        ("靠后", 7),
+        ("末位", 9999),
+    ]
+
+
+def test_items_that_are_put_on_top_at_once_make_room_for_one_another(world: World) -> None:
+    hall = a_hall(world)
+    items = [an_item(world, hall, title=f"项目{number}") for number in range(6)]
+
+    for answer in simultaneously([partial(arrange, world, *items[number : number + 2]) for number in (0, 2, 4)]):
+        shown(answer)
+
+    listed = shown(world.client.get(f"{STAFF}/items", headers=world.staff()))["items"]
+    assert [item["order"] for item in listed] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_hall_admin_does_not_go_on_top_of_what_all_halls_offer(world: World) -> None:
