@@ -18,3 +18,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_waits_ended", "waits", ["ended_at"], unique=False, postgresql_where=sa.text("ended_at IS NOT NULL")
     )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_waits_ended", "waits")
+    op.create_index("ix_waits_ended", "waits", ["ended_at"])
