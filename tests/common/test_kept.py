@@ -96,13 +96,12 @@ def test_it_is_made_anew_while_nobody_waits() -> None:
         await asyncio.sleep(0.05)
 
         during = [await kept.get("a", maker) for _ in range(10)]
-        maker.gate.set()
         await made_anew(maker, 2)
+        assert (during, maker.count) == ([1] * 10, 2)
 
-        assert during == [1] * 10
+        maker.gate.set()
         while await kept.get("a", maker) == 1:
             await asyncio.sleep(0.005)
-        assert maker.count == 2
 
     run(story)
 
