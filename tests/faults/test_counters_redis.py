@@ -22,11 +22,10 @@ from services.booking import counters as counters_module
 from services.booking.counter_scripts import keys_of
 from services.booking.counters import Ask, Counters, Full
 from services.booking.counts import Epoch
+from tests.booking.at_the_counter import outcomes
 from tests.booking.builders import a_slot, booked, cancel, user_id
 from tests.conftest import Cluster
 from tests.world import PASSWORDS, World, eventually
-
-WELL_OVER_BUDGET_S = 0.2  # 50 ms, and what a busy machine may add
 
 
 class Proxy:
@@ -106,15 +105,6 @@ class Asking:
     def __call__(self, *asks: Ask) -> list[Full | None]:
         return self._loop.run(self.counters.admit(asks))
 
-    def timed(self, *asks: Ask) -> tuple[list[Full | None], float]:
-        """Return the answer, and how long the event loop was asked to wait for it."""
-
-        async def measured() -> tuple[list[Full | None], float]:
-            started = time.monotonic()
-            return await self.counters.admit(asks), time.monotonic() - started
-
-        return self._loop.run(measured())
-
     def until_full(self, slot_id: str) -> Full:
         found: Full = eventually(lambda: self(Ask(slot_id, new_id(), 1))[0])
         return found
@@ -140,16 +130,22 @@ def a_full_slot(world: World) -> tuple[str, str]:
     return place.slot_id, user_id(world, user)
 
 
-def test_a_stalled_redis_costs_fifty_milliseconds_once(asking: Asking, proxy: Proxy) -> None:
+def test_a_stalled_redis_is_left_in_time_and_then_alone(
+    asking: Asking, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters_module, "PAUSE_S", 600)
     slot_id, _ = a_full_slot(asking.world)
     asking.until_full(slot_id)
-    proxy.stall()
+    paused = outcomes("paused")
+    proxy.stall()  # and says nothing before the test is over
 
-    answers = [asking.timed(Ask(slot_id, new_id(), 1)) for _ in range(20)]
+    assert asking(Ask(slot_id, new_id(), 1)) == [None]
+    eventually(lambda: asking(Ask(slot_id, new_id(), 1)) == [None] and outcomes("paused") > paused)
+    paused = outcomes("paused")
+    answers = [asking(Ask(slot_id, new_id(), 1)) for _ in range(20)]
 
-    assert [verdicts for verdicts, _ in answers] == [[None]] * 20
-    assert max(seconds for _, seconds in answers) < WELL_OVER_BUDGET_S
-    assert sorted(seconds for _, seconds in answers)[10] < counters_module.BUDGET_S, "the others do not wait at all"
+    assert answers == [[None]] * 20
+    assert outcomes("paused") - paused == 20, "the others do not wait at all"
 
 
 def test_after_a_stall_the_counters_serve_again_and_are_right(asking: Asking, proxy: Proxy) -> None:
@@ -184,11 +180,9 @@ def test_places_are_given_while_redis_is_stalled(asking: Asking, proxy: Proxy) -
     users = [asking.world.user(f"user {number}") for number in range(2)]
     proxy.stall()
 
-    started = time.monotonic()
     joins = [booked(asking.world, user, place.slot_id)[0] for user in users]
 
     assert len(joins) == 2
-    assert time.monotonic() - started < 10
     proxy.flow()
     assert asking.until_full(place.slot_id) == Full(left=0, version=2)
 
@@ -201,10 +195,7 @@ def test_answers_that_make_no_sense_refuse_nobody(asking: Asking, proxy: Proxy, 
     asking.until_full(slot_id)
     proxy.answer(nonsense)
 
-    verdicts, seconds = asking.timed(*(Ask(slot_id, new_id(), 1) for _ in range(3)))
-
-    assert verdicts == [None] * 3
-    assert seconds < WELL_OVER_BUDGET_S
+    assert asking(*(Ask(slot_id, new_id(), 1) for _ in range(3))) == [None] * 3
 
 
 def test_keys_of_another_type_are_made_anew(asking: Asking, cluster: Cluster) -> None:
@@ -226,10 +217,7 @@ def test_a_redis_that_is_nowhere_decides_nothing(make_world: Callable[..., World
     asking.counters.start()
     eventually(lambda: asking.counters.applier and asking.counters.applier.epoch)
 
-    answers = [asking.timed(Ask(slot_id, new_id(), 1)) for _ in range(5)]
-
-    assert [verdicts for verdicts, _ in answers] == [[None]] * 5
-    assert max(seconds for _, seconds in answers) < WELL_OVER_BUDGET_S
+    assert [asking(Ask(slot_id, new_id(), 1)) for _ in range(5)] == [[None]] * 5
     asking.close()
 
 
