@@ -47,18 +47,20 @@ def test_everybody_is_reminded_once_while_two_of_four_workers_are_killed(
         Worker(forks, world, **at_failpoint(tmp_path / f"died-{number}") if number < KILLED else {})
         for number in range(WORKERS)
     ]
+    died: list[Path] = []
+    users: list[str] = []
     began = time.monotonic()
-    users = due_within_a_moment(world)
 
     with beating(world, "notify.remind", 0.1):
-        eventually(lambda: waiting(world) == 0, timeout_s=120 + REMINDERS / 100)
+        while len(died) < KILLED:  # the others may have done all before one of those that are to die has started
+            users += due_within_a_moment(world)
+            eventually(lambda: waiting(world) == 0, timeout_s=120 + REMINDERS / 100)
+            died = list(tmp_path.glob("died-*"))
     took = time.monotonic() - began
 
-    died = list(tmp_path.glob("died-*"))
     for worker in workers[KILLED:]:
         worker.kill()
-    print(f"{len(users)} reminders of {REMINDERS} joins in {took:.1f} s, {len(died)} workers killed at work")
-    assert len(died) == KILLED, "nobody was killed at work"
+    print(f"{len(users)} reminders in {took:.1f} s, {len(died)} workers killed at work")
     assert reminded(world) == Counter(users)
 
 
