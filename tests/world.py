@@ -164,7 +164,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", "Accept-Language": "en"}
 
 
-def eventually(probe: Callable[[], Any], *, timeout_s: float = 10) -> Any:
+def eventually(probe: Callable[[], Any], *, timeout_s: float = 30) -> Any:
     """Return what `probe` returns as soon as it is true; fail where it does not become so."""
     deadline = time.monotonic() + timeout_s
     while not (found := probe()):

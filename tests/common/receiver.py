@@ -85,7 +85,7 @@ class Receiver:
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
 
-    def wait_for(self, count: int, *, timeout_s: float = 10) -> list[Posted]:
+    def wait_for(self, count: int, *, timeout_s: float = 30) -> list[Posted]:
         """Return what was posted, as soon as there is so much of it."""
         eventually(lambda: len(self.posted) >= count, timeout_s=timeout_s)
         return list(self.posted)
