@@ -12,7 +12,7 @@ import time_machine
 from prometheus_client import REGISTRY
 from sqlalchemy import create_engine, make_url, text, update
 
-from libs.common import kept
+from libs.common import edge, kept
 from libs.common.kept import FRESH_S, LIFETIME_S
 from libs.common.service import Runtime
 from libs.common.web import create_app
@@ -241,7 +241,7 @@ def test_the_etag_is_of_the_content(world: World) -> None:
 # --- what stays as it was -------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_hangs_is_told_within_two_seconds_and_nothing_old_is_shown(
+def test_a_database_that_hangs_is_told_before_the_request_is_given_up_and_nothing_old_is_shown(
     world: World, cluster: Cluster
 ) -> None:
     item = an_item(world, a_hall(world))
@@ -258,7 +258,7 @@ def test_a_database_that_hangs_is_told_within_two_seconds_and_nothing_old_is_sho
     engine.dispose()
 
     assert params == {}
-    assert waited < 2.7  # two seconds, and what a machine under tests adds
+    assert waited < edge.PATIENCE_S / 2  # which would answer the same, but not before its time
     assert page_of(world, item)["id"] == item["id"]
 
 

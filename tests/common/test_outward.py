@@ -18,6 +18,7 @@ from libs.common.outward import Answer, Outward, Unreachable, cleaned, is_public
 from tests.common.receiver import Behaviour, Exchange, Posted, Receiver, receiver
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
+BY_DEFAULT_S = Outward().total_s  # many times what these tests give
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_who_gives_no_answer_is_left_in_time_and_may_have_the_request(behaviour:
         found = reason_of(Outward(permitted=LOOPBACK, total_s=0.5), f"{slow.address}/")
 
     assert found == (reason, True)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < BY_DEFAULT_S
 
 
 def test_of_an_endless_answer_the_beginning_is_read() -> None:
@@ -271,4 +272,4 @@ def test_who_never_shakes_hands_is_left_in_time() -> None:
         reason, arrived = reason_of(Outward(permitted=LOOPBACK, total_s=0.5), f"https://127.0.0.1:{plain.port}/")
 
     assert (reason, arrived) in (("too_slow", False), ("no_connection", False), ("bad_certificate", False))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < BY_DEFAULT_S

@@ -121,7 +121,7 @@ def test_without_postgres_everybody_is_asked_to_come_back_and_nothing_needs_a_re
     for service, ask in asks.items():
         began = time.monotonic()
         answer = ask()
-        assert time.monotonic() - began < 1, service
+        assert time.monotonic() - began < 4, f"{service} gave the request up, after five seconds"
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), service
         assert int(answer.headers["retry-after"]) >= 1
         ready = town.http.get(f"http://127.0.0.1:{native[service].port}/readyz")

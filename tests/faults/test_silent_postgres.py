@@ -80,7 +80,7 @@ def test_nobody_waits_long_for_a_database_that_hangs_and_everything_goes_on_when
         assert max(seconds for seconds, _ in answers) < db.SILENCE_S
         assert ready.status_code == 503
         assert ready.json()["parts"]["database"]["detail"] == "PostgreSQL hangs"
-        assert looked < 5
+        assert looked < db.SILENCE_S
 
         eventually(lambda: book().status_code == 201)
         eventually(lambda: len(joins()) == 1)
@@ -126,4 +126,4 @@ def test_whoever_stops_waiting_for_a_pipeline_is_let_go_at_once(own_postgres: Po
                     await pipeline.run(("SELECT 1", []))
             return time.monotonic() - began
 
-    assert asyncio.run(story()) < 2
+    assert asyncio.run(story()) < 5  # psycopg's own wait would give the server ten seconds
