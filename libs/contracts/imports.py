@@ -6,10 +6,11 @@ whole set in one request, applies it in one transaction, and remembers under its
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_core import to_json
@@ -33,6 +34,7 @@ REMEMBERED = timedelta(days=30)
 
 # --- the sheets -----------------------------------------------------------------------------------------------------
 
+S = TypeVar("S", bound=BaseModel)
 Kind = Literal["halls", "items", "joins"]
 CellKind = Literal["text", "whole", "date", "time"]
 
@@ -246,8 +248,23 @@ class Faults:
         detail = error.sentence(self.language)
         self.found.append(RowFault(sheet=sheet.title, row=0, column="", reason=error.code, detail=detail))
 
-    def invalid(self, row: RowIn, sheet: Sheet, error: ValidationError) -> None:
-        """Note what a schema has found in the fields of the row."""
+    @contextmanager
+    def noting(self, row: RowIn, column: str) -> Iterator[None]:
+        """Note that a rule refuses the row, where one does in the block, and go on after it."""
+        try:
+            yield
+        except HallpassError as error:
+            self.refused(row, column, error)
+
+    def parsed(self, row: RowIn, sheet: Sheet, schema: type[S], fields: dict[str, Any]) -> S | None:
+        """Return the fields of the row as the schema has them; None, with each fault noted, where they do not fit it."""
+        try:
+            return schema.model_validate(fields)
+        except ValidationError as error:
+            self._invalid(row, sheet, error)
+            return None
+
+    def _invalid(self, row: RowIn, sheet: Sheet, error: ValidationError) -> None:
         for one in error.errors(include_url=False, include_input=False):
             described = faults.of_validation(one, self.language)
             names = [step for step in one["loc"] if isinstance(step, str)]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import insert, or_, select
 from sqlalchemy.orm import Session
 
@@ -99,11 +98,9 @@ def apply(
 # --- deciding -------------------------------------------------------------------------------------------------------
 
 
-class _Asked(Schema):
-    """The slot that a row names."""
+class _Period(Schema):
+    """When the slot is that a row names."""
 
-    hall: str
-    title: str
     date: Date
     start: Clock
     end: Clock
@@ -112,26 +109,40 @@ class _Asked(Schema):
 def _attendees(
     session: Session, sealer: Sealer, staff: Staff, rows: list[RowIn], faults: Faults, *, now: datetime
 ) -> list[Attendee]:
-    asked: list[tuple[RowIn, _Asked]] = []
+    asked: list[tuple[RowIn, str, str, _Period | None]] = []
     for row in rows:
         fields = faults.fields(row, JOINS)
-        try:
-            asked.append((row, _Asked.model_validate(fields | _as_text(fields, "hall", "title"))))
-        except ValidationError as error:
-            faults.invalid(row, JOINS, error)
-    offered = _Offers(session, staff, [one for _, one in asked])
+        hall, title = (str(fields.pop(name, "")) for name in ("hall", "title"))  # 2027 is a number to Excel
+        asked.append((row, hall, title, faults.parsed(row, JOINS, _Period, fields)))
+    known = _Offers(
+        session,
+        staff,
+        halls={hall for _, hall, _, _ in asked},
+        titles={title for _, _, title, _ in asked},
+        dates={period.date for _, _, _, period in asked if period is not None},
+    )
     taken: Counter[str] = Counter()
     found = []
-    for row, one in asked:
+    for row, hall, title, period in asked:
         try:
-            here = offered.named(one)
+            item = known.item(hall, title)
+        except HallpassError as error:
+            _refuse(row, error, faults)  # a cell that is empty has a fault already
+            continue
+        answers = _answers(row, known.form_of(item), faults)
+        if period is None:
+            continue
+        try:
+            here = known.slot(item, period)
             _may_book(here, taken[here.slot.id], now=now)
-            taken[here.slot.id] += 1
         except HallpassError as error:
             _refuse(row, error, faults)
-        else:
-            attendee = _attendee(sealer, row, here, faults)
-            found += [attendee] if attendee else []
+            continue
+        taken[here.slot.id] += 1
+        if answers is not None:
+            person = Person(new_id(), 1, answers.all)
+            wanted = claims.wanted(sealer, here.slot, known.form_of(item), [person])
+            found.append(Attendee(row, here, person.join_id, answers, wanted))
     return found
 
 
@@ -145,19 +156,14 @@ def _refuse(row: RowIn, error: HallpassError, faults: Faults) -> None:
     faults.refused(row, JOINS.header_of(column), error)
 
 
-def _as_text(fields: dict[str, Any], *names: str) -> dict[str, str]:
-    """Return these fields as text: a title such as 2027 is a number to Excel."""
-    return {name: str(fields[name]) for name in names if name in fields}
-
-
 def _may_book(offered: Offered, taken: int, *, now: datetime) -> None:
     """Raise the first rule of booking that the row breaks; `taken` places go to rows before it."""
     left = None if offered.left is None else max(0, offered.left - taken)
     policy.may_book(offered.offer, Held(), people=1, left=left, user_is_disabled=False, now=now)
 
 
-def _attendee(sealer: Sealer, row: RowIn, offered: Offered, faults: Faults) -> Attendee | None:
-    form = offered.form
+def _answers(row: RowIn, form: list[FormField], faults: Faults) -> Answers | None:
+    """Return what a row answers to the form; None, with each fault noted, where the answers do not fit it."""
     fixed = [column.header for column in JOINS.columns]
     headers = imports.numbered([*fixed, *(field.label.strip() for field in form)])[len(fixed) :]
     given: dict[str, Any] = {}
@@ -169,18 +175,13 @@ def _attendee(sealer: Sealer, row: RowIn, offered: Offered, faults: Faults) -> A
         faults.add(row, header, "unknown_field", errors.FAULTS["unknown_field"].render(faults.language, {}))
     try:
         [checked] = forms.check_all(form, [given])
-        person = Person(new_id(), 1, checked.all)
-        return (
-            None
-            if unknown
-            else Attendee(row, offered, person.join_id, checked, claims.wanted(sealer, offered.slot, form, [person]))
-        )
     except errors.FormInvalid as error:
         header_of = {field.key: header for field, header in zip(form, headers, strict=True)}
         for fault in error.params["faults"]:
             detail = errors.FAULTS[fault["reason"]].render(faults.language, {})
             faults.add(row, header_of[fault["field"]], fault["reason"], detail)
         return None
+    return None if unknown else checked
 
 
 def _answer(field: FormField, cell: Cell) -> Any:
@@ -207,10 +208,9 @@ def _listed(text: str, options: list[str]) -> list[str]:
 
 
 class _Offers:
-    """The slots that rows name, with items and halls within the staff's scope."""
+    """The items that rows name, with their slots on the dates that rows name, within the staff's scope."""
 
-    def __init__(self, session: Session, staff: Staff, asked: list[_Asked]) -> None:
-        halls = {one.hall for one in asked}
+    def __init__(self, session: Session, staff: Staff, halls: set[str], titles: set[str], dates: set[date]) -> None:
         ids = {known for text in halls if (known := parse_id(text))}
         self._halls: defaultdict[str, list[Hall]] = defaultdict(list)
         for hall in session.scalars(
@@ -220,24 +220,30 @@ class _Offers:
             self._halls[hall.id] = [hall]
         hall_ids = {hall.id for found in self._halls.values() for hall in found}
         self._items: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
-        titles = {one.title for one in asked}
+        self._forms: dict[str, list[FormField]] = {}
         for item in session.scalars(select(Item).where(Item.hall_id.in_(hall_ids), Item.title.in_(titles))):
             self._items[item.hall_id, item.title].append(item)
-        item_ids = {item.id for found in self._items.values() for item in found}
-        dates = {one.date for one in asked}
+            self._forms[item.id] = [FormField.model_validate(field) for field in item.form]
         self._slots: dict[tuple[str, date, time, time], Offered] = {}
-        named = offers.rows().where(Slot.item_id.in_(item_ids), Slot.date.in_(dates), Slot.deleted.is_(False))
+        named = offers.rows().where(Slot.item_id.in_(self._forms), Slot.date.in_(dates), Slot.deleted.is_(False))
         for slot, item, hall in session.execute(named):
             self._slots[item.id, slot.date, slot.start, slot.end] = Offered(slot, item, hall)
 
-    def named(self, one: _Asked) -> Offered:
-        """Return the slot that is meant, or raise which of hall, item and slot there is not, or not only once."""
-        hall = _only(self._halls.get(parse_id(one.hall) or one.hall), errors.HallUnknown, errors.HallAmbiguous)
-        item = _only(self._items.get((hall.id, one.title)), errors.ItemUnknown, errors.ItemAmbiguous)
-        slot = self._slots.get((item.id, one.date, one.start, one.end))
-        if slot is None:
+    def item(self, hall_text: str, title: str) -> Item:
+        """Return the item that is meant, or raise which of hall and item there is not, or not only once."""
+        hall = _only(self._halls.get(parse_id(hall_text) or hall_text), errors.HallUnknown, errors.HallAmbiguous)
+        found: Item = _only(self._items.get((hall.id, title)), errors.ItemUnknown, errors.ItemAmbiguous)
+        return found
+
+    def form_of(self, item: Item) -> list[FormField]:
+        return self._forms[item.id]
+
+    def slot(self, item: Item, period: _Period) -> Offered:
+        """Return the slot of the item, or raise SlotNotFound."""
+        found = self._slots.get((item.id, period.date, period.start, period.end))
+        if found is None:
             raise errors.SlotNotFound
-        return slot
+        return found
 
 
 def _only(found: list[Any] | None, unknown: type[HallpassError], ambiguous: type[HallpassError]) -> Any:

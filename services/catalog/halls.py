@@ -41,7 +41,7 @@ def get(session: Session, staff: Staff, hall_id: str) -> Hall:
 
 def create(session: Session, staff: Staff, data: HallIn) -> Hall:
     """Make a hall and tell the other services."""
-    _check_zone(data.timezone)
+    check_zone(data.timezone)
     columns = _columns(data.model_dump(mode="json"))
     hall = Hall(id=new_id(), version=1, **columns)
     session.add(hall)
@@ -58,7 +58,7 @@ def edit(session: Session, staff: Staff, hall_id: str, data: HallPatch, *, if_ma
     wanted = _columns(changes.given(data, apart={"accept_joins_ahead"}))
     check_order(staff, wanted.get("order", hall.order), stands=hall.order)
     if wanted.get("timezone", hall.timezone) != hall.timezone:
-        _check_zone(wanted["timezone"])
+        check_zone(wanted["timezone"])
         _check_no_slots_ahead(session, hall_id, now)
     if wanted.get("status") == HallStatus.CLOSED and hall.status != HallStatus.CLOSED and not data.accept_joins_ahead:
         stats.refuse_joins_ahead(session, Slot.hall_id == hall_id, now=now)
@@ -103,7 +103,7 @@ def _columns(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _check_zone(name: str) -> None:
+def check_zone(name: str) -> None:
     if not policy.is_zone(name):
         raise errors.TimezoneUnknown(timezone=name)
 

@@ -5,21 +5,19 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from libs.common.errors import Language
 from libs.common.ids import parse_id
 from libs.contracts import imports
-from libs.contracts.catalog import FieldType, FormField, Rules
+from libs.contracts.catalog import FieldType, FormField
 from libs.contracts.imports import HALLS, ITEMS, SLOTS, Faults, ImportIn, ImportOut, RowIn
 from libs.contracts.principals import Role, RoleForbids, Staff
 from services.catalog import days, errors, fills, halls, items, policy
 from services.catalog.day_schemas import PeriodIn
-from services.catalog.days import Place
 from services.catalog.hall_schemas import HallIn
-from services.catalog.inputs import Date
+from services.catalog.inputs import LAST, Date
 from services.catalog.item_schemas import ItemIn
 from services.catalog.models import Category, Hall, Import, Item
 from services.catalog.policy import Period
@@ -59,23 +57,19 @@ def apply(session: Session, staff: Staff, data: ImportIn, *, language: Language,
 
 def _make_halls(session: Session, staff: Staff, rows: list[RowIn], faults: Faults) -> None:
     names = [str(row.values.get(HALLS.header_of("name"))) for row in rows]
-    taken = set(session.scalars(select(Hall.name).where(Hall.name.in_(names))))
+    taken: set[Any] = set(session.scalars(select(Hall.name).where(Hall.name.in_(names))))
     for row in rows:
+        before = faults.total
         fields = faults.fields(row, HALLS)
-        if "name" not in fields:
-            continue
-        try:
-            hall = HallIn.model_validate(fields)
-            if hall.name in taken:
-                raise errors.NameTaken
+        if fields.get("name") in taken:
+            faults.refused(row, HALLS.header_of("name"), errors.NameTaken())
+        if "timezone" in fields:
+            with faults.noting(row, HALLS.header_of("timezone")):
+                halls.check_zone(str(fields["timezone"]))
+        hall = faults.parsed(row, HALLS, HallIn, fields)
+        taken.add(fields.get("name"))
+        if hall is not None and faults.total == before:
             halls.create(session, staff, hall)
-            taken.add(hall.name)
-        except ValidationError as error:
-            faults.invalid(row, HALLS, error)
-        except errors.NameTaken as error:
-            faults.refused(row, HALLS.header_of("name"), error)
-        except errors.TimezoneUnknown as error:
-            faults.refused(row, HALLS.header_of("timezone"), error)
 
 
 # --- items ----------------------------------------------------------------------------------------------------------
@@ -88,41 +82,42 @@ def _make_items(session: Session, staff: Staff, rows: list[RowIn], faults: Fault
     known = _Halls(session, staff, rows, ITEMS.header_of("hall"))
     categories = _categories(session, rows)
     standing = session.execute(select(Item.hall_id, Item.title).where(Item.hall_id.in_(known.ids)))
-    taken = {(row.hall_id, row.title) for row in standing}
+    taken: set[Any] = {(row.hall_id, row.title) for row in standing}
     made: dict[Named, Item | None] = {}
     for row in rows:
+        before = faults.total
         fields = faults.fields(row, ITEMS)
         named = (str(fields.get("hall")), str(fields.get("title")))
-        made.setdefault(named, None)
-        try:
+        hall = category_id = None
+        with faults.noting(row, ITEMS.header_of("hall")):
             hall = known.named(fields["hall"]) if "hall" in fields else None
+        with faults.noting(row, ITEMS.header_of("category")):
             category_id = _category_id(categories, fields.get("category"))
-            wanted = _item(fields, hall.id if hall else None, category_id)
-            if hall is None or wanted is None:
-                continue
-            if (hall.id, wanted.title) in taken:
-                raise errors.NameTaken
+        with faults.noting(row, ITEMS.header_of("order")):
+            halls.check_order(staff, fields.get("order", LAST), stands=LAST)
+        if hall is not None:
+            if (hall.id, fields.get("title")) in taken:
+                faults.refused(row, ITEMS.header_of("title"), errors.NameTaken())
+            taken.add((hall.id, fields.get("title")))
+        wanted = _item(row, fields, hall, category_id, faults)
+        if wanted is not None and faults.total == before:
             made[named] = items.create(session, staff, wanted, upload_max_bytes=0)  # FORM asks for no files
-            taken.add((hall.id, wanted.title))
-        except ValidationError as error:
-            faults.invalid(row, ITEMS, error)
-        except (errors.HallUnknown, errors.HallAmbiguous) as error:
-            faults.refused(row, ITEMS.header_of("hall"), error)
-        except errors.CategoryUnknown as error:
-            faults.refused(row, ITEMS.header_of("category"), error)
-        except errors.NameTaken as error:
-            faults.refused(row, ITEMS.header_of("title"), error)
-        except RoleForbids as error:
-            faults.refused(row, ITEMS.header_of("order"), error)
+        made.setdefault(named, None)
     return made
 
 
-def _item(fields: dict[str, Any], hall_id: str | None, category_id: str | None) -> ItemIn | None:
-    if hall_id is None or "title" not in fields:
-        return None
+def _item(
+    row: RowIn, fields: dict[str, Any], hall: Hall | None, category_id: str | None, faults: Faults
+) -> ItemIn | None:
+    """Return the item that a row says; None, with each fault noted, where it does not fit."""
     own = {name: value for name, value in fields.items() if name not in ("hall", "category", *_RULES)}
-    rules = Rules.model_validate({name: fields[name] for name in _RULES if name in fields})
-    return ItemIn.model_validate(own | {"hall_id": hall_id, "category_id": category_id, "form": FORM, "rules": rules})
+    own |= {
+        "category_id": category_id,
+        "form": FORM,
+        "rules": {name: fields[name] for name in _RULES if name in fields},
+    }
+    # Without a hall its cell has a fault already, which stays the only one of that cell.
+    return faults.parsed(row, ITEMS, ItemIn, own | {"hall_id": hall and hall.id})
 
 
 def _categories(session: Session, rows: list[RowIn]) -> dict[str, str]:
@@ -174,32 +169,33 @@ class _DayIn(PeriodIn):
 def _make_slots(
     session: Session, staff: Staff, rows: list[RowIn], made: dict[Named, Item | None], faults: Faults
 ) -> None:
-    asked: defaultdict[str, defaultdict[date, list[Asked]]] = defaultdict(lambda: defaultdict(list))
+    asked: defaultdict[Named, defaultdict[date, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         fields = faults.fields(row, SLOTS)
+        is_named = {"hall", "title"} <= fields.keys()
         named = (str(fields.pop("hall", None)), str(fields.pop("title", None)))
-        try:
-            slot = _DayIn.model_validate(fields)
-        except ValidationError as error:
-            faults.invalid(row, SLOTS, error)
-            continue
-        if named not in made:
+        slot = faults.parsed(row, SLOTS, _DayIn, fields)
+        if is_named and named not in made:
             faults.refused(row, SLOTS.header_of("title"), errors.ItemNotInFile())
-        elif (item := made[named]) is not None:
-            asked[item.id][slot.date].append((row, Period(slot.start, slot.end, slot.capacity)))
-    for item_id, dates in asked.items():
-        where = days.place(session, staff, item_id, to_define=True)
+        elif is_named and slot is not None:
+            asked[named][slot.date].append((row, Period(slot.start, slot.end, slot.capacity)))
+    for named, dates in asked.items():
+        item = made[named]
+        where = days.place(session, staff, item.id, to_define=True) if item else None
+        zone = where.hall.timezone if where else None
         fit = {
-            on: [period for _, period in wanted] for on, wanted in dates.items() if _are_fit(where, on, wanted, faults)
+            on: [period for _, period in wanted] for on, wanted in dates.items() if _are_fit(zone, on, wanted, faults)
         }
+        if where is None:
+            continue
         filled = fills.lay_out(session, staff, where, fit, note="", action="days.filled")
         for skipped in filled.skipped:
             for row, _ in dates[skipped.date]:
                 faults.refused(row, SLOTS.header_of("date"), errors.DayClosed(name=skipped.name))
 
 
-def _are_fit(where: Place, on: date, wanted: list[Asked], faults: Faults) -> bool:
-    """Whether a day can have these slots; what is wrong with which row is noted."""
+def _are_fit(zone: str | None, on: date, wanted: list[Asked], faults: Faults) -> bool:
+    """Whether a day can have these slots; what is wrong with which row is noted. Where the item can't be made, no zone is known."""
     before = faults.total
     try:
         policy.check_periods([(period.start, period.end) for _, period in wanted])
@@ -210,9 +206,8 @@ def _are_fit(where: Place, on: date, wanted: list[Asked], faults: Faults) -> boo
             column = "end" if fault["reason"] == "end_not_after_start" else "start"
             detail = errors.PERIOD_FAULTS[fault["reason"]].render(faults.language, {})
             faults.add(row, SLOTS.header_of(column), fault["reason"], detail)
-    for row, period in wanted:
-        try:
-            days.instants(on, period.start, period.end, where.hall.timezone)
-        except errors.NoSuchLocalTime as error:
-            faults.refused(row, SLOTS.header_of("start"), error)
+    if zone is not None:
+        for row, period in wanted:
+            with faults.noting(row, SLOTS.header_of("start")):
+                days.instants(on, period.start, period.end, zone)
     return faults.total == before

@@ -435,7 +435,7 @@ def test_of_more_faults_than_anybody_reads_the_first_are_told(served: World) -> 
     found = checked(served, who, "joins", workbook(预约记录=rows))
     page = served.client.get(IMPORTS, headers=who)
 
-    assert (len(found["faults"]), found["faults_total"]) == (1000, 60 * (20 + 3))
+    assert (len(found["faults"]), found["faults_total"]) == (1000, 60 * (20 + 4))
     assert [fault["row"] for fault in found["faults"]] == sorted(fault["row"] for fault in found["faults"])
     assert [(job["faults_total"], "faults" in job) for job in page.json()["items"]] == [(1380, False)]
 

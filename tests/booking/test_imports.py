@@ -114,6 +114,9 @@ def test_every_fault_is_named_and_nothing_is_booked(world: World) -> None:
         row(place, 8, 项目名称="没有的项目"),
         row(place, 9, 日期="2031-01-01"),
         row(place, 10, 开始时间="9点", 日期="明天"),
+        row(place, 11, 服务厅="没有的厅", 日期="明天"),
+        row(place, 12, "林", 日期="2031-01-01", 证件号="110105199003071230"),
+        row(place, 13, "林", 日期="明天", 车牌="粤A12345"),
     ]
 
     answer = send(world, rows, dry_run=True)
@@ -127,8 +130,19 @@ def test_every_fault_is_named_and_nothing_is_booked(world: World) -> None:
         (7, "服务厅", "hall_unknown"),
         (8, "项目名称", "item_unknown"),
         (9, "开始时间", "slot_not_found"),
+        (9, "证件号", "required"),
         (10, "开始时间", "time_parsing"),
+        (10, "证件号", "required"),
         (10, "日期", "not_a_date"),
+        (11, "服务厅", "hall_unknown"),
+        (11, "日期", "not_a_date"),
+        (12, "开始时间", "slot_not_found"),
+        (12, "姓名", "too_short"),
+        (12, "证件号", "bad_checksum"),
+        (13, "日期", "not_a_date"),
+        (13, "姓名", "too_short"),
+        (13, "证件号", "required"),
+        (13, "车牌", "unknown_field"),
     }
     assert taken(world, place) == 1
 

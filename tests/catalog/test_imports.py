@@ -88,6 +88,7 @@ def test_one_fault_leaves_everything_as_it_was_and_every_fault_is_named(world: W
     assert faults(answer) == {
         (3, "名称", "name_taken"),
         (4, "排序", "int_type"),
+        (4, "时区", "timezone_unknown"),
         (5, "时区", "timezone_unknown"),
         (5, "状态", "not_an_option"),
         (6, "名称", "missing"),
@@ -185,6 +186,59 @@ def test_every_fault_of_items_and_slots_is_named(world: World) -> None:
         (8, "人数上限", "greater_than_equal"),
     }
     assert titles(world) == ["旧项目"]
+
+
+def test_one_fault_hides_no_other(world: World) -> None:
+    hall = a_hall(world, name="东厅")
+    an_item(world, hall, title="旧项目")
+    a_few = {"排序": -1, "每次最多人数": 99}
+    rows = [
+        hall_row(2, "东厅", 排序=-5, 时区="Mars/Base"),
+        row("服务厅", 3, 排序=-5, 时区="Mars/Base"),
+        item_row(2, "没有的厅", "换证", 分类="没有的分类", **a_few),
+        item_row(3, "没有的厅", "补证"),
+        item_row(4, "东厅", "旧项目", **a_few),
+        row("预约项目", 5, 服务厅="东厅", **a_few),
+        slot_row(2, "东厅", "旧项目", "2027-03-01", "09:00", "12:00"),
+        slot_row(3, "东厅", "旧项目", "2027-03-01", "11:00", "13:00"),
+        slot_row(4, "没有的厅", "补证", "2027-03-01", "12:00", "09:00"),
+        slot_row(5, "东厅", "不在文件里", "2027-03-01", "九点", "12:00"),
+        row("时段", 6, 日期="2027-03-01", 开始时间="09:00", 结束时间="12:00", 人数上限=-1),
+        row("时段", 7, 日期="2027-03-01", 开始时间="09:00", 结束时间="12:00"),
+    ]
+
+    answer = send(world, rows, dry_run=True)
+
+    found = answer.json()["faults"]
+    assert faults(answer)
+    assert sorted((fault["sheet"], fault["row"], fault["column"], fault["reason"]) for fault in found) == [
+        ("时段", 3, "开始时间", "overlap"),
+        ("时段", 4, "结束时间", "end_not_after_start"),
+        ("时段", 5, "开始时间", "not_a_time"),
+        ("时段", 5, "项目名称", "item_not_in_file"),
+        ("时段", 6, "人数上限", "greater_than_equal"),
+        ("时段", 6, "服务厅", "missing"),
+        ("时段", 6, "项目名称", "missing"),
+        ("时段", 7, "服务厅", "missing"),
+        ("时段", 7, "项目名称", "missing"),
+        ("服务厅", 2, "名称", "name_taken"),
+        ("服务厅", 2, "排序", "greater_than_equal"),
+        ("服务厅", 2, "时区", "timezone_unknown"),
+        ("服务厅", 3, "名称", "missing"),
+        ("服务厅", 3, "排序", "greater_than_equal"),
+        ("服务厅", 3, "时区", "timezone_unknown"),
+        ("预约项目", 2, "分类", "category_unknown"),
+        ("预约项目", 2, "排序", "greater_than_equal"),
+        ("预约项目", 2, "服务厅", "hall_unknown"),
+        ("预约项目", 2, "每次最多人数", "less_than_equal"),
+        ("预约项目", 3, "服务厅", "hall_unknown"),
+        ("预约项目", 4, "排序", "greater_than_equal"),
+        ("预约项目", 4, "每次最多人数", "less_than_equal"),
+        ("预约项目", 4, "项目名称", "name_taken"),
+        ("预约项目", 5, "排序", "greater_than_equal"),
+        ("预约项目", 5, "每次最多人数", "less_than_equal"),
+        ("预约项目", 5, "项目名称", "missing"),
+    ]
 
 
 def test_asked_again_it_is_applied_once(world: World) -> None:
