@@ -306,6 +306,8 @@ def _text(text: str, column: Column) -> Any:
 
 def _spelled(value: datetime | date | time | timedelta) -> str:
     if isinstance(value, timedelta):
+        if not timedelta() <= value < timedelta(days=1):
+            return str(value)  # "1 day, 9:00:00": hours beyond a day are no time of day
         value = (datetime(1900, 1, 1) + value).time()  # noqa: DTZ001  # a time of day, whose date is dropped
     if isinstance(value, time):
         return value.strftime("%H:%M") if not value.second else value.isoformat("seconds")

@@ -396,6 +396,28 @@ def test_cells_that_are_no_values_are_told(served: World) -> None:
     }
 
 
+def test_hours_beyond_a_day_are_no_time_of_day(served: World) -> None:
+    who = an_exporter(served)
+    a_hall(served, name="东厅")
+    content = workbook(
+        预约项目=[["服务厅", "项目名称"], ["东厅", "换证"]],
+        时段=[
+            ["服务厅", "项目名称", "日期", "开始时间", "结束时间"],
+            ["东厅", "换证", date(2031, 3, 1), timedelta(hours=9), timedelta(hours=12)],
+            ["东厅", "换证", date(2031, 3, 2), timedelta(hours=33), timedelta(hours=36)],
+            ["东厅", "换证", date(2031, 3, 3), timedelta(hours=22), timedelta(hours=24)],
+        ],
+    )
+
+    found = checked(served, who, "items", content)
+
+    assert faults(found) == {
+        ("时段", 3, "开始时间", "not_a_time"),
+        ("时段", 3, "结束时间", "not_a_time"),
+        ("时段", 4, "结束时间", "not_a_time"),
+    }
+
+
 def test_a_missing_column_or_sheet_is_told(served: World) -> None:
     who = an_exporter(served)
 
@@ -437,7 +459,7 @@ def test_of_more_faults_than_anybody_reads_the_first_are_told(served: World) -> 
 
     assert (len(found["faults"]), found["faults_total"]) == (1000, 60 * (20 + 4))
     assert [fault["row"] for fault in found["faults"]] == sorted(fault["row"] for fault in found["faults"])
-    assert [(job["faults_total"], "faults" in job) for job in page.json()["items"]] == [(1380, False)]
+    assert [(job["faults_total"], "faults" in job) for job in page.json()["items"]] == [(1440, False)]
 
 
 def _zipped(**parts: bytes) -> bytes:
