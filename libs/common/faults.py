@@ -13,6 +13,7 @@ _SWITCH = Texts(en="has to be true or false", zh="必须是 true 或 false")
 _FORM = Texts(en="does not have the right form", zh="格式不正确")
 _OBJECT = Texts(en="has to be an object", zh="必须是对象")
 _ONE_OF = Texts(en="has to be {expected}", zh="只能是 {expected}")
+_TIME = Texts(en="has to be a time of day, written HH:MM", zh="必须是 HH:MM 格式的时间")
 _OTHER = Texts(en="can't be accepted", zh="内容有误")
 
 # By reason: Pydantic's type of error, or a word of our own. What stands in braces is in Pydantic's `ctx`.
@@ -58,7 +59,8 @@ SENTENCES: dict[str, Texts] = {
         zh="必须是带时区的时间，格式如 2026-01-01T09:00:00+08:00",
     ),
     "timezone_aware": Texts(en="has to have an offset, like +08:00", zh="缺少时区，如 +08:00"),
-    "not_a_time": Texts(en="has to be a time of day, written HH:MM", zh="必须是 HH:MM 格式的时间"),
+    "not_a_time": _TIME,
+    "time_parsing": _TIME,
     "not_a_period": Texts(en="has to end at another time than it starts", zh="开始和结束时间不能相同"),
 }
 

@@ -147,6 +147,18 @@ def test_every_fault_is_named_and_nothing_is_booked(world: World) -> None:
     assert taken(world, place) == 1
 
 
+def test_what_is_no_time_is_told_in_the_readers_language(world: World) -> None:
+    place, reader = a_slot(world), world.staff()
+
+    answers = [
+        send(world, [row(place, 2, 开始时间="9点")], who=reader | {"Accept-Language": language}, dry_run=True)
+        for language in ("zh-CN", "en")
+    ]
+
+    details = [answer.json()["faults"][0]["detail"] for answer in answers]
+    assert details == ["必须是 HH:MM 格式的时间", "has to be a time of day, written HH:MM"]
+
+
 def test_the_rules_are_those_of_everybody(world: World) -> None:
     place = a_slot(world)
     place.change_item(status=ItemStatus.STOPPED)
