@@ -78,7 +78,7 @@ def _plan(session: Session, where: Place, data: FillIn) -> Plan:
         plan = templates.plan_for(session, data.template_id, hall_id=where.hall.id)
     else:
         periods = tuple(Period(start=one.start, end=one.end, capacity=one.capacity) for one in data.periods or [])
-        policy.check_periods([(period.start, period.end) for period in periods])
+        policy.check_periods([(period.start, period.end) for period in periods], field="periods")
         plan = Plan(parts=(Part(policy.EVERY_DAY, periods),), observes=True, makeup_as=MONDAY)
     return Plan(
         parts=plan.parts if data.weekdays is None else plan.narrowed(data.weekdays).parts,

@@ -132,7 +132,7 @@ def _check_scope(session: Session, staff: Staff, hall_id: str | None) -> None:
 
 def _check(data: TemplateIn | TemplatePatch) -> None:
     if data.periods:
-        policy.check_periods(_bounds(data.periods))
+        policy.check_periods(_bounds(data.periods), field="periods")
     if data.week:
         policy.check_week([(part.weekdays, _bounds(part.periods)) for part in data.week])
 

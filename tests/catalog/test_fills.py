@@ -94,6 +94,18 @@ def test_a_range_that_makes_no_sense_is_refused(world: World) -> None:
         refused(fill(world, item, **(week | changes)), 422, code)
 
 
+def test_a_fault_of_periods_is_told_by_the_name_that_was_sent(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    week = {"from": "2027-03-08", "to": "2027-03-14", "periods": [MORNING, MORNING]}
+    template = {"name": "工作日", "periods": [MORNING, MORNING]}
+
+    of_fill = refused(fill(world, item, **week), 422, "periods_unfit")
+    answer = world.client.post(f"{STAFF}/templates", json=template, headers=world.staff())
+    of_template = refused(answer, 422, "periods_unfit")
+
+    assert of_fill["faults"] == of_template["faults"] == [{"field": "periods.1", "reason": "overlap"}]
+
+
 def test_a_year_of_twenty_slots_a_day_is_filled_by_a_few_statements(world: World) -> None:
     item = an_item(world, a_hall(world))
     starts = [f"{8 + number // 2:02}:{number % 2 * 30:02}" for number in range(20)]
