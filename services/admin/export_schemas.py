@@ -42,7 +42,11 @@ class JoinFilter(_Filter):
     user_id: Id | None = None
     first_day: Date | None = Field(default=None, alias="from")
     last_day: Date | None = Field(default=None, alias="to")
-    status: Spelled[JoinStatus] | None = None
+    status: (
+        Spelled[JoinStatus]
+        | Annotated[list[Spelled[JoinStatus]], Field(min_length=1, max_length=len(JoinStatus))]
+        | None
+    ) = Field(default=None, description="one, or any of several")
     checked_in: bool | None = None
     missed: bool | None = None
     person: Annotated[Search, Field(min_length=1)] | None = None

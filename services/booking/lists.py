@@ -81,7 +81,7 @@ NEWEST_FIRST = (Key(Join.id, "id", descending=True),)
 
 @dataclass(frozen=True)
 class StaffQuery:
-    """What staff look for; None leaves a question open. `q` is part of a title, or a whole code.
+    """What staff look for; None leaves a question open. `q` is part of a title, or a whole code; of `statuses` any.
 
     `missed` is asked of the instant `now`.
     """
@@ -93,7 +93,7 @@ class StaffQuery:
     user_id: str | None = None
     first_day: date | None = None
     last_day: date | None = None
-    status: JoinStatus | None = None
+    statuses: Sequence[JoinStatus] | None = None
     checked_in: bool | None = None
     missed: bool | None = None
     person: Sought | None = None
@@ -119,11 +119,12 @@ def matching(query: Select[*tuple[Any, ...]], wanted: StaffQuery) -> Select[*tup
         (Join.item_id, wanted.item_id),
         (Join.slot_id, wanted.slot_id),
         (Join.user_id, wanted.user_id),
-        (Join.status, wanted.status),
     )
     for column, value in exact:
         if value is not None:
             query = query.where(column == value)
+    if wanted.statuses:
+        query = query.where(Join.status.in_(wanted.statuses))
     if wanted.first_day is not None:
         query = query.where(Slot.date >= wanted.first_day)
     if wanted.last_day is not None:

@@ -36,7 +36,6 @@ from services.booking.schemas import (
 router = APIRouter(prefix="/staff", tags=["staff"])
 Search = Annotated[str | None, Query(max_length=50, pattern=r"^[^\x00]*$")]
 
-
 Person = Annotated[
     str | None,
     Query(
@@ -45,6 +44,12 @@ Person = Annotated[
         pattern=r"^[^\x00]*$",
         description="part of a name, or a whole phone, ID card or plate number or other identifying answer",
     ),
+]
+
+
+Statuses = Annotated[
+    list[JoinStatus] | None,
+    Query(alias="status", max_length=len(JoinStatus), description="once or more: joins of any of these"),
 ]
 
 
@@ -80,7 +85,7 @@ class JoinFilter:
         user_id: Id | None = None,
         first_day: Annotated[Date | None, Query(alias="from")] = None,
         last_day: Annotated[Date | None, Query(alias="to")] = None,
-        status: JoinStatus | None = None,
+        statuses: Statuses = None,
         checked_in: bool | None = None,
         missed: bool | None = None,
         person: Person = None,
@@ -97,7 +102,7 @@ class JoinFilter:
             user_id=user_id,
             first_day=first_day,
             last_day=last_day,
-            status=status,
+            statuses=statuses,
             checked_in=checked_in,
             missed=missed,
             person=None if person is None else findables.sought(sealer, person),
@@ -195,8 +200,8 @@ def revoke(
 def restore(join_id: Id, staff: HallStaff, runtime: RuntimeDep, sealer: SealerDep, now: Now) -> StaffJoinOut:
     """Give a revoked join a place again, if there is one.
 
-    Staff's word goes beyond the item's booking window, a closed slot and missed visits; never beyond the capacity or the
-    item's limits for each user (`max_per_slot`, `max_per_day`, `max_ahead`), nor where one of its unique answers is booked
+    Staff's word goes beyond the item's booking window, a slot, item or hall that is closed, and missed visits; never beyond the
+    capacity or the item's limits for each user (`max_per_slot`, `max_per_day`, `max_ahead`), nor where one of its unique answers is booked
     meanwhile.
     """
 

@@ -122,6 +122,7 @@ def a_busy_hall(world: World) -> list[Place]:
     [
         {},
         {"status": "cancelled"},
+        {"status": ["cancelled", "revoked"]},
         {"checked_in": True},
         {"q": "签证"},
         {"to": "2000-01-01"},

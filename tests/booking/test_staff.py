@@ -57,6 +57,8 @@ def test_the_list_answers_each_question(world: World) -> None:
     assert found(status="booked") == ["c", "a"]
     assert found(status="cancelled") == ["b"]
     assert found(status="revoked") == []
+    assert found(status=["cancelled", "revoked"]) == ["b"]
+    assert found(status=["booked", "cancelled"]) == ["c", "b", "a"]
     assert found(checked_in="true") == ["c"]
     assert found(checked_in="false", status="booked") == ["a"]
     assert found(**{"from": later.date.isoformat()}) == ["c", "b"]
