@@ -38,6 +38,11 @@ class Taken(Generic[Letter]):
     good_until: datetime | None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """The delivery whose turn it was is not to be sent now; there may be others."""
+
+
 def queue(session: Session, wanted: Iterable[Wanted], *, now: datetime) -> None:
     """Let notices go out as this transaction commits; what was queued for a channel and target before is not again."""
     rows = [
@@ -84,15 +89,16 @@ def announce(session: Session, announced: Iterable[Announced], channel: str, *, 
     return [row["id"] for row in rows]
 
 
-def take(session: Session, channel: Channel[Letter], *, now: datetime) -> Taken[Letter] | None:
+def take(session: Session, channel: Channel[Letter], *, now: datetime) -> Taken[Letter] | Ended | None:
     """Take the next delivery that is due, for as long as its sending may take at most, and make it ready; None: there is none.
 
-    What was taken before and not settled in time has lost its answer. What can't be sent at all ends here.
+    What was taken before and not settled in time has lost its answer. One that can't be sent at all ends here, for now or
+    for good: that is recorded by itself, as news that were taken back have left many such, and none may hold up the rest.
     """
-    while (row := _whose_turn(session, channel, now)) is not None:
-        if (taken := _ready(session, channel, row, now)) is not None:
-            return taken
-    return None
+    row = _whose_turn(session, channel, now)
+    if row is None:
+        return None
+    return _ready(session, channel, row, now) or Ended()
 
 
 def settle(
@@ -172,7 +178,6 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
         metrics.DELIVERIES.labels("notify", channel.name, "lost").inc()
         if row.possibly_twice and not isinstance(channel, ByTurns):
             _end_attempt(channel, row, Unknown(NO_ANSWER), now=now)
-            session.flush()
             return None
         row.possibly_twice, row.answer = True, NO_ANSWER
     row.attempts += 1
@@ -181,14 +186,11 @@ def _ready(session: Session, channel: Channel[Letter], row: Delivery, now: datet
     letter = _prepared(session, channel, row, delivering, now)
     if isinstance(letter, Nothing):
         session.delete(row)
-        session.flush()
         return None
     if isinstance(letter, (Refused, Later)):
         _end_attempt(channel, row, letter, now=now)
-        session.flush()
         return None
     row.state, row.due_at = DeliveryState.SENDING, until
-    session.flush()
     return Taken(delivering, letter, until, row.good_until)
 
 

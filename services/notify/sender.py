@@ -15,7 +15,7 @@ from libs.common.db import Database
 from libs.common.logs import logger
 from services.notify import deliveries
 from services.notify.channel import Channel, Letter
-from services.notify.deliveries import Taken
+from services.notify.deliveries import Ended, Taken
 from services.notify.outcomes import Outcome, Unknown
 
 log = logger(__name__)
@@ -66,9 +66,13 @@ class Sender(Generic[Letter]):
         return None
 
     def take(self) -> Taken[Letter] | None:
-        """Take the next delivery that is due."""
-        with self._db.transaction() as session:
-            return deliveries.take(session, self.channel, now=self._clock())
+        """Take the next delivery that is due; those that can't be sent end before it, each in a transaction of its own."""
+        while not self._stopping.is_set():
+            with self._db.transaction() as session:
+                taken = deliveries.take(session, self.channel, now=self._clock())
+            if not isinstance(taken, Ended):
+                return taken
+        return None
 
     def carry(self, taken: Taken[Letter]) -> None:
         """Send a message, with no connection to the database, and record how that ended."""

@@ -182,6 +182,20 @@ def test_a_channel_that_was_switched_off_ends_what_waits_for_it(world: World) ->
     assert delivery_of(world, notice)["answer"] == "the channel is switched off"
 
 
+def test_each_that_cant_be_sent_ends_by_itself_however_many_they_are(world: World) -> None:
+    ended_by_then = []
+
+    class Closed(Pigeons):
+        def prepare(self, session: Session, delivering: Delivering) -> Refused:
+            ended_by_then.append(len(rows(world, Delivery, state="failed")))
+            return Refused("no way there")
+
+    queued(world, *told(world, 3))
+
+    assert carry_all(world, Closed()) == 0
+    assert ended_by_then == [0, 1, 2]
+
+
 def test_a_message_that_cant_be_made_ready_keeps_no_other_waiting(world: World) -> None:
     class Sick(Pigeons):
         def prepare(self, session: Session, delivering: Delivering) -> Delivering | Refused:
