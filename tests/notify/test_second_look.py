@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from libs.common.clock import utcnow
 from libs.contracts.booking import WaitEnded, WaitOffered, WaitOutcome
-from libs.contracts.catalog import QuietHours
+from libs.contracts.catalog import QuietHours, SlotStatus
 from services.notify.models import EndedWait
 from services.notify.tasks import KEEP_DELIVERIES
 from tests.notify.builders import Join, Slot, a_join, a_slot, hear, notices_of, rows
@@ -90,6 +90,10 @@ def end_of(town: Town, user_id: str) -> tuple[str, str]:
 # --- reminders ---
 
 
+def closed_by_the_hall(join: Join) -> Any:
+    return join.slot.defined(version=2, status=SlotStatus.CLOSED)
+
+
 def moved_by_the_hall(join: Join) -> Any:
     return join.slot.defined(version=2, starts_at=join.slot.starts_at + timedelta(days=3))
 
@@ -102,8 +106,9 @@ def moved_by_the_hall(join: Join) -> Any:
         Join.checked_in,
         lambda join: join.moved(a_slot(starts_at=join.slot.starts_at + timedelta(days=1))),
         moved_by_the_hall,
+        closed_by_the_hall,
     ],
-    ids=["cancelled", "revoked", "checked in", "moved by its user", "moved by the hall"],
+    ids=["cancelled", "revoked", "checked in", "moved by its user", "moved by the hall", "closed by the hall"],
 )
 def test_nobody_is_reminded_of_what_has_changed_in_the_night(town: Town, change: Callable[[Join], Any]) -> None:
     [join] = reminded(town)
@@ -119,6 +124,14 @@ def test_a_reminder_that_is_still_true_goes_out_in_the_morning(town: Town) -> No
 
     assert mailed(town) == [REMINDER]
     assert end_of(town, join.user_id) == ("sent", "")
+
+
+def test_a_reminder_of_a_slot_that_is_open_again_by_then_goes_out(town: Town) -> None:
+    [join] = reminded(town)
+
+    hear(town.world, closed_by_the_hall(join), join.slot.defined(version=3))
+
+    assert mailed(town) == [REMINDER]
 
 
 def test_a_reminder_is_true_as_long_as_its_user_is_expected_by_any_join(town: Town) -> None:
