@@ -18,8 +18,9 @@ log = logger(__name__)
 
 Security = Literal["starttls", "tls", "none"]
 
-# What a server of ours takes for an address: no quotes, comments or control characters, so that it can't be two.
-ADDRESS = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$"
+# What a server of ours takes for an address: no quotes, comments or control characters, so that it can't be two; no "?", so
+# that nothing in it can be an encoded word, which headers would say as another address.
+ADDRESS = r"^[A-Za-z0-9!#$%&'*+/=^_`{|}~.-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$"
 LONGEST_ADDRESS = 254
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -68,10 +69,11 @@ def send(server: Server, mail: Mail) -> str:
     talk = _Talk(server, mail)
     try:
         return asyncio.run(asyncio.wait_for(talk.over(), server.timeout_s))
-    except SMTPResponseException as error:
-        said = talk.masked(f"{error.code} {error.message}")
-        raise MailRefused(said, for_now=not talk.is_about_mail or 400 <= error.code < 500) from None
     except (SMTPException, OSError, TimeoutError, ValueError) as error:
+        if isinstance(error, SMTPResponseException) and 400 <= error.code < 600:
+            said = talk.masked(f"{error.code} {error.message}")
+            raise MailRefused(said, for_now=not talk.is_about_mail or error.code < 500) from None
+        # Other codes are no refusals, nor is what can't be read: once it has the message, the server may have taken it.
         kind = type(error).__name__
         log.warning("the mail server does not answer", error=kind, written=talk.is_written)
         raise MailSilent(kind, surely_unsent=not talk.is_written) from None

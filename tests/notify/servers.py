@@ -169,10 +169,13 @@ class MailServer:
     """A mail server. `next` holds what is done to the next mails, one after another:
 
     "550", "451" (at the recipient), "552", "452" (at the content), "hang" (not taken), "hang after" and "drop" (taken, and
-    no answer), "twice" (answered twice).
+    no answer), "garbage" (taken, and no SMTP answered), "twice" (answered twice). With `tls` it offers STARTTLS or, where that is
+    `from_the_start`, speaks nothing else.
     """
 
-    def __init__(self, *, login: tuple[str, str] | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, login: tuple[str, str] | None = None, tls: ssl.SSLContext | None = None, from_the_start: bool = False
+    ) -> None:
         self.next: list[str] = []
         self.refusal = "no: {to}"  # what it says to a recipient that it does not take
         self.received: list[EmailMessage] = []
@@ -180,6 +183,7 @@ class MailServer:
         self.conversations = 0
         self.login = login
         self.tls = tls
+        self.from_the_start = from_the_start
         self.were_encrypted: list[bool] = []
         self._stopping = threading.Event()
 
@@ -218,17 +222,18 @@ class _Conversation:
         self._encrypted = False
 
     def over(self) -> None:
-        self._say("220 ready")
         fault, to = "", ""
         try:
+            if self._server.tls is not None and self._server.from_the_start:
+                self._encrypt(self._server.tls)
+            self._say("220 ready")
             while command := self._file.readline().decode().strip():
                 verb = command.upper()
                 if verb.startswith("EHLO"):
                     self._greet()
                 elif verb == "STARTTLS" and self._server.tls is not None:
                     self._say("220 go on")
-                    self._line = self._server.tls.wrap_socket(self._line, server_side=True)
-                    self._file, self._encrypted = self._line.makefile("rb"), True
+                    self._encrypt(self._server.tls)
                 elif verb.startswith("AUTH PLAIN"):
                     self._sign_in(command)
                 elif verb.startswith("MAIL"):
@@ -247,6 +252,10 @@ class _Conversation:
                     self._say("502 what?")
         except OSError:
             return
+
+    def _encrypt(self, tls: ssl.SSLContext) -> None:
+        self._line = tls.wrap_socket(self._line, server_side=True)
+        self._file, self._encrypted = self._line.makefile("rb"), True
 
     def _greet(self) -> None:
         offers = ["mail.test"]
@@ -282,7 +291,7 @@ class _Conversation:
         if fault in ("drop", "hang after"):
             self._line.shutdown(socket.SHUT_RDWR)
             return False
-        self._say("250 queued as 4Fx7")
+        self._say("taken!" if fault == "garbage" else "250 queued as 4Fx7")
         if fault == "twice":
             self._say("250 queued as 4Fx7")
         return True

@@ -100,6 +100,7 @@ def test_no_part_of_a_notice_can_add_a_header(town: Town) -> None:
         (["hang after"], "sent", True, 2, 2),
         (["drop"], "sent", True, 2, 2),
         (["drop", "drop"], "failed", True, 2, 2),
+        (["garbage"], "sent", True, 2, 2),
         (["twice"], "sent", False, 1, 1),
     ],
 )
@@ -165,9 +166,12 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
     return context
 
 
-def test_mail_goes_over_a_safe_line_and_signed_in(make_world: MakeWorld, certified: ssl.SSLContext) -> None:
-    mail = MailServer(login=("notices", "a-mail-password"), tls=certified)
-    settings = {"smtp_security": "starttls", "smtp_user": "notices", "smtp_password": "a-mail-password"}
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_goes_over_a_safe_line_and_signed_in(
+    make_world: MakeWorld, certified: ssl.SSLContext, security: str
+) -> None:
+    mail = MailServer(login=("notices", "a-mail-password"), tls=certified, from_the_start=security == "tls")
+    settings = {"smtp_security": security, "smtp_user": "notices", "smtp_password": "a-mail-password"}
     with a_town(make_world, mail=mail, **settings) as town:
         user = new_id()
         town.confirm_email(user)
@@ -180,13 +184,14 @@ def test_mail_goes_over_a_safe_line_and_signed_in(make_world: MakeWorld, certifi
 
 
 @pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_nothing_is_said_over_a_line_that_is_not_safe(
-    make_world: MakeWorld, certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, trusted: bool
+    make_world: MakeWorld, certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, security: str, trusted: bool
 ) -> None:
-    mail = MailServer(tls=None if trusted else certified)
+    mail = MailServer(tls=None if trusted else certified, from_the_start=security == "tls")
     if not trusted:
         monkeypatch.delenv("SSL_CERT_FILE")
-    with a_town(make_world, mail=mail, smtp_security="starttls") as town:
+    with a_town(make_world, mail=mail, smtp_security=security) as town:
         answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
 
         assert answer.json()["code"] == "mail_unavailable"
@@ -248,7 +253,17 @@ def test_an_address_that_no_mail_can_be_sent_to_is_told_at_once(town: Town, faul
 
 @pytest.mark.parametrize(
     "email",
-    ["", "lin", "lin@", "a b@example.com", "a@example.com\nBcc: b@example.com", "a@b,c@d.ef", '"a"@b.cd', "a@-.cd"],
+    [
+        "",
+        "lin",
+        "lin@",
+        "a b@example.com",
+        "a@example.com\nBcc: b@example.com",
+        "a@b,c@d.ef",
+        '"a"@b.cd',
+        "a@-.cd",
+        "=?utf-8?q?other?=@example.com",
+    ],
 )
 def test_what_is_no_address_is_refused(town: Town, email: str) -> None:
     assert town.ask("PUT", "me/email", new_id(), {"email": email}).status_code == 422
