@@ -74,7 +74,7 @@ class Dashboard:
 
 def look(session: Session, staff: Staff, wanted: Wanted) -> Dashboard:
     """Return the figures within the scope of the account."""
-    days = _grouped(session, staff, wanted, DayStat, [DayStat.day], OF_HOUR)
+    days = _grouped(session, staff, wanted, DayStat, [DayStat.day], (*OF_HOUR, "lead_minutes"))
     by_item = _grouped(session, staff, wanted, DayStat, [DayStat.hall_id, DayStat.item_id], OF_DAY)
     earlier = Wanted(wanted.days.before(), wanted.hall_id, wanted.item_id)
     before = _grouped(session, staff, earlier, DayStat, [], OF_DAY)

@@ -47,9 +47,9 @@ def get_dashboard(
         last_day=days.last,
         total=_figures(found.total),
         before=_figures(found.before),
-        days=[DayFigures(day=day, **_states(sums)) for day, sums in found.days],
-        halls=[HallFigures(hall_id=hall, **_states(sums)) for hall, sums in found.halls],
-        items=[ItemFigures(hall_id=hall, item_id=item, **_states(sums)) for (hall, item), sums in found.items],
+        days=[DayFigures(day=day, **_with_lead(sums)) for day, sums in found.days],
+        halls=[HallFigures(hall_id=hall, **_with_lead(sums)) for hall, sums in found.halls],
+        items=[ItemFigures(hall_id=hall, item_id=item, **_with_lead(sums)) for (hall, item), sums in found.items],
         hours=[HourFigures(weekday=weekday, hour=hour, **_states(sums)) for (weekday, hour), sums in found.hours],
     )
 
@@ -121,10 +121,13 @@ def _states(sums: Sums) -> dict[str, Any]:
     }
 
 
+def _with_lead(sums: Sums) -> dict[str, Any]:
+    return _states(sums) | {"lead_hours": dashboards.average_lead(sums)}
+
+
 def _figures(sums: Sums) -> Figures:
     return Figures(
-        **_states(sums),
-        lead_hours=dashboards.average_lead(sums),
+        **_with_lead(sums),
         median_lead_hours=dashboards.median_lead(sums),
         leads=[Lead(below_hours=below, booked=booked) for below, booked in dashboards.leads(sums)],
     )

@@ -32,23 +32,28 @@ class Lead(BaseModel):
     booked: int
 
 
-class Figures(States):
+class StatesWithLead(States):
     """With the time from booking to the slot's start, of the booked."""
 
     lead_hours: float | None = Field(description="on average")
+
+
+class Figures(StatesWithLead):
+    """With how that time is spread."""
+
     median_lead_hours: float | None = Field(description="by the classes of `leads`; null beyond the last bound, too")
     leads: list[Lead]
 
 
-class DayFigures(States):
+class DayFigures(StatesWithLead):
     day: date
 
 
-class HallFigures(States):
+class HallFigures(StatesWithLead):
     hall_id: str
 
 
-class ItemFigures(States):
+class ItemFigures(StatesWithLead):
     hall_id: str
     item_id: str
 

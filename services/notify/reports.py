@@ -71,13 +71,17 @@ def _within(staff: Staff, wanted: Filter, query: Select[Any]) -> Select[Any]:
 
 
 def _sums() -> list[Any]:
-    """Every count; capacity and fill rate over the slots that have a limit, null where none has one."""
+    """Every count and rate; capacity and fill rate over the slots that have a limit. A rate of nothing is null."""
     is_limited: ColumnElement[bool] = SlotStat.capacity.is_not(None)
     places = func.sum(SlotStat.capacity)
     fill_rate = func.sum(SlotStat.booked).filter(is_limited) * 1.0 / func.nullif(places, 0)
+    no_show_rate = func.sum(SlotStat.missed) * 1.0 / func.nullif(func.sum(SlotStat.missed + SlotStat.checked_in), 0)
+    lead_hours = func.sum(SlotStat.lead_minutes) / 60.0 / func.nullif(func.sum(SlotStat.booked), 0)
     return [
         func.count().label("slots"),
         *(func.coalesce(func.sum(getattr(SlotStat, name)), 0).label(name) for name in COUNTS),
         places.label("capacity"),
         fill_rate.label("fill_rate"),
+        no_show_rate.label("no_show_rate"),
+        lead_hours.label("lead_hours"),
     ]

@@ -158,7 +158,8 @@ class Sums(BaseModel):
 
     `checked_in` and `missed` are among the `booked`. `taken` is the newest count of places that booking told.
     `capacity` (in force, never below `taken`) and `fill_rate` (booked / capacity) look at the slots with a limit, and
-    are null where there is none.
+    are null where there is none. `no_show_rate` is missed / (missed + checked in), `lead_hours` the average time from
+    booking to the slot's start, of the booked.
     """
 
     slots: int
@@ -170,6 +171,8 @@ class Sums(BaseModel):
     taken: int
     capacity: int | None
     fill_rate: float | None
+    no_show_rate: float | None
+    lead_hours: float | None
 
 
 class StatLine(Sums):

@@ -24,6 +24,7 @@ from libs.contracts.principals import Role
 from services.notify.models import JoinRecord, SlotStat
 from tests.notify.builders import (
     COUNTS,
+    MORNING,
     Join,
     Slot,
     a_join,
@@ -451,9 +452,9 @@ def test_a_slot_that_nobody_joined_is_in_no_stats(world: World) -> None:
 # --- what staff see ---
 
 
-def test_staff_see_the_counts_of_slots_with_their_fill_rate(world: World) -> None:
+def test_staff_see_the_counts_of_slots_with_their_rates(world: World) -> None:
     slot = a_slot(capacity=4)
-    first, second, third = a_join(slot), a_join(slot), a_join(slot)
+    first, second, third = (a_join(slot, booked_at=MORNING - timedelta(hours=hours)) for hours in (12, 48, 240))
     hear(world, first.booked(), second.booked(), third.booked(), third.cancelled(), first.checked_in(), second.missed())
 
     found = stats_of(world)
@@ -473,6 +474,8 @@ def test_staff_see_the_counts_of_slots_with_their_fill_rate(world: World) -> Non
             "taken": 2,
             "capacity": 4,
             "fill_rate": 0.5,
+            "no_show_rate": 0.5,
+            "lead_hours": 30.0,
         }
     ]
 
@@ -505,7 +508,7 @@ def test_nothing_heard_means_a_total_of_nothing(world: World) -> None:
 
     assert found["items"] == []
     assert found["total"]["booked"] == 0
-    assert found["total"]["fill_rate"] is None
+    assert {found["total"][name] for name in ("fill_rate", "no_show_rate", "lead_hours")} == {None}
 
 
 def test_a_hall_admin_sees_the_stats_of_their_halls_only(world: World) -> None:
