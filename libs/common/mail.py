@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
@@ -79,6 +80,13 @@ def send(server: Server, mail: Mail) -> str:
         raise MailSilent(kind, surely_unsent=not talk.is_written) from None
 
 
+class _Resolver(ThreadPoolExecutor):
+    """Where the server's name is looked up; nobody waits for a lookup that outlasts the conversation."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+
 class _Talk:
     """One conversation, and how far it has come."""
 
@@ -90,6 +98,7 @@ class _Talk:
 
     async def over(self) -> str:
         server, mail = self._server, self._mail
+        asyncio.get_running_loop().set_default_executor(_Resolver(1, "resolver"))  # its own is waited for at the end
         client = aiosmtplib.SMTP(
             hostname=server.host,
             port=server.port,

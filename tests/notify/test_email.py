@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,6 +135,24 @@ def test_a_server_that_is_away_is_tried_again(make_world: MakeWorld) -> None:
 
         found = town.delivery(user, "email")
         assert (found["state"], found["possibly_twice"]) == ("queued", False)
+
+
+def test_a_name_that_is_not_resolved_in_time_holds_nobody(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, found_at_last, look_up = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def slowly(host: Any, *more: Any, **also: Any) -> Any:
+        if host == "localhost":
+            found.wait(60)
+            found_at_last.set()
+        return look_up(host, *more, **also)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+
+    answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
+
+    assert answer.json()["code"] == "mail_unavailable"
+    assert not found_at_last.is_set()
+    found.set()
 
 
 # --- safe lines ---
