@@ -15,6 +15,8 @@ from libs.common.service import USUAL_QUEUE, Runtime, Task
 
 log = logger(__name__)
 
+RESULTS = ("done", "failed")
+
 
 def celery_app(broker_url: str, runtimes: list[Runtime], *, schedule_url: str | None = None) -> Celery:
     """Return the Celery app with every task of the given services and their schedule.
@@ -65,6 +67,9 @@ def send(app: Celery, task: Task) -> None:
 
 
 def _register(app: Celery, runtime: Runtime, task: Task) -> None:
+    for result in RESULTS:
+        metrics.TASKS.labels(runtime.service.name, task.name, result)  # 0 from the start: the first failure is growth
+
     def work(request_id: str = "") -> None:
         perform(runtime, task, request_id=request_id)
 

@@ -12,7 +12,7 @@ STREAMS_ENDED = Counter("hallpass_live_ended_total", "Streams of stats that ende
 DELIVERIES = Counter(
     "hallpass_deliveries_total", "Attempts to deliver by how they ended", ["service", "channel", "result"]
 )
-DELIVERY_RESULTS = ("sent", "failed", "retried", "lost")
+DELIVERY_RESULTS = ("sent", "failed", "retried", "lost", "overtaken")
 DELIVERIES_PENDING = Gauge(
     "hallpass_deliveries_pending",
     "Deliveries that wait or are under way",

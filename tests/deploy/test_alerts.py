@@ -15,6 +15,7 @@ LASTS_MINUTES = 30
 BOOKING = 'service="booking"'
 JOINS = f'hallpass_http_request_seconds_bucket{{{BOOKING},method="POST",route="/joins"'
 OF_JOBS = 'service="admin",kind="export"'
+NIGHTLY = 'hallpass_tasks_total{service="notify",task="notify.recount"'
 CONSUMER = 'service="notify",consumer="notify.events"'
 
 # A healthy installation: what each number does in a minute, half an hour long.
@@ -41,6 +42,7 @@ HEALTHY = {
     'hallpass_deliveries_total{service="notify",channel="webhook",result="sent"}': "0+3",
     'hallpass_deliveries_total{service="notify",channel="webhook",result="failed"}': "0+1",
     'hallpass_deliveries_retrying{service="notify",channel="webhook"}': "40",  # one of many receivers is away
+    'hallpass_deliveries_pending{service="notify",channel="webhook"}': "0+100",
     'hallpass_reminders_overdue_seconds{service="notify"}': "20",
     f'hallpass_counter_state{{{BOOKING},state="trusted"}}': "1",
     f'hallpass_counter_state{{{BOOKING},state="down"}}': "0",
@@ -50,6 +52,8 @@ HEALTHY = {
     f'hallpass_jobs_oldest_seconds{{{OF_JOBS},state="running"}}': "1200",
     'hallpass_tasks_total{service="booking",task="booking.find",result="done"}': "0+6",
     'hallpass_tasks_total{service="booking",task="booking.find",result="failed"}': "2",
+    f'{NIGHTLY},result="done"}}': "0x5 1x25",
+    f'{NIGHTLY},result="failed"}}': "0",
     'hallpass_database_connections{service="booking",instance="one"}': "12",
     'hallpass_database_connections_limit{service="booking",instance="one"}': "20",
 }
@@ -82,6 +86,10 @@ HARMLESS: dict[str, dict[str, str]] = {
     "a restart": {'up{process="booking",instance="two"}': "1 0 1x28"},
     "a burst that is consumed": {f"hallpass_queue_messages{{{CONSUMER}}}": "0 9000 3000 0x27"},
     "a slow minute": {f'{JOINS},le="1"}}': "0 550 1150+600x28", f'{JOINS},le="0.1"}}': "0 500 1094+594x28"},
+    "a task that failed once and is done again": {
+        f'{NIGHTLY},result="done"}}': "0x12 1x18",
+        f'{NIGHTLY},result="failed"}}': "0x10 1x20",
+    },
     "a number that nobody knows": {f"hallpass_dead_letters{{{CONSUMER}}}": "NaN"},
     "an installation without visitors": dict.fromkeys((name for name in HEALTHY if "http_request" in name), "7"),
 }
@@ -128,6 +136,12 @@ def test_workers_that_have_counted_nothing_yet_do_nothing(tmp_path: Path) -> Non
     tasks = [name for name in HEALTHY if name.startswith("hallpass_tasks_total")]
 
     assert fired(tmp_path, dict.fromkeys(tasks, "_")) == {"NoTasks": 1}
+
+
+def test_a_task_of_each_night_that_fails_once_is_told(tmp_path: Path) -> None:
+    fault = {f'{NIGHTLY},result="done"}}': "7", f'{NIGHTLY},result="failed"}}': "0x20 1x10"}
+
+    assert fired(tmp_path, fault) == {"TasksFail": 1}
 
 
 def test_an_installation_whose_workers_are_not_scraped_is_not_missed_for_its_tasks(tmp_path: Path) -> None:

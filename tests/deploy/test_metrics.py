@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from deploy import dashboard
+from libs.common import tasks
 from libs.common.service import Runtime
 from tests.deploy.rules import ROOT, RULES
 from tests.world import World
@@ -59,9 +60,19 @@ def test_what_senders_recounts_and_counters_count_is_there_before_anything_has_h
     notify = world.runtimes["notify"]
     notify.service.loops(notify)
 
-    for result in ("sent", "failed", "retried", "lost"):
+    for result in ("sent", "failed", "retried", "lost", "overtaken"):
         labels = {"service": "notify", "channel": "sms", "result": result}
         assert REGISTRY.get_sample_value("hallpass_deliveries_total", labels) is not None
     assert (
         REGISTRY.get_sample_value("hallpass_counter_asks_total", {"service": "booking", "outcome": "full"}) is not None
     )
+
+
+def test_every_task_of_a_worker_is_counted_before_it_has_run(world: World) -> None:
+    tasks.celery_app("redis://nowhere", [*world.runtimes.values()])
+
+    for runtime in world.runtimes.values():
+        for task in runtime.service.tasks:
+            for result in ("done", "failed"):
+                labels = {"service": runtime.service.name, "task": task.name, "result": result}
+                assert REGISTRY.get_sample_value("hallpass_tasks_total", labels) is not None
