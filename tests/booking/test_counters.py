@@ -221,11 +221,11 @@ def test_a_crowd_keeps_its_refusals_confirmed(world: World, counters: Counters) 
     booked(world, world.user("wang"), place.slot_id)
     eventually(lambda: ask(counters, stranger(place.slot_id)) == [Full(0, 1)])
     redis, key = redis_of(world), keys_of(place.slot_id)[0]
-    first = int(redis.hget(key, "seen"))
+    first = int(redis.hget(key, "seen") or 0)
 
     def is_confirmed_again() -> bool:
         assert ask(counters, stranger(place.slot_id)) == [Full(0, 1)], "not let go before there is another"
-        return int(redis.hget(key, "seen")) > first
+        return int(redis.hget(key, "seen") or 0) > first
 
     eventually(is_confirmed_again)
 
