@@ -5,6 +5,7 @@ import threading
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -177,16 +178,10 @@ def eventually(probe: Callable[[], Any], *, timeout_s: float = 30) -> Any:
 def simultaneously(calls: list[Callable[[], httpx2.Response]]) -> list[httpx2.Response]:
     """Make all calls at once, each in a thread of its own, released by one barrier; return the answers in order."""
     barrier = threading.Barrier(len(calls))
-    answers: list[httpx2.Response | None] = [None] * len(calls)
 
-    def one(index: int) -> None:
+    def one(call: Callable[[], httpx2.Response]) -> httpx2.Response:
         barrier.wait()
-        answers[index] = calls[index]()
+        return call()
 
-    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(answer is not None for answer in answers), "a call did not end"
-    return [answer for answer in answers if answer is not None]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(one, calls))
