@@ -35,7 +35,9 @@ from tests.notify.builders import (
 )
 from tests.world import World
 
-STARTS = datetime(2027, 3, 10, 1, tzinfo=UTC)  # 09:00 of a Wednesday in Shanghai
+pytestmark = pytest.mark.usefixtures("noon")
+
+STARTS = datetime(2027, 3, 10, 1, tzinfo=UTC)  # 09:00 of a Wednesday in Shanghai, months after noon
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 EARLY = STARTS - timedelta(days=5)
 REMINDER = "reminder"

@@ -23,7 +23,9 @@ from tests.notify.builders import (
 )
 from tests.world import World
 
-STARTS = datetime(2027, 3, 10, 1, tzinfo=UTC)  # 09:00 of a Wednesday in Shanghai
+pytestmark = pytest.mark.usefixtures("noon")
+
+STARTS = datetime(2027, 3, 10, 1, tzinfo=UTC)  # 09:00 of a Wednesday in Shanghai, months after noon
 LATER = STARTS + timedelta(hours=5)
 KIND = "slot_changed"
 
