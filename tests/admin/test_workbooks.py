@@ -133,7 +133,6 @@ def test_nothing_but_the_workbook_is_left_in_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice (soffice) is not on the PATH")
-@pytest.mark.timeout(240)
 def test_libreoffice_reads_the_same(tmp_path: Path) -> None:
     (tmp_path / "book").mkdir()
     # As Excel does, and openpyxl does not, it takes _x0041_ for an "A", unless it is written as text.

@@ -21,7 +21,7 @@ from tests.journeys import back_office
 from tests.world import bearer, eventually
 
 # One worker runs all of these: they share an installation.
-pytestmark = [pytest.mark.xdist_group("embedded"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.xdist_group("embedded")
 
 PROCESSES = {
     "postgres": "postgres -D",

@@ -16,7 +16,7 @@ from deploy.embedded import ROOT
 from deploy.servers.process import free_port
 from tests.distributed.town import Town
 
-pytestmark = [pytest.mark.xdist_group("native-commands"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.xdist_group("native-commands")
 
 
 class Commands:

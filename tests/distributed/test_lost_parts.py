@@ -15,7 +15,6 @@ from tests.world import eventually
 
 pytestmark = [
     pytest.mark.xdist_group("distributed"),
-    pytest.mark.timeout(180),
     pytest.mark.usefixtures("all_is_well_again"),
 ]
 

@@ -335,7 +335,6 @@ def test_a_message_delivered_twice_has_its_effect_once(ring: Ring) -> None:
     assert ring.heard == {"one": 1, "two": 1}
 
 
-@pytest.mark.timeout(180)
 def test_a_backlog_waits_for_a_database_that_is_away_for_longer_than_every_retry(
     fragile_world: World, own_postgres: Postgres, rabbit: RabbitMQ
 ) -> None:

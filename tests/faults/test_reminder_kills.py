@@ -25,7 +25,7 @@ PEOPLE = 2  # of each party
 SLOT = 100  # joins in each slot
 WITHIN_S = 6  # in so many seconds, from soon on, all of them come due
 
-pytestmark = pytest.mark.timeout(180 + REMINDERS // 50)
+pytestmark = pytest.mark.timeout(300 + REMINDERS // 50)
 
 
 @pytest.fixture

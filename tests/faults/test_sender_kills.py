@@ -23,7 +23,7 @@ KILLS = int(os.environ.get("HALLPASS_TEST_SENDER_KILLS", "4"))
 NOTICES = KILLS * 10
 SEED = int(os.environ.get("HALLPASS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 
-pytestmark = pytest.mark.timeout(120 + KILLS * 10)
+pytestmark = pytest.mark.timeout(300 + KILLS * 10)
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from libs.common.pipeline import Pipeline
 from tests.booking.builders import a_slot
 from tests.world import World, eventually
 
-pytestmark = pytest.mark.timeout(180)
-
 MORE_THAN_ALL_CONNECTIONS = 30
 
 
