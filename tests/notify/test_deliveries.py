@@ -22,6 +22,7 @@ from tests.world import World, eventually
 
 IN_A_WHILE = timedelta(minutes=3)  # longer than any lease, and than the first waits
 RACES = 40
+CARRIERS = 4
 
 
 def later() -> object:
@@ -287,7 +288,7 @@ def race(world: World, pigeons: Pigeons) -> list[Exception]:
     """Let several senders, as of several processes, carry what is due at the same time; return what they ran into."""
     notices = told(world, RACES)
     queued(world, *notices)
-    carriers = [sender(world, pigeons) for _ in range(4)]
+    carriers = [sender(world, pigeons) for _ in range(CARRIERS)]
     barrier = threading.Barrier(len(carriers))
     ran_into: list[Exception] = []
 
@@ -319,9 +320,15 @@ def test_senders_that_race_for_deliveries_send_each_once(world: World) -> None:
 def test_without_the_lock_the_race_sends_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what keeps two senders from the same delivery is taken out, and the race above would notice."""
 
+    all_have_looked, firsts = threading.Barrier(CARRIERS), threading.local()
+
     def unlocked(session: Session, channel: str, now: object) -> Delivery | None:
         open_ones = (Delivery.channel == channel, Delivery.state.in_(deliveries.OPEN), Delivery.due_at <= now)
-        return session.scalar(select(Delivery).where(*open_ones).order_by(Delivery.due_at).limit(1))
+        found: Delivery | None = session.scalar(select(Delivery).where(*open_ones).order_by(Delivery.due_at).limit(1))
+        if not hasattr(firsts, "look"):
+            firsts.look = True
+            all_have_looked.wait(30)
+        return found
 
     monkeypatch.setattr(deliveries, "_next_due", unlocked)
     pigeons = Pigeons()
