@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from deploy import bootstrap, registry
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
-from libs.common import edge
+from libs.common import edge, kept
 from libs.common.ids import new_id
 from tests.copies import AT_MOST, TEMPLATE, Copy
 from tests.world import NOON, PASSWORDS, World
@@ -36,7 +36,8 @@ def pytest_configure() -> None:
 def _patience() -> Iterator[None]:
     """Let requests within a test process take their time: how quick this machine is has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge, "PATIENCE_S", 60.0)
+        for module in (edge, kept):
+            patch.setattr(module, "PATIENCE_S", 60.0)
         yield
 
 

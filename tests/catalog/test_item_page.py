@@ -67,8 +67,7 @@ async def ask_at_once(world: World, url: str, *, readers: int) -> list[httpx2.Re
 # --- how often it is made -------------------------------------------------------------------------------------------
 
 
-def test_fifty_readers_at_once_cost_the_queries_of_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "PATIENCE_S", 30.0)  # how many queries is asked here, not how quick they are
+def test_fifty_readers_at_once_cost_the_queries_of_one(world: World) -> None:
     item = an_item(world, a_hall(world))
     a_day(world, item, in_days(1))
     answers: list[httpx2.Response] = []
@@ -242,8 +241,9 @@ def test_the_etag_is_of_the_content(world: World) -> None:
 
 
 def test_a_database_that_hangs_is_told_before_the_request_is_given_up_and_nothing_old_is_shown(
-    world: World, cluster: Cluster
+    world: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kept, "PATIENCE_S", 2.0)  # as it is outside of tests
     item = an_item(world, a_hall(world))
     page_of(world, item)
     database = world.runtimes["catalog"].db.engine.url.database
