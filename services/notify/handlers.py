@@ -38,7 +38,6 @@ from services.notify import (
     stats,
     webhook_events,
 )
-from services.notify.models import JoinRecord
 from services.notify.stats import Inventory, Place
 from services.notify.texts import NoticeKind
 
@@ -94,13 +93,9 @@ def line_changed(session: Session, fact: LineChanged, message: Message) -> None:
     stats.apply(session, {}, {fact.slot_id: Inventory.of(fact.slot, place)}, now=utcnow())
 
 
-@consumer.on(SlotChanged)
-def slot_changed(session: Session, fact: SlotChanged, message: Message) -> None:
-    now = utcnow()
-    slot_changes.hold(session, fact)
-    stats.define(session, fact, now=now)
-    session.flush()
-    slot_changes.follow(session, JoinRecord.slot_id == fact.slot_id, heard_in=lambda _: message, now=now)
+@consumer.on_all(SlotChanged)
+def follow_slots(session: Session, heard: Sequence[Heard]) -> None:
+    slot_changes.take_over(session, heard, now=utcnow())
 
 
 @consumer.on(HallChanged)

@@ -45,7 +45,7 @@ def follow(session: Session, heard: Sequence[Heard], *, now: datetime) -> None:
         statements.carry_out(session, statements.CHANGE_RECORDS, list(changed.values()))
     stats.apply(session, changes, inventories, now=now)
     last = {fact.join_id: message for fact, message in heard}
-    slot_changes.follow(session, JoinRecord.join_id.in_(last), heard_in=last.__getitem__, now=now)
+    slot_changes.follow(session, JoinRecord.join_id.in_(last), heard_in=lambda row: last[row.join_id], now=now)
 
 
 def _records(session: Session, told: Sequence[Record]) -> tuple[dict[str, Record], set[str]]:

@@ -9,45 +9,57 @@ from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
 from libs.common.ids import new_id
+from libs.common.inbox import Heard
 from libs.common.messages import Message
 from libs.contracts.catalog import SlotChanged
-from services.notify import notices, policy, stats
+from services.notify import notices, policy, statements, stats
 from services.notify.models import Hall, Item, JoinRecord, SlotStat
 from services.notify.policy import Counts
 from services.notify.stats import is_open
 from services.notify.texts import NoticeKind
 
 
-def hold(session: Session, fact: SlotChanged) -> None:
-    """Lock the joins that a definition is about to change: records come before stats wherever both are locked."""
-    session.execute(
-        select(JoinRecord.join_id)
-        .join(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
-        .where(JoinRecord.slot_id == fact.slot_id, JoinRecord.definition_version < fact.version)
-        .where(
-            or_(
-                JoinRecord.starts_at != fact.starts_at,
-                JoinRecord.ends_at != fact.ends_at,
-                SlotStat.is_open != is_open(fact),
-            )
-        )
-        .order_by(JoinRecord.join_id)
-        .with_for_update(of=JoinRecord)
-    )
+def take_over(session: Session, heard: Sequence[Heard], *, now: datetime) -> None:
+    """Keep the newest definition of each slot that is heard of, and let the joins there follow: a year is some statements."""
+    newest: dict[str, Heard] = {}
+    for fact, message in heard:
+        if fact.slot_id not in newest or newest[fact.slot_id][0].version <= fact.version:
+            newest[fact.slot_id] = (fact, message)
+    facts = [fact for fact, _ in newest.values()]
+    _hold(session, facts)
+    stats.define(session, facts, now=now)
+    follow(session, JoinRecord.slot_id.in_(newest), heard_in=lambda row: newest[row.slot_id][1], now=now)
 
 
-def follow(session: Session, which: ColumnElement[bool], *, heard_in: Callable[[str], Message], now: datetime) -> None:
+def _hold(session: Session, facts: Sequence[SlotChanged]) -> None:
+    """Lock the joins that definitions are about to change: records come before stats wherever both are locked."""
+    rows = [
+        {
+            "slot_id": fact.slot_id,
+            "definition_version": fact.version,
+            "starts_at": fact.starts_at,
+            "ends_at": fact.ends_at,
+            "is_open": is_open(fact),
+        }
+        for fact in facts
+    ]
+    statements.carry_out(session, statements.HOLD_RECORDS, rows)
+
+
+def follow(
+    session: Session, which: ColumnElement[bool], *, heard_in: Callable[[Row[Any]], Message], now: datetime
+) -> None:
     """Bring these joins to what catalog has said of their slots since; tell those who are expected there.
 
-    `heard_in` returns what a join's change was found by; what is replayed tells nobody. The caller has locked the stats of
+    `heard_in` returns what the change of a join, a row of these, was found by; what is replayed tells nobody. The caller has locked the stats of
     the slots, so that no join and no definition passes by the other unseen.
     """
     rows = session.execute(_behind(which)).all()
     if not rows:
         return
-    session.execute(update(JoinRecord), [_followed(row, heard_in(row.join_id)) for row in rows])
+    session.execute(update(JoinRecord), [_followed(row, heard_in(row)) for row in rows])
     stats.apply(session, _changes(rows), {}, now=now)
-    notices.write(session, _notices([row for row in rows if _is_news(row, heard_in(row.join_id), now)], heard_in))
+    notices.write(session, _notices([row for row in rows if _is_news(row, heard_in(row), now)], heard_in))
 
 
 def _changes(rows: Sequence[Row[Any]]) -> dict[str, Counts]:
@@ -136,7 +148,7 @@ def _is_news(row: Row[Any], message: Message, now: datetime) -> bool:
     return not message.replayed and _is_awaited(row) and max(row.left_ends_at, row.ends_at) > now
 
 
-def _notices(rows: Sequence[Row[Any]], heard_in: Callable[[str], Message]) -> list[dict[str, Any]]:
+def _notices(rows: Sequence[Row[Any]], heard_in: Callable[[Row[Any]], Message]) -> list[dict[str, Any]]:
     told: dict[tuple[str, str], list[Row[Any]]] = {}
     for row in rows:
         told.setdefault((row.user_id, row.slot_id), []).append(row)
@@ -151,7 +163,7 @@ def _notices(rows: Sequence[Row[Any]], heard_in: Callable[[str], Message]) -> li
             "party_id": joined[0].party_id,
             "people": len(joined),
             "params": _params(joined[0]),
-            "happened_at": heard_in(joined[0].join_id).time,
+            "happened_at": heard_in(joined[0]).time,
         }
         for (user_id, slot_id), joined in told.items()
     ]

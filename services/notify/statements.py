@@ -52,6 +52,17 @@ WHERE join_id = ANY(CAST(:ids AS uuid[]))
 ORDER BY join_id
 FOR UPDATE"""
 )
+HOLD_RECORDS = text(
+    """
+SELECT record.join_id
+FROM json_to_recordset(CAST(:rows AS json))
+    AS said (slot_id uuid, definition_version bigint, starts_at timestamptz, ends_at timestamptz, is_open boolean)
+JOIN join_records AS record ON record.slot_id = said.slot_id AND record.definition_version < said.definition_version
+JOIN slot_stats AS stat ON stat.slot_id = said.slot_id
+WHERE record.starts_at != said.starts_at OR record.ends_at != said.ends_at OR stat.is_open != said.is_open
+ORDER BY record.join_id
+FOR UPDATE OF record"""
+)
 CHANGE_RECORDS = text(_update(JoinRecord, "join_id", _OF_RECORD))
 
 ADD_SLOTS = text(_insert(SlotStat, [name for name in _names(SlotStat) if name != "changed_by"], "(slot_id) DO NOTHING"))

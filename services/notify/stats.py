@@ -135,12 +135,18 @@ def _save(session: Session, changed: Sequence[tuple[Stat, Stat]]) -> None:
     webhook_events.of_stats(session, facts)
 
 
-def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:
-    """Keep what catalog says of a slot, unless something newer is known; publish what it changes of the capacity."""
-    row = _locked(session, [fact.slot_id], now=now)[fact.slot_id]
+def define(session: Session, facts: Sequence[SlotChanged], *, now: datetime) -> None:
+    """Keep what catalog says of slots, one fact of each, unless something newer is known; publish what it changes of capacities."""
+    kept = _locked(session, [fact.slot_id for fact in facts], now=now)
+    pairs = [(kept[fact.slot_id], _defined(kept[fact.slot_id], fact)) for fact in facts]
+    _save(session, [(before, after) for before, after in pairs if after != before])
+
+
+def _defined(row: Stat, fact: SlotChanged) -> Stat:
+    """Return a stat with a slot's definition, under the next version if its capacity is another."""
     is_known = row["hour"] is not None and row["starts_at"] is not None
     if row["definition_version"] > fact.version or (row["definition_version"] == fact.version and is_known):
-        return
+        return row
     new = row | {
         "hour": fact.start.hour,
         "starts_at": fact.starts_at,
@@ -151,7 +157,7 @@ def define(session: Session, fact: SlotChanged, *, now: datetime) -> None:
     }
     if row["is_open"] != is_open(fact):
         new |= {"is_open": is_open(fact), "status_since": fact.version}
-    _save(session, [(row, new if new["capacity"] == row["capacity"] else _next(new))])
+    return new if new["capacity"] == row["capacity"] else _next(new)
 
 
 def is_open(fact: SlotChanged) -> bool:

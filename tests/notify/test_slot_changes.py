@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from libs.contracts.catalog import SlotStatus
-from services.notify.models import JoinRecord, Notice
-from tests.catalog.builders import MORNING, a_day, a_hall, an_item, day_url, in_days, made, shown
+from services.notify.models import JoinRecord, Notice, SlotStat
+from tests.catalog.builders import MORNING, a_day, a_hall, an_item, day_url, in_days, made, queries_of, shown
 from tests.notify.builders import (
     Join,
     Slot,
@@ -238,3 +238,37 @@ def test_who_has_booked_hears_of_it_when_staff_change_the_day(world: World) -> N
     ]
     assert "10:00-12:00" in notice["body"]
     assert "09:00" in notice["body"]
+
+
+def test_of_definitions_that_come_together_the_newest_counts_and_is_told_once(world: World) -> None:
+    moved, steady = a_slot_of(), a_slot_of()
+    joins = [a_join(moved), a_join(steady)]
+    hear(world, moved.defined(version=1), steady.defined(version=1), *(join.booked() for join in joins))
+
+    hear(
+        world,
+        moved.defined(version=3, starts_at=LATER),
+        steady.defined(version=2, status=SlotStatus.CLOSED),
+        moved.defined(version=2, starts_at=LATER + timedelta(hours=3)),
+        steady.defined(version=3),
+        at_once=4,
+    )
+
+    assert [times_of(world, join)[0] for join in joins] == [LATER, STARTS]
+    assert [len(told(world, join)) for join in joins] == [1, 0]
+
+
+def test_a_fill_of_many_slots_is_taken_over_by_a_few_statements(world: World) -> None:
+    slots = [a_slot(starts_at=STARTS + timedelta(hours=number)) for number in range(200)]
+    joined = a_join(slots[7])
+    hear(world, slots[7].defined(version=1), joined.booked())
+    facts = [slot.defined(version=2, starts_at=slot.starts_at + timedelta(minutes=15)) for slot in slots]
+
+    statements = queries_of(world, lambda: hear(world, *facts, at_once=len(facts)), service="notify")
+
+    assert statements < 30
+    assert times_of(world, joined)[0] == slots[7].starts_at + timedelta(minutes=15)
+    assert len(told(world, joined)) == 1
+    stats = rows(world, SlotStat)
+    assert {stat["definition_version"] for stat in stats} == {2}
+    assert len(stats) == 200
