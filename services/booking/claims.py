@@ -9,10 +9,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
+from libs.contracts.booking import JoinStatus
 from libs.contracts.catalog import FormField
 from services.booking import answers, forms
 from services.booking.errors import PersonAlreadyJoined
-from services.booking.models import Claim, Join, Slot
+from services.booking.models import Claim, Item, Join, Slot
 from services.booking.offers import Offered
 from services.booking.rows import JoinRow, SlotRow
 
@@ -106,6 +107,58 @@ def taken(session: Session, keys: Collection[Key]) -> set[Key]:
 def release(session: Session, join_ids: list[str]) -> None:
     """Let go of everything these joins hold."""
     session.execute(delete(Claim).where(Claim.join_id.in_(join_ids)).execution_options(synchronize_session=False))
+
+
+# --- what a form asks to be unique since it was changed ---
+
+
+def complete(session: Session, sealer: Sealer, join_ids: Collection[str]) -> None:
+    """Have booked joins hold what the forms of now ask to be unique, and what was not, or in another scope, when they were made.
+
+    Who was booked twice before stays so: the first join holds the answer.
+    """
+    lacking = {claim.join_id for claim in _lacking(session, sealer, join_ids)}
+    if not lacking:
+        return
+    # Whoever gives a place back or moves away locks the join before its claims: it is looked at again under the lock.
+    session.execute(select(Join.id).where(Join.id.in_(lacking)).order_by(Join.id).with_for_update(key_share=True))
+    rows = [
+        {"item_id": item_id, "scope": scope, "field": name, "digest": digest, "join_id": claim.join_id}
+        for claim in _lacking(session, sealer, lacking)
+        for item_id, scope, name, digest in [claim.key]
+    ]
+    if rows:
+        session.execute(insert(Claim).on_conflict_do_nothing(), rows)
+
+
+def _lacking(session: Session, sealer: Sealer, join_ids: Collection[str]) -> list[Wanted]:
+    """Return the claims that booked joins would have by the forms of now and that nobody has, in the order of their keys."""
+    forms_of = _forms_with_unique(session, join_ids)
+    if not forms_of:
+        return []
+    rows = session.execute(
+        select(Join, Slot)
+        .join(Slot, Slot.id == Join.slot_id)
+        .where(Join.id.in_(join_ids), Join.item_id.in_(forms_of), Join.status == JoinStatus.BOOKED)
+        .order_by(Join.id)
+        .execution_options(populate_existing=True)
+    )
+    found: dict[Key, Wanted] = {}
+    for join, slot in rows:
+        person = Person(join.id, 1, answers.opened(sealer, join))
+        for claim in wanted(sealer, slot, forms_of[join.item_id], [person]):
+            found.setdefault(claim.key, claim)
+    held = taken(session, found) if found else set()
+    return [found[key] for key in sorted(found.keys() - held)]
+
+
+def _forms_with_unique(session: Session, join_ids: Collection[str]) -> dict[str, list[FormField]]:
+    theirs = select(Join.item_id).where(Join.id.in_(join_ids))
+    known = {
+        item.id: [FormField.model_validate(field) for field in item.form]
+        for item in session.execute(select(Item.id, Item.form).where(Item.id.in_(theirs)))
+    }
+    return {item_id: form for item_id, form in known.items() if any(field.unique for field in form)}
 
 
 def _scope(field: FormField, slot: Slot | SlotRow) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from libs.common.crypto import Sealer
 from libs.contracts.catalog import FieldType
-from services.booking import answers, forms
+from services.booking import answers, claims, forms
 from services.booking.answers import Fields
 from services.booking.models import Findable, Item, Join, User
 
@@ -139,6 +139,7 @@ def _add(session: Session, sealer: Sealer, query: Select[*tuple[Any, ...]]) -> i
     statement = insert(Findable)
     renewed = {name: statement.excluded[name] for name in ("form_version", "words", "digests")}
     session.execute(statement.on_conflict_do_update(index_elements=["join_id"], set_=renewed), rows)
+    claims.complete(session, sealer, [row.id for row in joins])  # these are the joins whose form may have changed
     return len(rows)
 
 
