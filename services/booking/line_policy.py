@@ -38,13 +38,18 @@ def next_served(line: Sequence[Waiting], *, free: int | None, asked: int | None,
     return None
 
 
-def is_in_the_way(line: Sequence[Waiting], *, free: int | None, is_last_call: bool) -> bool:
-    """Whether at the last call places are free that are too few for each party of the line: they are for who comes now."""
+def is_in_the_way(line: Sequence[Waiting], *, free: int | None, asked: int | None, is_last_call: bool) -> bool:
+    """Whether places are free that nobody of the line can use: they are for who comes now.
+
+    At the last call because they are too few for each party; before, because each is larger than the slot, as it was `asked`
+    for.
+    """
+    waits_for_more = not is_last_call and any(asked is None or party.people <= asked for party in line)
     return (
-        is_last_call
-        and bool(line)
+        bool(line)
         and bool(free)
-        and next_served(line, free=free, asked=None, is_last_call=True) is None
+        and not waits_for_more
+        and next_served(line, free=free, asked=asked, is_last_call=True) is None
     )
 
 

@@ -92,9 +92,8 @@ def _next(session: Session, slot_id: str, now: datetime) -> Step | None:
     chosen = next_served(offered, parties, now=now)
     if chosen is not None:
         return Step(served=chosen.id, user_id=next(row.user_id for row in rows if row.id == chosen.id))
-    if line_policy.is_in_the_way(
-        parties, free=offered.free, is_last_call=line_policy.is_last_call(offered.offer, now=now)
-    ):
+    is_last_call = line_policy.is_last_call(offered.offer, now=now)
+    if line_policy.is_in_the_way(parties, free=offered.free, asked=offered.slot.asked, is_last_call=is_last_call):
         return Step(over=tuple((party.id, WaitOutcome.CLOSED) for party in parties))
     return None
 

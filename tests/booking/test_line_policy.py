@@ -37,6 +37,18 @@ def test_nothing_is_kept_at_the_last_call_or_for_who_can_never_fit() -> None:
     assert next_served([_party(6, 9), small], free=1, asked=5, is_last_call=False) == small
 
 
+def test_a_line_makes_way_where_nobody_in_it_can_ever_use_what_is_free() -> None:
+    def is_in_the_way(*people: int, free: int | None = 1, asked: int | None = 2) -> bool:
+        line = [_party(each) for each in people]
+        return line_policy.is_in_the_way(line, free=free, asked=asked, is_last_call=False)
+
+    assert is_in_the_way(3, 4)
+    assert not is_in_the_way(3, 2)
+    assert not is_in_the_way(3, free=0)
+    assert not is_in_the_way(3, asked=None)
+    assert not is_in_the_way()
+
+
 def test_a_large_party_is_not_passed_for_ever(world: World) -> None:
     place, owner, joins = a_full_slot(world, people=6)
     large = world.user("large")

@@ -181,6 +181,20 @@ def test_at_the_last_call_a_line_that_can_not_use_what_is_free_makes_way(world: 
         assert book(world, world.user("late"), place.slot_id).status_code == 201
 
 
+def test_a_line_of_parties_for_which_the_slot_has_become_too_small_makes_way(world: World) -> None:
+    place, owner, joins = a_full_slot(world, people=3)
+    user = world.user("trio")
+    wait = waiting(world, user, place.slot_id, people=3)
+
+    place.change_slot(capacity=2)
+    assert outcome(world, user, wait["id"]) is None  # nothing is free
+
+    for join in joins[:2]:
+        cancel(world, owner, join["id"])
+    assert outcome(world, user, wait["id"]) == "closed"
+    assert book(world, world.user("newcomer"), place.slot_id).status_code == 201
+
+
 def test_at_the_last_call_people_wait_on_where_nothing_is_free(world: World) -> None:
     place, _, _ = a_full_slot(world, people=2, closes_before="start")
     user = world.user("wang")

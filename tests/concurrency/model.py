@@ -276,7 +276,16 @@ class Model:
             if wait.is_due:
                 return number, "expired"
         served = self._next_served(slot, line)
-        return None if served is None else (served, "")
+        if served is not None:
+            return served, ""
+        return next(((number, "closed") for number, _ in self._in_the_way(slot)), None)
+
+    def _in_the_way(self, slot: int) -> list[tuple[int, Wait]]:
+        """Return the line of a slot where places are free, and each party in it is larger than the slot has become."""
+        standing = [(number, wait) for number, wait in self._line(slot) if not wait.is_offered]
+        free, asked = self.slots[slot].free, self.slots[slot].asked
+        nobody_can = asked is not None and all(wait.people > asked for _, wait in standing)
+        return standing if free and nobody_can else []
 
     def _next_served(self, slot: int, line: list[tuple[int, Wait]]) -> int | None:
         free, asked = self.slots[slot].free, self.slots[slot].asked
