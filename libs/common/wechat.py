@@ -193,7 +193,7 @@ def _cut(text: str, longest: int, *, mark: bool) -> str:
     kept = text[:room]
     while _units(kept) > room:
         kept = kept[:-1]
-    return f"{kept.rstrip()}…" if mark else kept
+    return f"{kept.rstrip()}…" if mark else kept.rstrip()  # a space at the end is taken in no form
 
 
 def _units(text: str) -> int:

@@ -373,6 +373,7 @@ def test_an_installation_without_settings_offers_nothing(world: World) -> None:
         ("phrase1", "预约成功了啊", "预约成功了"),
         ("number1", "12.5", "12.5"),
         ("character_string1", "A1-" * 20, ("A1-" * 20)[:32]),
+        ("character_string1", f"{'A' * 31} B1", "A" * 31),
         ("date1", "2026年11月3日", "2026年11月3日"),
         ("time1", "2026年11月3日 09:00~10:00", "2026年11月3日 09:00~10:00"),
     ],
