@@ -20,8 +20,13 @@ log = logger(__name__)
 Security = Literal["starttls", "tls", "none"]
 
 # What a server of ours takes for an address: no quotes, comments or control characters, so that it can't be two; no "?", so
-# that nothing in it can be an encoded word, which headers would say as another address.
-ADDRESS = r"^[A-Za-z0-9!#$%&'*+/=^_`{|}~.-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$"
+# that nothing in it can be an encoded word, which headers would say as another address. Domains of other scripts (.中国) are
+# spelled as DNS has them: xn--….
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+ADDRESS = (
+    r"^[A-Za-z0-9!#$%&'*+/=^_`{|}~.-]{1,64}"
+    rf"@(?:{_LABEL}\.)+(?:[A-Za-z]{{2,63}}|[Xx][Nn]--[A-Za-z0-9-]{{0,58}}[A-Za-z0-9])$"
+)
 LONGEST_ADDRESS = 254
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 

@@ -288,6 +288,17 @@ def test_what_is_no_address_is_refused(town: Town, email: str) -> None:
     assert town.ask("PUT", "me/email", new_id(), {"email": email}).status_code == 422
 
 
+def test_an_address_in_a_domain_of_another_script_is_taken_as_dns_spells_it(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user, "lin@xn--fsqu00a.xn--fiqs8s")  # 例子.中国
+    town.tell(user)
+
+    town.carry("email")
+
+    [mail] = town.mail.received
+    assert mail["To"] == "lin@xn--fsqu00a.xn--fiqs8s"
+
+
 def test_a_removed_address_gets_nothing_and_is_gone(town: Town) -> None:
     user = new_id()
     town.confirm_email(user)
