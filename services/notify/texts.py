@@ -156,6 +156,12 @@ ENDED: dict[str, Texts] = {
 # What notices know besides what their own texts here name.
 OF_JOINS_AND_WAITS = frozenset({"hall", "item", "people", "count", "when", "date", "start", "end", "reason"})
 OF_ANNOUNCEMENTS = frozenset({"hall", "title", "summary"})
+_LEFT_IN_PARTS = frozenset({"left_date", "left_start"})
+IN_PARTS: dict[NoticeKind, frozenset[str]] = {  # without the weekday, which keywords of WeChat for dates do not take
+    NoticeKind.MOVED: _LEFT_IN_PARTS,
+    NoticeKind.SLOT_CHANGED: _LEFT_IN_PARTS,
+    NoticeKind.COOLING_OFF: frozenset({"again_date"}),
+}
 
 _HALL = "天河政务中心"
 _REASON = "系统维护"
@@ -194,7 +200,7 @@ def facts_of(kind: NoticeKind) -> frozenset[str]:
         return OF_ANNOUNCEMENTS
     own = TEXTS[kind]
     texts = (own.title.zh, own.title.en, own.body.zh, own.body.en)
-    return OF_JOINS_AND_WAITS.union(*(wording.names(text) for text in texts))
+    return OF_JOINS_AND_WAITS.union(*(wording.names(text) for text in texts), IN_PARTS.get(kind, ()))
 
 
 def confirmation(code: str, language: Language) -> tuple[str, str]:
@@ -225,12 +231,14 @@ def words(params: dict[str, Any], *, people: int, language: Language) -> dict[st
     }
     if "left_date" in params:
         said["left"] = f"{_day(params['left_date'], language)} {params['left_start']}"
+        said |= {"left_date": _date(params["left_date"], language), "left_start": params["left_start"]}
     if "again_date" in params:
-        said["again"] = _day(params["again_date"], language)
+        said |= {"again": _day(params["again_date"], language), "again_date": _date(params["again_date"], language)}
     if "change" in params:
         said[params["change"]] = CHANGES[params["change"]].render(language, {})
     if "until" in params:
-        said["until"] = datetime.fromisoformat(params["until"]).strftime("%Y-%m-%d %H:%M")
+        until = datetime.fromisoformat(params["until"])
+        said["until"] = f"{_date(until.date().isoformat(), language)} {until.strftime('%H:%M')}"
     if "outcome" in params:
         said["ended"] = ENDED[params["outcome"]].render(language, said)
     return said

@@ -131,7 +131,7 @@ def test_an_offer_is_told_with_the_time_until_when_it_stands(world: World) -> No
     [told] = notices(world, user)
     until = datetime.fromisoformat(wait_of(world, user)["offered_until"])
     assert (told["kind"], told["people"]) == ("waiting_offered", 1)
-    assert until.strftime("%Y-%m-%d %H:%M") in told["body"]
+    assert f"until {until.day} {until.strftime('%b %Y %H:%M')}." in told["body"]
     assert accept(world, user, wait["id"]).status_code == 200
     slot.done()
     assert [one["kind"] for one in notices(world, user)] == ["booked", "waiting_offered"]

@@ -343,6 +343,20 @@ def test_what_notices_of_the_kind_have_not_is_refused(town: Town, kind: str, dif
     assert [fault["field"] for fault in problem["params"]["faults"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("waiting_offered", {"time1": "{until}", "date2": "{until}"}),
+        ("cooling_off", {"time1": "{date} {start}", "date2": "{again_date}"}),
+        ("moved", {"time1": "{date} {start}", "time2": "{left_date} {left_start}"}),
+    ],
+)
+def test_keywords_for_times_take_every_time_that_a_notice_tells(town: Town, kind: str, values: dict[str, str]) -> None:
+    answer = town.map_wechat(kind, values=values, page="")
+
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_keyword_that_there_is_not_is_refused(town: Town) -> None:
     assert town.map_wechat(values={"text1": "{item}"}).status_code == 422
 
