@@ -31,9 +31,9 @@ def head(folder: Path) -> str | None:
     return ScriptDirectory.from_config(_config(folder)).get_current_head()
 
 
-def upgrade(folder: Path, url: str) -> None:
-    """Bring the schema behind this login to the newest revision."""
-    command.upgrade(_config(folder, url), "head")
+def upgrade(folder: Path, url: str, *, to: str = "head") -> None:
+    """Bring the schema behind this login to the newest revision, or to an earlier one."""
+    command.upgrade(_config(folder, url), to)
 
 
 def new_revision(folder: Path, url: str, message: str) -> None:

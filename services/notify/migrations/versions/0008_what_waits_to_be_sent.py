@@ -42,11 +42,7 @@ def upgrade() -> None:
         CREATE TRIGGER write_hall_of_delivery BEFORE INSERT ON deliveries
         FOR EACH ROW WHEN (NEW.notice_id IS NOT NULL) EXECUTE FUNCTION write_hall_of_delivery()
     """)
-    op.execute("""
-        UPDATE deliveries SET hall_id = notices.hall_id
-        FROM notices
-        WHERE notices.id = deliveries.notice_id AND notices.hall_id IS NOT NULL
-    """)
+    # Empty now, and so made at once: 0009 fills in the halls of deliveries that are there.
     op.create_index(
         "ix_deliveries_hall_id",
         "deliveries",
