@@ -132,33 +132,35 @@ def complete(session: Session, sealer: Sealer, join_ids: Collection[str]) -> Non
 
 
 def _lacking(session: Session, sealer: Sealer, join_ids: Collection[str]) -> list[Wanted]:
-    """Return the claims that booked joins would have by the forms of now and that nobody has, in the order of their keys."""
-    forms_of = _forms_with_unique(session, join_ids)
-    if not forms_of:
-        return []
+    """Return the claims that booked joins would have by the forms of now and that nobody has, in the order of their keys.
+
+    Those that were made with the form of now have had theirs from the start.
+    """
     rows = session.execute(
         select(Join, Slot)
         .join(Slot, Slot.id == Join.slot_id)
-        .where(Join.id.in_(join_ids), Join.item_id.in_(forms_of), Join.status == JoinStatus.BOOKED)
+        .join(Item, Item.id == Join.item_id)
+        .where(Join.id.in_(join_ids), Join.status == JoinStatus.BOOKED, Join.form_version != Item.form_version)
         .order_by(Join.id)
         .execution_options(populate_existing=True)
-    )
+    ).all()
+    forms_of = _forms(session, {join.item_id for join, _ in rows})
     found: dict[Key, Wanted] = {}
     for join, slot in rows:
-        person = Person(join.id, 1, answers.opened(sealer, join))
-        for claim in wanted(sealer, slot, forms_of[join.item_id], [person]):
-            found.setdefault(claim.key, claim)
+        if form := forms_of[join.item_id]:
+            person = Person(join.id, 1, answers.opened(sealer, join))
+            for claim in wanted(sealer, slot, form, [person]):
+                found.setdefault(claim.key, claim)
     held = taken(session, found) if found else set()
     return [found[key] for key in sorted(found.keys() - held)]
 
 
-def _forms_with_unique(session: Session, join_ids: Collection[str]) -> dict[str, list[FormField]]:
-    theirs = select(Join.item_id).where(Join.id.in_(join_ids))
-    known = {
-        item.id: [FormField.model_validate(field) for field in item.form]
-        for item in session.execute(select(Item.id, Item.form).where(Item.id.in_(theirs)))
+def _forms(session: Session, item_ids: Collection[str]) -> dict[str, list[FormField]]:
+    """Return of each item the fields whose answers are unique."""
+    return {
+        item_id: [field for field in map(FormField.model_validate, form) if field.unique]
+        for item_id, form in session.execute(select(Item.id, Item.form).where(Item.id.in_(item_ids)))
     }
-    return {item_id: form for item_id, form in known.items() if any(field.unique for field in form)}
 
 
 def _scope(field: FormField, slot: Slot | SlotRow) -> str:
