@@ -40,7 +40,7 @@ def joins(
     """Return a page of joins within the scope, newest first as in the list, answers masked unless asked otherwise."""
     columns = (
         *(Join.id, Join.item_id, Join.form_version, Join.code, Join.status, Join.reason, Join.answers, Join.sealed),
-        *(Join.created_at, Join.checked_in_at, Join.ended_at),
+        *(Join.created_at, Join.checked_in_at, Join.excused, Join.ended_at),
         *(Slot.date, Slot.start, Slot.end, Slot.ends_at, Hall.timezone, User.name),
     )
     query = _placed(select(*columns)).join(User, User.id == Join.user_id).where(staff.sees(Join.hall_id))
@@ -67,8 +67,8 @@ def _join(
     unmasked: bool,
     now: datetime,
 ) -> FeedJoin:
-    join_id, item_id, form_version, code, status, reason, plain, sealed, created, checked_in, ended, *rest = row
-    day, start, end, ends, timezone, user_name = rest
+    join_id, item_id, form_version, code, status, reason, plain, sealed, *times = row
+    created, checked_in, excused, ended, day, start, end, ends, timezone, user_name = times
     zone = ZoneInfo(timezone)
     sensitive = answers.unsealed(sealer, join_id, sealed)
     latest = forms[item_id, None]
@@ -86,7 +86,7 @@ def _join(
         answers=plain | sensitive if unmasked else answers.masked_by(made_with, latest, plain, sensitive),
         created_at=created.astimezone(zone),
         checked_in_at=checked_in.astimezone(zone) if checked_in else None,
-        missed=views.is_missed(status, checked_in, ends, now),
+        missed=not excused and views.is_missed(status, checked_in, ends, now),
         ended_at=ended.astimezone(zone) if ended else None,
     )
 

@@ -33,7 +33,7 @@ def _condition(chosen: MyFilter, now: datetime) -> ColumnElement[bool]:
         MyFilter.ALL: true(),
         MyFilter.USABLE: and_(booked, Slot.ends_at > now),
         MyFilter.CHECKED_IN: Join.checked_in_at.is_not(None),
-        MyFilter.MISSED: and_(not_here, Slot.ends_at <= now),
+        MyFilter.MISSED: and_(not_here, ~Join.excused, Slot.ends_at <= now),
         MyFilter.BOOKED: booked,
         MyFilter.CANCELLED: Join.status.in_([JoinStatus.CANCELLED, JoinStatus.REVOKED]),
     }[chosen]

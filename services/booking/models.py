@@ -136,6 +136,8 @@ class Join(Base):
     checked_in_at: Mapped[datetime | None]
     missed_at: Mapped[datetime | None]
     forgiven_at: Mapped[datetime | None]  # by staff, that it was missed; goes with `missed_at`
+    # Nobody came, and nobody could: slot, item or hall was closed when the slot was over. Then it is not missed.
+    excused: Mapped[bool] = mapped_column(server_default=text("false"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -159,7 +161,7 @@ class Join(Base):
         Index(
             "ix_joins_not_here",  # whom mark_missed looks for, every minute
             "slot_id",
-            postgresql_where=text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL"),
+            postgresql_where=text("status = 'booked' AND checked_in_at IS NULL AND missed_at IS NULL AND NOT excused"),
         ),
         Index(
             "ix_joins_missed",  # asked by every booking in a hall with a policy: what counts, of some users

@@ -76,3 +76,4 @@ class JoinRow:
     missed_at: datetime | None = None
     version: int = 1
     ended_at: datetime | None = None
+    excused: bool = False  # what is over nobody gives back or moves

@@ -131,7 +131,7 @@ def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str,
         "item": item(offered),
         "slot": slot(offered),
         "checked_in_at": found.checked_in_at.astimezone(zone) if found.checked_in_at else None,
-        "missed": is_missed(found.status, found.checked_in_at, offered.slot.ends_at, now),
+        "missed": not found.excused and is_missed(found.status, found.checked_in_at, offered.slot.ends_at, now),
         "created_at": found.created_at.astimezone(zone),
     }
 

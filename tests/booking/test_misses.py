@@ -9,8 +9,9 @@ import time_machine
 
 from libs.common.service import Task
 from libs.common.tasks import perform
+from libs.contracts.catalog import HallStatus, ItemStatus, MissedPolicy, SlotStatus
 from services.booking import tasks
-from tests.booking.builders import NAME, Place, a_slot, booked, checked_in, my_join, recorded
+from tests.booking.builders import NAME, Place, a_slot, booked, checked_in, my_join, recorded, user_id
 from tests.catalog.builders import a_day, a_hall, an_item
 from tests.notify.builders import stats_of
 from tests.world import World
@@ -140,3 +141,63 @@ def test_a_slot_is_over_by_the_clock_of_its_hall(
             noted.append(note_misses(world))
 
     assert noted == [0, 1]
+
+
+def close(place: Place, part: str) -> None:
+    {
+        "slot": lambda: place.change_slot(status=SlotStatus.CLOSED),
+        "item": lambda: place.change_item(status=ItemStatus.CLOSED),
+        "hall": lambda: place.change_hall(status=HallStatus.CLOSED),
+    }[part]()
+
+
+def open_again(place: Place) -> None:
+    place.change_slot(status=SlotStatus.OPEN)
+    place.change_item(status=ItemStatus.OPEN)
+    place.change_hall(status=HallStatus.OPEN)
+
+
+@pytest.mark.parametrize("part", ["slot", "item", "hall"])
+def test_nobody_misses_what_was_closed_whatever_is_opened_later(world: World, part: str) -> None:
+    place = a_slot(world, **RUNNING)
+    place.change_hall(missed_policy=MissedPolicy(missed=1, within_days=30, pause_days=14))
+    user = world.user("wang")
+    [join] = booked(world, user, place.slot_id)
+    close(place, part)
+    end(place, -timedelta(minutes=1))
+
+    noted = [note_misses(world), note_misses(world)]
+    open_again(place)
+    noted.append(note_misses(world))
+
+    assert noted == [1, 0, 0]
+    assert recorded(world, "join.missed") == []
+    assert (missed_in_stats(world), my_join(world, user, join["id"])["missed"]) == (0, False)
+    for missed, found in (("true", 0), ("false", 1)):
+        query = {"missed": missed, "user_id": user_id(world, user)}
+        page = world.client.get("/api/booking/staff/joins", params=query, headers=world.staff()).json()
+        assert len(page["items"]) == found, missed
+    standing = world.client.get("/api/booking/me/standing", headers=user).json()["items"]
+    assert [(one["missed"], one["cooling_off_until"]) for one in standing] == [(0, None)]
+
+
+def test_a_stopped_item_is_missed_as_any(world: World) -> None:
+    place = a_slot(world, **RUNNING)
+    booked(world, world.user("wang"), place.slot_id)
+    place.change_item(status=ItemStatus.STOPPED)
+    end(place, -timedelta(minutes=1))
+
+    assert (note_misses(world), missed_in_stats(world)) == (1, 1)
+
+
+def test_who_was_excused_is_expected_again_where_the_end_moves_ahead(world: World) -> None:
+    place = a_slot(world, **RUNNING)
+    booked(world, world.user("wang"), place.slot_id)
+    close(place, "slot")
+    end(place, -timedelta(minutes=1))
+    note_misses(world)
+
+    place.change_slot(status=SlotStatus.OPEN, ends_at=datetime.now(UTC) + timedelta(hours=1))
+    end(place, -timedelta(minutes=1))
+
+    assert (note_misses(world), missed_in_stats(world)) == (1, 1)
