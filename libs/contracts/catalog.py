@@ -37,6 +37,9 @@ class ItemStatus(StrEnum):
     CLOSED = "closed"
 
 
+SERVED = (ItemStatus.OPEN, ItemStatus.STOPPED)  # who has booked can come: a stopped item takes no more bookings
+
+
 class SlotStatus(StrEnum):
     OPEN = "open"
     CLOSED = "closed"

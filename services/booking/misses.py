@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.contracts.booking import JoinEvent, JoinExpected, JoinMissed, JoinStatus
-from libs.contracts.catalog import HallStatus, ItemStatus, SlotStatus
+from libs.contracts.catalog import SERVED, HallStatus, SlotStatus
 from services.booking import errors, events, inventory, offers, standings
 from services.booking.models import Hall, Item, Join, Slot, User
 
@@ -28,7 +28,7 @@ def note(session: Session, *, now: datetime, at_most: int) -> int:
     """Note some of the booked joins whose slot is over and whose attendee did not come; return how many."""
     was_open = and_(
         Slot.status == SlotStatus.OPEN,
-        Item.status.in_([ItemStatus.OPEN, ItemStatus.STOPPED]),  # a stopped one serves who has booked
+        Item.status.in_(SERVED),
         Hall.status == HallStatus.OPEN,
     )
     found = session.execute(

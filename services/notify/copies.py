@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from libs.common.errors import NotFound
 from libs.common.messages import Message
 from libs.contracts.booking import JoinEvent
-from libs.contracts.catalog import USUAL_REMINDERS, HallChanged, ItemChanged
+from libs.contracts.catalog import SERVED, USUAL_REMINDERS, HallChanged, HallStatus, ItemChanged
 from services.notify import reminders
 from services.notify.models import Hall, Item, SlotStat
 
@@ -33,6 +33,7 @@ def keep_hall(session: Session, fact: HallChanged, message: Message) -> None:
         "name": fact.name,
         "timezone": fact.timezone,
         "quiet_hours": fact.quiet_hours and fact.quiet_hours.model_dump(mode="json"),
+        "is_open": fact.status == HallStatus.OPEN,
         "version": fact.version,
     }
     _keep(session, Hall, fact.hall_id, values)
@@ -49,6 +50,7 @@ def keep_item(session: Session, fact: ItemChanged, message: Message) -> None:
         "hall_id": fact.hall_id,
         "title": fact.title,
         "reminders": fact.reminders,
+        "is_served": fact.status in SERVED,
         "version": fact.version,
     }
     _keep(session, Item, fact.item_id, values)

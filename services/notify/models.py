@@ -24,6 +24,7 @@ class Hall(Base):
     name: Mapped[str]
     timezone: Mapped[str]
     quiet_hours: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    is_open: Mapped[bool] = mapped_column(server_default=text("true"))
     version: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -36,6 +37,7 @@ class Item(Base):
     hall_id: Mapped[str] = mapped_column(Uuid)
     title: Mapped[str]
     reminders: Mapped[list[Any]]
+    is_served: Mapped[bool] = mapped_column(server_default=text("true"))
     version: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from libs.common import failpoints
@@ -15,6 +15,8 @@ from services.notify.texts import NoticeKind
 
 Told = tuple[str, str, int]  # a user, a slot, and which reminder, in minutes before
 
+# Of a join with its slot, item and hall: it can be come to.
+IS_OPEN = and_(func.coalesce(SlotStat.is_open, True), Item.is_served, Hall.is_open)
 _MOST_OF_A_ZONE = timedelta(days=2)  # more than a hall's date can differ from ours
 
 
@@ -46,7 +48,7 @@ def send(session: Session, *, now: datetime, at_most: int) -> int:
     """Remind the users of some joins for which that is due; return how many joins were looked at.
 
     A party is reminded once. What nobody was reminded of in time is sent late, unless the next reminder has come due or
-    the slot has started. Nobody is reminded of a closed slot: they were told that it is. Any number of processes may do this beside each other.
+    the slot has started. Nobody is reminded of what is closed. Any number of processes may do this beside each other.
     """
     rows = _take(session, now=now, at_most=at_most)
     told: dict[Told, Row[Any]] = {}
@@ -102,7 +104,7 @@ def _take(session: Session, *, now: datetime, at_most: int) -> Sequence[Row[Any]
             Item.reminders,
             Hall.name.label("hall_name"),
             Hall.timezone,
-            func.coalesce(SlotStat.is_open, True).label("is_open"),
+            IS_OPEN.label("is_open"),
         )
         .outerjoin(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
         .join(Item, Item.id == JoinRecord.item_id)

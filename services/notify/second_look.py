@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from services.notify import news, policy, recipients
+from services.notify import news, policy, recipients, reminders
 from services.notify.channel import Told
-from services.notify.models import AWAITED, Announcement, EndedWait, JoinRecord, Recipient, SlotStat
+from services.notify.models import AWAITED, Announcement, EndedWait, Hall, Item, JoinRecord, Recipient, SlotStat
 from services.notify.policy import Present
 from services.notify.texts import NoticeKind
 
@@ -50,16 +50,18 @@ def _is_wanted(session: Session, told: Told, channel: str) -> bool:
 
 
 def _is_expected(session: Session, told: Told) -> bool:
-    """Whether the user of a reminder, by any of their joins, is awaited in its slot when it says, and that is not closed."""
+    """Whether the user of a reminder, by any of their joins, is awaited in its slot when it says, and nothing is closed."""
     slot_id, starts_at, _ = told.action_id.split()
     awaited = (
         select(JoinRecord.join_id)
         .outerjoin(SlotStat, SlotStat.slot_id == JoinRecord.slot_id)
+        .join(Item, Item.id == JoinRecord.item_id)
+        .join(Hall, Hall.id == JoinRecord.hall_id)
         .where(
             JoinRecord.slot_id == slot_id,
             JoinRecord.user_id == told.user_id,
             JoinRecord.starts_at == datetime.fromisoformat(starts_at),
-            func.coalesce(SlotStat.is_open, True),
+            reminders.IS_OPEN,
             *AWAITED,
         )
     )

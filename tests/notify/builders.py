@@ -94,7 +94,9 @@ class Slot:
             deleted=deleted,
         )
 
-    def hall(self, *, version: int = 1, name: str = "天河政务中心", **more: Any) -> HallChanged:
+    def hall(
+        self, *, version: int = 1, name: str = "天河政务中心", status: HallStatus = HallStatus.OPEN, **more: Any
+    ) -> HallChanged:
         """Say what catalog says of the slot's hall."""
         return HallChanged(
             version=version,
@@ -102,11 +104,11 @@ class Slot:
             name=name,
             address="",
             timezone=self.timezone,
-            status=HallStatus.OPEN,
+            status=status,
             **more,
         )
 
-    def item(self, *, version: int = 1, **more: Any) -> ItemChanged:
+    def item(self, *, version: int = 1, status: ItemStatus = ItemStatus.OPEN, **more: Any) -> ItemChanged:
         """Say what catalog says of the slot's item."""
         return ItemChanged(
             version=version,
@@ -114,7 +116,7 @@ class Slot:
             hall_id=self.hall_id,
             title="护照办理",
             cover="",
-            status=ItemStatus.OPEN,
+            status=status,
             form=[],
             form_version=1,
             rules=Rules(),

@@ -15,7 +15,7 @@ from libs.common.ids import new_id
 from libs.common.service import Task
 from libs.common.tasks import perform
 from libs.contracts.booking import UserErased
-from libs.contracts.catalog import SlotStatus
+from libs.contracts.catalog import HallStatus, ItemStatus, SlotStatus
 from libs.contracts.envelope import Event
 from services.notify import reminders, senders, tasks
 from services.notify.models import Hall, Item, JoinRecord, Notice, SlotStat
@@ -200,6 +200,28 @@ def test_nobody_is_reminded_of_a_slot_while_it_is_closed(world: World, how: dict
     remind(world, STARTS - DAY + MINUTE)
     while_closed = reminded(world, join)
     at(world, STARTS - DAY + HOUR, slot.defined(version=3))
+
+    as_time_passes(world, since=STARTS - DAY + HOUR)
+
+    assert (while_closed, reminded(world, join)) == ([], [STARTS - HOUR + MINUTE])
+
+
+@pytest.mark.parametrize("part", ["hall", "item"])
+def test_nobody_is_reminded_while_hall_or_item_is_closed(world: World, part: str) -> None:
+    slot = a_slot_ahead()
+    join = a_join(slot)
+    known, closed, opened = {
+        "hall": (slot.hall(), slot.hall(version=2, status=HallStatus.CLOSED), slot.hall(version=3)),
+        "item": (
+            slot.item(),
+            slot.item(version=2, status=ItemStatus.CLOSED),
+            slot.item(version=3, status=ItemStatus.STOPPED),
+        ),
+    }[part]
+    at(world, EARLY, slot.defined(version=1), known, join.booked(), closed)
+    remind(world, STARTS - DAY + MINUTE)
+    while_closed = reminded(world, join)
+    at(world, STARTS - DAY + HOUR, opened)
 
     as_time_passes(world, since=STARTS - DAY + HOUR)
 

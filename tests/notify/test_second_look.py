@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from libs.common.clock import utcnow
 from libs.contracts.booking import WaitEnded, WaitOffered, WaitOutcome
-from libs.contracts.catalog import QuietHours, SlotStatus
+from libs.contracts.catalog import HallStatus, ItemStatus, QuietHours, SlotStatus
 from services.notify.models import EndedWait
 from services.notify.tasks import KEEP_DELIVERIES
 from tests.notify.builders import Join, Slot, a_join, a_slot, hear, notices_of, rows
@@ -107,8 +107,19 @@ def moved_by_the_hall(join: Join) -> Any:
         lambda join: join.moved(a_slot(starts_at=join.slot.starts_at + timedelta(days=1))),
         moved_by_the_hall,
         closed_by_the_hall,
+        lambda join: join.slot.item(version=2, status=ItemStatus.CLOSED),
+        lambda join: join.slot.hall(version=2, status=HallStatus.CLOSED),
     ],
-    ids=["cancelled", "revoked", "checked in", "moved by its user", "moved by the hall", "closed by the hall"],
+    ids=[
+        "cancelled",
+        "revoked",
+        "checked in",
+        "moved by its user",
+        "moved by the hall",
+        "closed by the hall",
+        "item",
+        "hall",
+    ],
 )
 def test_nobody_is_reminded_of_what_has_changed_in_the_night(town: Town, change: Callable[[Join], Any]) -> None:
     [join] = reminded(town)
