@@ -7,7 +7,7 @@ with the blocking one. Each link owns one thread with one event loop and one con
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -188,8 +188,18 @@ class _Confirms:
         self._open.clear()
 
 
+@dataclass(frozen=True)
+class Put:
+    """A message as the broker is given it: by `key` to the queues of an exchange, or, where that has no name, to one queue."""
+
+    key: str
+    body: bytes
+    properties: pika.BasicProperties
+    exchange: str = ""
+
+
 class RabbitPublisher(_Link):
-    """Publishes events persistently and returns only what the broker has confirmed as stored in a queue."""
+    """Publishes persistently and returns only what the broker has confirmed as stored in a queue."""
 
     def __init__(self, url: str, *, name: str) -> None:
         self._confirms: _Confirms | None = None
@@ -211,32 +221,40 @@ class RabbitPublisher(_Link):
     async def _publish(self, messages: list[Message]) -> list[str]:
         stored: list[str] = []
         try:
-            await self.channel()
             for start in range(0, len(messages), CONFIRM_WINDOW):
                 window = messages[start : start + CONFIRM_WINDOW]
-                assert self._confirms is not None  # noqa: S101  # set by prepare(), which channel() awaited
-                waiting = [
-                    self._confirms.publish(
-                        EXCHANGE, message.type, message.model_dump_json().encode(), _properties(message)
-                    )
-                    for message in window
-                ]
-                confirmed = await asyncio.wait_for(asyncio.gather(*waiting), CONFIRM_TIMEOUT_S)
+                confirmed = await self._confirmed([_put(message) for message in window])
                 stored += [message.id for message, ok in zip(window, confirmed, strict=True) if ok]
         except (AMQPError, TimeoutError, BrokerDown) as error:
             if not stored:
                 raise BrokerDown(str(error)) from error
         return stored
 
+    def put(self, window: Sequence[Put]) -> None:
+        """Publish these in their order; raise BrokerDown where not each of them is stored."""
+        try:
+            confirmed = self.call(self._confirmed(window))
+        except (AMQPError, TimeoutError) as error:
+            raise BrokerDown(str(error)) from error
+        if not all(confirmed):
+            raise BrokerDown("a queue did not take a message")
 
-def _properties(message: Message, **headers: Any) -> pika.BasicProperties:
-    return pika.BasicProperties(
+    async def _confirmed(self, window: Sequence[Put]) -> list[bool]:
+        """Publish a window and return for each message of it whether a queue has stored it."""
+        await self.channel()
+        assert self._confirms is not None  # noqa: S101  # set by prepare(), which channel() awaited
+        waiting = [self._confirms.publish(one.exchange, one.key, one.body, one.properties) for one in window]
+        return await asyncio.wait_for(asyncio.gather(*waiting), CONFIRM_TIMEOUT_S)
+
+
+def _put(message: Message) -> Put:
+    properties = pika.BasicProperties(
         content_type="application/cloudevents+json",
         delivery_mode=pika.DeliveryMode.Persistent,
         message_id=message.id,
         type=message.type,
-        headers=headers or None,
     )
+    return Put(message.type, message.model_dump_json().encode(), properties, exchange=EXCHANGE)
 
 
 @dataclass(frozen=True)

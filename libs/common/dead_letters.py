@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from libs.common import bus_rabbit
 from libs.common.bus_local import QueueRow
+from libs.common.bus_rabbit import CONFIRM_WINDOW, Put, RabbitPublisher
 from libs.common.clock import utcnow
 from libs.common.db import Database
 from libs.common.ids import parse_id
@@ -27,6 +28,7 @@ MOST = 1000  # of one look; there is one alarm for all of them
 PIECE = 200  # local letters of one transaction
 TURN_WITHIN_S = 3.0  # to wait for somebody else who is at the same letters
 MASK = "***"
+SILENT_S = 3.0  # then there are no more letters, whatever was counted
 RESOURCE_LOCKED = 405  # AMQP's reply code
 
 _CANNOT_NAME_ANYBODY = re.compile(
@@ -58,6 +60,7 @@ class DeadLetter:
 
 
 Note = Callable[[Session, DeadLetter], None]
+Taken = tuple[int, pika.BasicProperties, bytes]  # by the tag under which it is acknowledged
 
 
 class DeadLetters(Protocol):
@@ -145,8 +148,9 @@ class RabbitDeadLetters:
     """Those in the queue `<consumer>.dead`.
 
     Every message is taken, published again (at its end of the same queue, or to the consumer) and acknowledged when the
-    broker has confirmed that. Giving it back unread would count as a failed delivery, and RabbitMQ 4 drops what has
-    failed twenty times. Whoever is killed in between leaves a message twice, never not at all; the next turn makes one of it.
+    broker has confirmed that, some hundred at once: one by one, each waited for the broker's disk. Giving it back unread would
+    count as a failed delivery, and RabbitMQ 4 drops what has failed twenty times. Whoever is killed in between leaves
+    messages twice, never not at all; the next turn makes one of two.
 
     One at a time: two who turn the same queue would each see some messages twice and others not at all. A queue that
     belongs to one connection is the lock, so that it is gone with whoever held it.
@@ -206,30 +210,50 @@ class RabbitDeadLetters:
                 count = channel.queue_declare(self.queue, passive=True).method.message_count
             except ChannelClosedByBroker:
                 return  # no consumer has run yet
+            left = count if most is None else min(count, most)
             seen: set[bytes] = set()
-            for _ in range(count if most is None else min(count, most)):
-                method, properties, body = channel.basic_get(self.queue)
-                if method is None:
-                    return
-                self._act(channel, method, properties, body, decide, again=body in seen)
-                seen.add(body)
+            with closing(RabbitPublisher(self._url, name=f"{self.queue}.turn")) as publisher:
+                while left > 0:
+                    window = self._take(channel, at_most=min(left, CONFIRM_WINDOW))
+                    self._give(channel, publisher, window, decide, seen)
+                    left = left - len(window) if window else 0
 
-    def _act(
+    def _take(self, channel: Any, *, at_most: int) -> list[Taken]:
+        """Take so many messages, unacknowledged, or as many as there are."""
+        window: list[Taken] = []
+        channel.basic_qos(prefetch_count=at_most)  # none is sent to us that we would have to give back
+        for method, properties, body in channel.consume(self.queue, inactivity_timeout=SILENT_S):
+            if method is not None:
+                window.append((method.delivery_tag, properties, body))
+            if method is None or len(window) == at_most:
+                break
+        channel.cancel()
+        return window
+
+    def _give(
         self,
         channel: Any,
-        method: Any,
-        properties: pika.BasicProperties,
-        body: bytes,
+        publisher: RabbitPublisher,
+        window: list[Taken],
         decide: Callable[[DeadLetter], str | None],
-        *,
-        again: bool,
+        seen: set[bytes],
     ) -> None:
-        queue = None if again else decide(_read(properties, body))
-        if queue == self._consumer:
-            properties.headers = {}
-        if queue is not None:
-            channel.basic_publish("", queue, body, properties, mandatory=True)
-        channel.basic_ack(method.delivery_tag)
+        """Give messages to the queues that are decided, each only once; where that fails, it and those behind it stay."""
+        queues: list[str | None] = [self.queue] * len(window)
+        try:
+            for place, (_, properties, body) in enumerate(window):
+                queues[place] = None if body in seen else decide(_read(properties, body))
+                seen.add(body)
+        finally:
+            puts = []
+            for queue, (_, properties, body) in zip(queues, window, strict=True):
+                if queue == self._consumer:
+                    properties.headers = {}
+                if queue is not None:
+                    puts.append(Put(queue, body, properties))
+            publisher.put(puts)
+            if window:
+                channel.basic_ack(window[-1][0], multiple=True)
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
@@ -238,9 +262,7 @@ class RabbitDeadLetters:
         parameters.blocked_connection_timeout = 5
         try:
             with pika.BlockingConnection(parameters) as connection:
-                channel = self._alone(connection)
-                channel.confirm_delivery()  # from now on publishing waits for the broker, and raises where it refuses
-                yield channel
+                yield self._alone(connection)
         except AMQPError as error:
             raise bus_rabbit.BrokerDown(f"the broker is away, or has no such queue: {error!r}") from error
 

@@ -270,27 +270,57 @@ def test_people_who_are_at_the_same_letters_at_once_see_and_lose_nothing_twice(
     assert sorted(letter.id for letter in letters.all()) == sorted(ids[4:])
 
 
+def test_a_letter_that_cannot_be_noted_stays_with_those_behind_it_and_the_others_are_sent(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "CONFIRM_WINDOW", 2)  # several windows
+    bells = [f"bell {number}" for number in range(5)]
+    letters = parked(ring, *bells)
+    channel = ring.channel()
+    order = [letter.subject for letter in letters.all()]
+    noted: list[str] = []
+
+    def note(session: Session, letter: DeadLetter) -> None:
+        if len(noted) == 3:
+            raise RuntimeError("the database is away")
+        noted.append(letter.subject)
+
+    for _ in range(DELIVERY_LIMIT + 5):  # what is given back unread is dropped in the end
+        noted.clear()
+        noted += ["", "", ""]
+        with pytest.raises(RuntimeError):
+            letters.replay(note)
+    noted.clear()
+    with pytest.raises(RuntimeError):
+        letters.replay(note)
+
+    assert len(noted) == 3
+    assert sorted([*noted, *(letter.subject for letter in letters.all())]) == sorted(order)
+    assert dead(channel, letters) == 2
+    channel.connection.close()
+
+
 KILLED = """
 import os, signal, sys
 from pika.adapters.blocking_connection import BlockingChannel
 from libs.common.dead_letters import RabbitDeadLetters
 
-BlockingChannel.basic_ack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # published again, and never acknowledged
+BlockingChannel.basic_ack = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # published again, and never acknowledged
 RabbitDeadLetters(sys.argv[1], sys.argv[2], None).all()
 """
 
 
-def test_who_is_killed_between_two_steps_leaves_a_letter_twice_at_worst_and_the_next_look_makes_one_of_it(
+def test_who_is_killed_between_two_steps_leaves_letters_twice_at_worst_and_the_next_look_makes_one_of_two(
     ring: Ring,
 ) -> None:
     letters = parked(ring, "bad", "worse")
     channel = ring.channel()
 
     killed = subprocess.run([sys.executable, "-c", KILLED, ring.rabbit.url, ring.consumer.name], cwd=ROOT, timeout=60)
-    left = eventually(lambda: dead(channel, letters) == 3 and 3)
+    left = eventually(lambda: dead(channel, letters) == 4 and 4)
     found = letters.all()
 
-    assert (killed.returncode, left) == (-signal.SIGKILL, 3)
+    assert (killed.returncode, left) == (-signal.SIGKILL, 4)
     assert sorted(letter.subject for letter in found) == ["bad", "worse"]
     assert dead(channel, letters) == 2
     channel.connection.close()
