@@ -14,7 +14,7 @@ from libs.common.db import CommonBase, UtcDateTime
 
 COMMON_TABLES = (outbox.OutboxRow, inbox.InboxRow, bus_local.QueueRow, sign_ins.EndedSignIn)
 
-_LOCK = 0x48414C4C  # one migration of a database at a time, whoever starts it
+LOCK = 0x48414C4C  # one migration of a database at a time, whoever starts it
 
 
 def _config(folder: Path, url: str | None = None) -> Config:
@@ -54,7 +54,10 @@ def run_environment(metadata: MetaData) -> None:
     """The body of each service's env.py: migrate under a lock, the common tables included."""
     engine = create_engine(context.config.attributes["url"])
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.execute(
+            text("SET statement_timeout = 0")
+        )  # the login's is for requests; large tables take what they take
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
         connection.commit()
         context.configure(
             connection=connection,

@@ -1,6 +1,7 @@
 """What migrations make of what is there, over a database of an earlier release."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -10,7 +11,7 @@ from libs.common import migrations
 from libs.common.ids import new_id
 from services.notify.service import service
 from tests.conftest import Cluster
-from tests.world import PASSWORDS
+from tests.world import PASSWORDS, eventually
 
 HALL = "0198f000-0000-7000-8000-00000000000a"
 NOTICES = text("""
@@ -21,6 +22,10 @@ NOTICES = text("""
 DELIVERIES = text("""
     INSERT INTO deliveries (id, notice_id, channel, target, state, due_at, request_id, queued_at)
     SELECT gen_random_uuid(), id, 'wechat', '', 'queued', now(), '', now() FROM notices
+""")
+WAITS = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event = 'advisory' AND clock_timestamp() - query_start > '300 ms'
 """)
 
 
@@ -61,3 +66,17 @@ def test_deliveries_of_earlier_releases_are_found_by_their_halls(at_revision: Ca
     with engine.connect() as connection:
         found = connection.execute(text("SELECT hall_id::text, count(*) FROM deliveries GROUP BY 1 ORDER BY 2")).all()
     assert [tuple(row) for row in found] == [(None, 3), (HALL, 11_000)]
+
+
+def test_a_migration_waits_for_another_longer_than_a_request_may_take(at_revision: Callable[[str], Engine]) -> None:
+    engine = at_revision("0007").execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as other, ThreadPoolExecutor(1) as pool:
+        login, database = other.execute(text("SELECT current_user, current_database()")).one()
+        other.execute(text(f"ALTER ROLE {login} IN DATABASE {database} SET statement_timeout = 100"))
+        other.execute(text("SELECT pg_advisory_lock(:key)"), {"key": migrations.LOCK})
+
+        migrating = pool.submit(at_revision, "head")
+        eventually(lambda: migrating.done() or other.scalar(WAITS))
+        other.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": migrations.LOCK})
+
+        migrating.result()
