@@ -168,11 +168,12 @@ def revoke_some(body: RevokeSomeIn, staff: HallStaff, runtime: RuntimeDep, now: 
 def revoke_day(date: Date, body: RevokeDayIn, staff: HallStaff, runtime: RuntimeDep, now: Now) -> RevokedOut:
     """Take back every place of a day, of one item or a whole hall, but those of people who are checked in.
 
-    Nobody who waits gets one of them: their waits end, for the same reason.
+    Slots that are over stay as they are: who did not come has missed them. (Revoking a slot by itself takes them, too.)
+    Nobody who waits gets a place: their waits end, for the same reason.
     Slot by slot: what fails in between may be asked for again.
     """
     with runtime.db.transaction() as session:
-        slot_ids = _slots_of(session, staff, body, date)
+        slot_ids = _slots_of(session, staff, body, date, now=now)
     total = RevokedOut(revoked=0, kept_checked_in=0, not_booked=0)
     for slot_id in slot_ids:
         done = _revoke_slot(runtime, staff, slot_id, reason=body.reason, now=now)
@@ -271,8 +272,11 @@ def preview_affected(
     return affected.by_slot(session, staff, chosen, now=now, limit=limit, cursor=cursor)
 
 
-def _slots_of(session: Session, staff: Staff, body: RevokeDayIn, day: date) -> list[str]:
-    """Return the slots of a day for which somebody is booked or waits, or raise NotFound where item or hall is not there."""
+def _slots_of(session: Session, staff: Staff, body: RevokeDayIn, day: date, *, now: datetime) -> list[str]:
+    """Return the slots of a day, not over yet, for which somebody is booked or waits.
+
+    Raises NotFound where item or hall is not there.
+    """
     if body.item_id is not None:
         known, chosen = exists().where(Item.id == body.item_id, staff.sees(Item.hall_id)), Slot.item_id == body.item_id
     else:
@@ -280,7 +284,7 @@ def _slots_of(session: Session, staff: Staff, body: RevokeDayIn, day: date) -> l
     if not session.scalar(select(known)):
         raise NotFound
     anybody = Slot.taken + Slot.held + Slot.waiting > 0
-    query = select(Slot.id).where(chosen, Slot.date == day, anybody).order_by(Slot.id)
+    query = select(Slot.id).where(chosen, Slot.date == day, Slot.ends_at > now, anybody).order_by(Slot.id)
     return list(session.scalars(query))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.contracts.principals import Role
 from services.booking import joins
@@ -173,6 +174,22 @@ def test_a_day_is_revoked_in_an_item_or_in_a_whole_hall(world: World) -> None:
     assert of_hall.json() == {"revoked": 1, "kept_checked_in": 1, "not_booked": 0}
     assert [my_join(world, user, join["id"])["status"] for join in joins] == ["revoked"] * 3
     assert [my_join(world, user, join["id"])["status"] for join in (arrived, later)] == ["booked"] * 2
+
+
+def test_of_a_day_what_is_over_stays_as_it_was(world: World) -> None:
+    over = a_slot(world)
+    user, day = world.user("wang"), over.slot.date
+    ahead = over.another_slot(starts_in=timedelta(hours=5), date=day)
+    [missed], [coming] = (booked(world, user, slot) for slot in (over.slot_id, ahead.slot_id))
+    over.change_slot(starts_at=utcnow() - timedelta(hours=3), ends_at=utcnow() - timedelta(hours=2), date=day)
+    query = {"item_id": over.item.item_id, "from": day.isoformat(), "to": day.isoformat()}
+    preview = world.client.get("/api/booking/staff/affected", params=query, headers=world.staff()).json()
+
+    answer = _revoke_day(world, day, item_id=over.item.item_id)
+
+    assert answer.json() == {"revoked": preview["joins"], "kept_checked_in": 0, "not_booked": 0}
+    assert [my_join(world, user, join["id"])["status"] for join in (missed, coming)] == ["booked", "revoked"]
+    assert revoke_slot(world, over.slot_id).json()["revoked"] == 1  # where that is meant
 
 
 def test_a_foreign_day_is_not_there(world: World) -> None:
