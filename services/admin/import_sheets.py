@@ -23,6 +23,7 @@ from libs.contracts.imports import (
     MOST_COLUMNS,
     MOST_FAULTS,
     MOST_ROWS,
+    SHEETS,
     SHEETS_OF,
     Column,
     Kind,
@@ -316,8 +317,12 @@ def _spelled(value: datetime | date | time | timedelta) -> str:
     return value.strftime("%Y-%m-%d")
 
 
+# Items before their slots: what is wrong with the first may be all that is wrong with the others.
+_PLACES = {title: place for place, title in enumerate(SHEETS)}
+
+
 def merged(own: Found, others: Sequence[dict[str, Any]], others_total: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the faults of both in the order of the sheet, of a cell that could not be read that alone; and how many."""
+    """Return the faults of both, sheet by sheet in the order of the rows, of a cell that could not be read that alone; and how many."""
     by_cell = {}
     for fault in others:
         letter = own.letters.get((fault["sheet"], fault["column"]), "")
@@ -325,4 +330,5 @@ def merged(own: Found, others: Sequence[dict[str, Any]], others_total: int) -> t
         by_cell[fault["sheet"], fault["row"], letter or fault["column"]] = shown
     by_cell |= {(fault["sheet"], fault["row"], fault["column"]): fault for fault in own.faults}
     untold = own.total - len(own.faults) + others_total - len(others)
-    return [by_cell[cell] for cell in sorted(by_cell)][:MOST_FAULTS], len(by_cell) + untold
+    in_order = sorted(by_cell, key=lambda cell: (_PLACES.get(cell[0], 0), *cell))
+    return [by_cell[cell] for cell in in_order][:MOST_FAULTS], len(by_cell) + untold

@@ -418,6 +418,24 @@ def test_hours_beyond_a_day_are_no_time_of_day(served: World) -> None:
     }
 
 
+def test_faults_are_told_in_the_order_of_sheets_and_rows(served: World) -> None:
+    who = an_exporter(served)
+    rows: Rows = [["东厅", "换证", "2031-03-01", "九点", "12:00"], ["东厅", "换证", "2031-03-02", "=1", "12:00"]]
+    content = workbook(
+        时段=[["服务厅", "项目名称", "日期", "开始时间", "结束时间"], *rows],
+        预约项目=[["服务厅", "项目名称"], ["东厅", "换证"], ["西厅", "换证"]],
+    )
+
+    found = checked(served, who, "items", content)
+
+    assert [(fault["sheet"], fault["row"]) for fault in found["faults"]] == [
+        ("预约项目", 2),
+        ("预约项目", 3),
+        ("时段", 2),
+        ("时段", 3),
+    ]
+
+
 def test_a_missing_column_or_sheet_is_told(served: World) -> None:
     who = an_exporter(served)
 
