@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from libs.common.inputs import unfit
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import HourMinute, Rules
-from services.catalog.inputs import ISO_WEEKDAY, Date, TimeOfDay, Weekday
+from services.catalog.inputs import Date, TimeOfDay, Weekdays
 
 
 def _once_each(ids: list[str]) -> list[str]:
@@ -54,9 +54,7 @@ class CapacitiesIn(Schema):
     item_ids: ItemIds
     from_: Date = Field(alias="from")
     to: Date
-    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
-        default=None, description=ISO_WEEKDAY
-    )
+    weekdays: Weekdays = None
     start: TimeOfDay | None = None
     end: TimeOfDay | None = None
     capacity: int | None = Field(ge=0, le=1_000_000, description="in people; null: no limit")

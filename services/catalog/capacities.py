@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, exists, extract, select, update
+from sqlalchemy import ColumnElement, exists, extract, select
 from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.common.errors import check_range
 from libs.contracts import audit
 from libs.contracts.principals import Staff
-from services.catalog import edits, errors, facts, items, policy, special_days
+from services.catalog import days, edits, errors, facts, items, policy, special_days
 from services.catalog.bulk_schemas import CapacitiesIn, CapacitiesOut, SlotOverfull
 from services.catalog.models import Day, Slot
 
@@ -26,12 +26,11 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
     special_days.dates_between(data.from_, data.to)
     check_range(data.start, data.end)
     hall_of = {item.id: item.hall_id for item in items.all_of(session, staff, data.item_ids)}
-    days = _locked_days(session, data)
-    slots_of = _slots(session, data, days)
+    slots_of = _slots(session, data, _locked_days(session, data))
     slots = [slot for of_day in slots_of.values() for slot in of_day]
     before = {day: edits.slot_fields(of_day) for day, of_day in slots_of.items()}
-    _count_up(session, Slot, [slot.id for slot in slots], capacity=data.capacity)
-    _count_up(session, Day, [day.id for day in slots_of])
+    days.count_up(session, Slot, [slot.id for slot in slots], capacity=data.capacity)
+    days.count_up(session, Day, [day.id for day in slots_of])
     edits.note_all(session, staff, [(day, before[day], edits.slot_fields(slots_of[day])) for day in slots_of])
     outbox.record(session, *(facts.of_slot(slot) for slot in slots))
     _audit(session, staff, hall_of, before, capacity=data.capacity)
@@ -41,12 +40,6 @@ def change(session: Session, staff: Staff, data: CapacitiesIn) -> CapacitiesOut:
         days=len(slots_of),
         overfull=[SlotOverfull.model_validate(slot, from_attributes=True) for slot in overfull[:MOST_OVERFULL]],
     )
-
-
-def _count_up(session: Session, table: type[Slot] | type[Day], ids: Sequence[str], **values: int | None) -> None:
-    """Change these rows in one statement, and with them the entities that are loaded: row by row takes seconds."""
-    changed = update(table).where(table.id.in_(ids)).values(version=table.version + 1, **values).returning(table)
-    session.execute(changed, execution_options={"synchronize_session": False, "populate_existing": True}).all()
 
 
 def _wanted(data: CapacitiesIn) -> ColumnElement[bool]:
@@ -77,7 +70,7 @@ def _locked_days(session: Session, data: CapacitiesIn) -> dict[tuple[str, date],
     return {(day.item_id, day.date): day for day in rows}
 
 
-def _slots(session: Session, data: CapacitiesIn, days: Mapping[tuple[str, date], Day]) -> Mapping[Day, Sequence[Slot]]:
+def _slots(session: Session, data: CapacitiesIn, held: Mapping[tuple[str, date], Day]) -> Mapping[Day, Sequence[Slot]]:
     """Return by day the slots that change; those of a day that was made in this moment are left as they were made."""
     rows = session.scalars(
         select(Slot)
@@ -90,7 +83,7 @@ def _slots(session: Session, data: CapacitiesIn, days: Mapping[tuple[str, date],
         raise errors.TooManySlots(most=policy.MOST_CHANGES)
     found: defaultdict[Day, list[Slot]] = defaultdict(list)
     for slot in rows:
-        if day := days.get((slot.item_id, slot.date)):
+        if day := held.get((slot.item_id, slot.date)):
             found[day].append(slot)
     return found
 

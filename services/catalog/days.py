@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -138,6 +138,12 @@ def delete(session: Session, staff: Staff, item_id: str, on: date, *, if_match: 
     session.flush()
     outbox.record(session, *(facts.of_slot(slot) for slot in gone))
     _audit(session, staff, "day.deleted", where, on, before=before, after=None)
+
+
+def count_up(session: Session, table: type[Slot] | type[Day], ids: Sequence[str], **values: Any) -> None:
+    """Change these rows in one statement, and with them the entities that are loaded: row by row takes seconds."""
+    changed = update(table).where(table.id.in_(ids)).values(version=table.version + 1, **values).returning(table)
+    session.execute(changed, execution_options={"synchronize_session": False, "populate_existing": True}).all()
 
 
 def refuse_joins(slots: Sequence[Slot]) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from libs.common.web import Id, Schema
 from services.catalog.day_schemas import PeriodIn
-from services.catalog.inputs import ISO_WEEKDAY, MOST_DATES, Date, Line, Weekday
+from services.catalog.inputs import MOST_DATES, Date, Line, Weekdays
 from services.catalog.template_schemas import Holidays, MakeupAs
 
 
@@ -23,9 +23,7 @@ class FillIn(Schema):
     periods: Annotated[list[PeriodIn], Field(min_length=1, max_length=200)] | None = None
     from_: Date = Field(alias="from")
     to: Date
-    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
-        default=None, description=ISO_WEEKDAY
-    )
+    weekdays: Weekdays = None
     holidays: Holidays | None = None
     makeup_as: MakeupAs | None = None
     note: Line = ""
@@ -39,6 +37,22 @@ class FillIn(Schema):
 
 class CopyIn(Schema):
     dates: Annotated[list[Date], Field(min_length=1, max_length=MOST_DATES)]
+
+
+class ClearIn(Schema):
+    """The days between two dates inclusive, on `weekdays` (default: all)."""
+
+    from_: Date = Field(alias="from")
+    to: Date
+    weekdays: Weekdays = None
+
+
+class Cleared(BaseModel):
+    """Which days were deleted, with how many slots, and which were kept because somebody has booked there."""
+
+    deleted: list[date]
+    slots: int
+    kept: list[date]
 
 
 Why = Literal["exists", "no_such_local_time", "day_off", "makeup_without_periods", "closed"]

@@ -1,11 +1,11 @@
-"""Filling many days at once: a range by a plan for the week, or copies of one day."""
+"""Many days at once: a range filled by a plan for the week, copies of one day, a range cleared again."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
 from services.catalog import closures, days, errors, facts, policy, special_days, templates
 from services.catalog.days import Place
-from services.catalog.fill_schemas import Filled, FillIn, NamedDate, Skipped, Why
+from services.catalog.fill_schemas import Cleared, ClearIn, Filled, FillIn, NamedDate, Skipped, Why
 from services.catalog.models import Day, Slot
 from services.catalog.policy import Part, Period, Plan
 from services.catalog.workdays import SpecialKind
@@ -73,6 +73,33 @@ def copy(session: Session, staff: Staff, item_id: str, on: date, dates: Iterable
     return lay_out(session, staff, where, wanted, note=day.note, action="days.copied")
 
 
+def clear(session: Session, staff: Staff, item_id: str, data: ClearIn) -> Cleared:
+    """Delete the days of a range that nobody ever booked; the others are left alone and told. Raises TooManySlots."""
+    dates = special_days.dates_between(data.from_, data.to)
+    where = days.place(session, staff, item_id, to_define=True)
+    chosen = [on for on in dates if data.weekdays is None or on.isoweekday() in data.weekdays]
+    # Whoever edits slots holds their day.
+    found = session.scalars(
+        select(Day).where(Day.item_id == item_id, Day.date.in_(chosen)).order_by(Day.date).with_for_update()
+    ).all()
+    slots_of: dict[date, list[Slot]] = {day.date: [] for day in found}
+    standing = select(Slot).where(Slot.item_id == item_id, Slot.date.in_(slots_of), ~Slot.deleted)
+    for slot in session.scalars(standing.order_by(Slot.date, Slot.start, Slot.id)):
+        slots_of[slot.date].append(slot)
+    kept = [on for on, slots in slots_of.items() if any(slot.had_joins for slot in slots)]
+    cleared = {on: slots for on, slots in slots_of.items() if on not in kept}
+    gone = [slot for slots in cleared.values() for slot in slots]
+    if len(gone) > policy.MOST_CHANGES:
+        raise errors.TooManySlots(most=policy.MOST_CHANGES)
+    days.count_up(session, Slot, [slot.id for slot in gone], deleted=True)
+    session.execute(delete(Day).where(Day.item_id == item_id, Day.date.in_(cleared)))
+    outbox.record(session, *(facts.of_slot(slot) for slot in gone))
+    if cleared:
+        periods = {on: [Period(slot.start, slot.end, slot.capacity) for slot in slots] for on, slots in cleared.items()}
+        _audit(session, staff, "days.cleared", where, before={"cleared": _alike(periods)})
+    return Cleared(deleted=list(cleared), slots=len(gone), kept=kept)
+
+
 def _plan(session: Session, where: Place, data: FillIn) -> Plan:
     if data.template_id is not None:
         plan = templates.plan_for(session, data.template_id, hall_id=where.hall.id)
@@ -120,7 +147,8 @@ def lay_out(
         session.execute(insert(Slot), rows)
         outbox.record(session, *(facts.of_slot(Slot(**row)) for row in rows))
     if created:
-        _audit(session, staff, action, where, {on: wanted[on] for on in created}, note)
+        after = {"note": note, "made": _alike({on: wanted[on] for on in created})}
+        _audit(session, staff, action, where, after=after)
     return Filled(created=created, slots=len(rows), skipped=_by_date(skipped))
 
 
@@ -158,21 +186,26 @@ def _make_days(session: Session, item_id: str, dates: Sequence[date], note: str)
     return set(made)
 
 
+def _alike(days_with: Mapping[date, Sequence[Period]]) -> list[dict[str, Any]]:
+    """Return for the trail what days have or had: periods that are alike on many days are told once."""
+    dates_of: defaultdict[tuple[Period, ...], list[str]] = defaultdict(list)
+    for on, periods in days_with.items():
+        dates_of[tuple(periods)].append(on.isoformat())
+    return [
+        {"days": dates, "periods": [templates.as_json(period) for period in periods]}
+        for periods, dates in dates_of.items()
+    ]
+
+
 def _audit(
     session: Session,
     staff: Staff,
     action: str,
     where: Place,
-    created: Mapping[date, Sequence[Period]],
-    note: str,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
 ) -> None:
-    dates_of: defaultdict[tuple[Period, ...], list[str]] = defaultdict(list)
-    for on, periods in created.items():
-        dates_of[tuple(periods)].append(on.isoformat())
-    made = [
-        {"days": dates, "periods": [templates.as_json(period) for period in periods]}
-        for periods, dates in dates_of.items()
-    ]
     audit.record(
         session,
         staff,
@@ -180,5 +213,6 @@ def _audit(
         object_type="item",
         object_id=where.item.id,
         hall_id=where.hall.id,
-        after={"note": note, "made": made},
+        before=before,
+        after=after,
     )

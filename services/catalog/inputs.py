@@ -46,6 +46,7 @@ LAST = 9999  # the order of what has none of its own
 Capacity = Annotated[int | None, Field(ge=0, le=1_000_000, description="in people; null: no limit")]
 ISO_WEEKDAY = "1 is Monday, 7 is Sunday"
 Weekday = Annotated[int, Field(ge=1, le=7)]
+Weekdays = Annotated[Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None, Field(description=ISO_WEEKDAY)]
 
 
 def unset() -> Any:

@@ -26,7 +26,7 @@ from services.catalog.calendar_schemas import CalendarDay, CalendarOut, SpecialD
 from services.catalog.closure_schemas import ClosureIn, ClosureOut, ClosurePatch
 from services.catalog.day_schemas import DayIn, StaffDay
 from services.catalog.days import Place, Precondition
-from services.catalog.fill_schemas import CopyIn, Filled, FillIn
+from services.catalog.fill_schemas import Cleared, ClearIn, CopyIn, Filled, FillIn
 from services.catalog.inputs import Date
 from services.catalog.models import Day, Slot, Template
 from services.catalog.template_schemas import TemplateIn, TemplateOut, TemplatePatch
@@ -106,6 +106,12 @@ def delete_day(runtime: RuntimeDep, staff: HallStaff, item_id: Id, date: Date, i
 def fill_days(session: Tx, staff: HallStaff, item_id: Id, data: FillIn) -> Filled:
     """Make the days of a range that do not exist yet, from periods or a template; days off are left out, and told."""
     return fills.fill(session, staff, item_id, data)
+
+
+@router.post("/items/{item_id}/days/clear")
+def clear_days(runtime: RuntimeDep, staff: HallStaff, item_id: Id, data: ClearIn) -> Cleared:
+    """Delete the days of a range that nobody ever booked, as a wrong fill made them; the others are kept, and told."""
+    return runtime.db.run(lambda session: fills.clear(session, staff, item_id, data))
 
 
 @router.post("/items/{item_id}/days/{date}/copy")

@@ -150,6 +150,9 @@ STAFF: dict[str, StaffRoute] = {
         NOT_FOUND,
         lambda s: Ask({"periods": [PERIOD], "from": (free := s.free_date()), "to": free, "holidays": "ignore"}),
     ),
+    "POST /api/catalog/staff/items/{item_id}/days/clear": StaffRoute(
+        HALL_ADMIN, NOT_FOUND, lambda s: Ask({"from": (filled := s.a_day()), "to": filled})
+    ),
     "POST /api/catalog/staff/items/{item_id}/days/{date}/copy": StaffRoute(
         HALL_ADMIN, NOT_FOUND, lambda s: Ask({"dates": [s.free_date()]})
     ),

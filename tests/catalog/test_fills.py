@@ -20,6 +20,7 @@ from tests.catalog.builders import (
     queries_of,
     refused,
     shown,
+    stat,
 )
 from tests.world import World, simultaneously
 
@@ -164,3 +165,72 @@ def test_a_day_without_open_slots_is_not_copied(world: World) -> None:
     refused(answer, 409, "nothing_to_copy")
     dates = {"from": later, "to": later, "holidays": "ignore"}
     assert shown(fill(world, item, periods=[MORNING], **dates))["created"] == [later]
+
+
+# --- taken back -----------------------------------------------------------------------------------------------------
+
+
+def clear(world: World, item: Any, **body: Any) -> Any:
+    return world.client.post(f"{STAFF}/items/{item['id']}/days/clear", json=body, headers=world.staff())
+
+
+def test_a_wrong_fill_is_taken_back_but_for_what_somebody_has_booked(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    shown(fill(world, item, **{"from": "2027-03-08", "to": "2027-03-12", "periods": [MORNING, AFTERNOON]}))
+    tuesday = shown(world.client.get(day_url(item, date(2027, 3, 9)), headers=world.staff()))
+    stat(world, tuesday["slots"][0], item, cancelled=1)
+
+    cleared = shown(clear(world, item, **{"from": "2027-03-01", "to": "2027-03-31", "weekdays": [1, 2, 3]}))
+
+    assert cleared == {"deleted": ["2027-03-08", "2027-03-10"], "slots": 4, "kept": ["2027-03-09"]}
+    stand = shown(world.client.get(f"{STAFF}/items/{item['id']}/days", headers=world.staff()))["items"]
+    assert [day["date"] for day in stand] == ["2027-03-09", "2027-03-11", "2027-03-12"]
+    facts = published(world, "slot.changed")[-4:]
+    assert [(fact["date"], fact["deleted"]) for fact in facts] == [("2027-03-08", True)] * 2 + [
+        ("2027-03-10", True)
+    ] * 2
+    record = published(world, "audit.recorded")[-1]
+    assert (record["action"], record["before"]["cleared"][0]["days"]) == ("days.cleared", cleared["deleted"])
+    assert shown(clear(world, item, **{"from": "2027-03-08", "to": "2027-03-08"})) == {
+        "deleted": [],
+        "slots": 0,
+        "kept": [],
+    }
+
+
+def test_what_was_cleared_can_be_filled_again(world: World) -> None:
+    item = an_item(world, a_hall(world))
+    range_: Any = {"from": "2027-03-08", "to": "2027-03-09"}
+    shown(fill(world, item, **range_, periods=[MORNING]))
+
+    shown(clear(world, item, **range_))
+
+    assert shown(fill(world, item, **range_, periods=[AFTERNOON]))["created"] == ["2027-03-08", "2027-03-09"]
+
+
+def test_no_more_than_a_year_is_cleared_at_once(world: World) -> None:
+    item = an_item(world, a_hall(world))
+
+    for first, last in (("2027-03-09", "2027-03-08"), ("2027-01-01", "2028-03-01")):
+        refused(clear(world, item, **{"from": first, "to": last}), 422, "range_unfit")
+
+
+def test_days_are_cleared_and_booked_in_one_order(world: World) -> None:
+    """Whoever edits a day while the range is cleared is before or after it, and never between."""
+    item = an_item(world, a_hall(world))
+    shown(fill(world, item, **{"from": "2027-03-01", "to": "2027-03-31", "periods": [MORNING], "holidays": "ignore"}))
+    on = date(2027, 3, 15)
+    etag = world.client.get(day_url(item, on), headers=world.staff()).headers["etag"]
+
+    edited, cleared = simultaneously(
+        [
+            lambda: world.client.put(
+                day_url(item, on), json={"note": "", "slots": [AFTERNOON]}, headers=world.staff() | {"If-Match": etag}
+            ),
+            lambda: clear(world, item, **{"from": "2027-03-01", "to": "2027-03-31"}),
+        ]
+    )
+
+    assert len(shown(cleared)["deleted"]) == 31
+    assert edited.status_code in (200, 412)
+    assert shown(world.client.get(f"{STAFF}/items/{item['id']}/days", headers=world.staff()))["items"] == []
