@@ -22,7 +22,7 @@ NODE = (
     "hallpass@localhost"  # its database is named after the node, and each node has an epmd of its own to tell it apart
 )
 USER = "hallpass"
-CTL_TIMEOUT_S = 60
+CTL_TIMEOUT_S = 180
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 

@@ -574,7 +574,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch, *, at_once: int) -> None:
     def look(session: Session, actor: Staff, staff_id: str) -> tuple[StaffAccount, int]:
         found = lock(session, actor, staff_id)
         session.rollback()  # gives the locks back
-        looked.wait(10)
+        looked.wait(60)
         return session.get_one(StaffAccount, staff_id), found[1]
 
     monkeypatch.setattr(reach, "lock_beside_super_admins", look)

@@ -30,7 +30,7 @@ def _run(armed: str | None) -> tuple[int, str]:
         env=environment | ({} if armed is None else {VARIABLE: armed}),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     return done.returncode, done.stdout
 

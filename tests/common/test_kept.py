@@ -32,7 +32,7 @@ class Maker:
     def __call__(self, now: datetime) -> Made[int]:
         self.count += 1
         count = self.count
-        self.gate.wait(10)
+        self.gate.wait(60)
         if self.error is not None:
             raise self.error
         return Made(count, size=self._size, since=now, until=None if self._lasts is None else now + self._lasts)

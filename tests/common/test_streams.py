@@ -46,7 +46,7 @@ class Stage:
         eventually(lambda: server.started)
         yield address
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -80,8 +80,8 @@ def test_a_process_that_ends_waits_for_no_stream() -> None:
     with stage.served() as address:
         reader = threading.Thread(target=read, args=address, daemon=True)
         reader.start()
-        assert reading.wait(10)
-    reader.join(10)
+        assert reading.wait(60)
+    reader.join(60)
 
     assert not reader.is_alive()
     assert (stage.opened, stage.closed) == (1, 1)

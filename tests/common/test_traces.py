@@ -90,7 +90,7 @@ def test_a_group_is_linked_to_every_request_that_it_settles(world: World, collec
     with world.serve() as url:
         users = [world.user(new_id()) | {"Idempotency-Key": new_id()} for _ in range(12)]
         body = {"slot_id": place.slot_id, "attendees": [{"answers": {"name": "林小满"}}]}
-        with httpx2.Client(base_url=url, timeout=20) as http:
+        with httpx2.Client(base_url=url, timeout=60) as http:
             asking: list[Callable[[], httpx2.Response]] = [
                 partial(http.post, "/api/booking/joins", json=body, headers=user) for user in users
             ]
@@ -184,6 +184,6 @@ def test_while_traces_are_off_nothing_of_them_is_loaded() -> None:
         f"print([name for name in sys.modules if name.startswith({ours})])"
     )
 
-    said = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
     assert said.stdout.strip() == "[]", said.stderr

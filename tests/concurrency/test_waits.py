@@ -287,7 +287,7 @@ def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place
         step = look(*args)
         if not hasattr(firsts, "look"):
             firsts.look = True
-            both_have_looked.wait(10)
+            both_have_looked.wait(60)
         return step
 
     def act_together(*args: Any, **words: Any) -> int | None:
@@ -296,7 +296,7 @@ def _serve_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Place
         finally:
             if not hasattr(firsts, "act"):
                 firsts.act = True
-                both_have_acted.wait(10)
+                both_have_acted.wait(60)
 
     monkeypatch.setattr(lines, "_next", look_together)
     monkeypatch.setattr(lines, "_step", act_together)

@@ -88,7 +88,7 @@ class Installation:
             env=inherited,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     @property
@@ -149,7 +149,7 @@ class Installation:
                 return None
             return None if answer.status_code == 503 else answer
 
-        answer = eventually(ask, timeout_s=30)
+        answer = eventually(ask)
         assert answer.status_code == 201, answer.text
         join_id: str = answer.json()["joins"][0]["id"]
         return join_id

@@ -45,7 +45,7 @@ def fired(folder: Path, series: Mapping[str, str], *, minutes: int) -> dict[str,
         env=os.environ | {"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     # Each alert is wrongly expected to fire for {no: one}; promtool says what it does in fact.
     got = re.findall(

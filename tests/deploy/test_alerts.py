@@ -114,7 +114,7 @@ def test_a_process_of_which_nothing_is_left_is_missed(tmp_path: Path) -> None:
 
 
 def test_the_rules_are_sound() -> None:
-    checked = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, timeout=120)
 
     assert checked.returncode == 0, checked.stderr
 

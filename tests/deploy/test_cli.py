@@ -278,7 +278,7 @@ def test_a_wrong_consumer_is_told_with_the_right_ones(capsys: pytest.CaptureFixt
 def test_a_missing_package_is_told_in_one_sentence() -> None:
     # In a process of its own: what was imported once can't be missed any more.
     without = "import sys; sys.modules['psycopg'] = None; from deploy.cli import main; sys.exit(main(['run']))"
-    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
     assert done.returncode == 2
     assert done.stderr.startswith("The package psycopg is missing")

@@ -30,7 +30,7 @@ class Prometheus(Server):
     def ask(self, path: str, **query: str) -> Any:
         """Return the data of an answer of its API; fail where it finds fault with the question."""
         answer = httpx2.get(
-            f"http://{HERE}:{self.port}/api/v1/{path}", params=query, timeout=20, trust_env=False
+            f"http://{HERE}:{self.port}/api/v1/{path}", params=query, timeout=60, trust_env=False
         ).json()
         assert answer["status"] == "success", (query, answer)
         return answer["data"]

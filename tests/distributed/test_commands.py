@@ -39,7 +39,7 @@ class Commands:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=280,
         )
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ def nonsense(native: Native, town: Town) -> str:
     with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
         properties = pika.BasicProperties(message_id=new_id())
         connection.channel().basic_publish(EXCHANGE, "join.booked", b"{13800138000", properties)
-    eventually(lambda: properties.message_id in ids(town), timeout_s=30)
+    eventually(lambda: properties.message_id in ids(town))
     found: str = properties.message_id
     return found
 
@@ -42,14 +42,14 @@ def test_a_dead_letter_is_counted_seen_replayed_and_dropped(native: Native, town
     at = f"{LETTERS}/{nonsense}"
     seen = town.get(at, town.staff)
     again = town.post(f"{at}/replay", town.staff)
-    eventually(lambda: counted(native) >= 1 and nonsense in ids(town), timeout_s=30)
+    eventually(lambda: counted(native) >= 1 and nonsense in ids(town))
     dropped = town.post(f"{at}/drop", town.staff, {"reason": "nobody can read it"})
 
     assert seen.json()["content"] is None
     assert "13800138000" not in seen.text
     assert (again.status_code, dropped.status_code) == (200, 200)
     assert nonsense not in ids(town)
-    eventually(lambda: actions(town, nonsense) == {"dead_letter.replayed", "dead_letter.dropped"}, timeout_s=30)
+    eventually(lambda: actions(town, nonsense) == {"dead_letter.replayed", "dead_letter.dropped"})
 
 
 def actions(town: Town, letter_id: str) -> set[str]:

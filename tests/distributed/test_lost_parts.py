@@ -56,7 +56,7 @@ def test_booking_goes_on_without_catalog(town: Town, outage: Outage) -> None:
     assert town.get("catalog/halls").status_code == 502
     eventually(lambda: town.told(user) == [("booked", join)])
     outage.ends()
-    eventually(lambda: town.remaining(slot) == slot.capacity - 1, timeout_s=30)
+    eventually(lambda: town.remaining(slot) == slot.capacity - 1)
 
 
 def test_booking_goes_on_without_notify_and_notices_come_later(town: Town, outage: Outage) -> None:
@@ -67,7 +67,7 @@ def test_booking_goes_on_without_notify_and_notices_come_later(town: Town, outag
 
     assert town.get("notify/notices", user).status_code == 502
     outage.ends()
-    eventually(lambda: town.told(user) == [("booked", join)], timeout_s=30)
+    eventually(lambda: town.told(user) == [("booked", join)])
     eventually(lambda: town.remaining(slot) == slot.capacity - 1)
 
 
@@ -81,7 +81,7 @@ def test_who_signed_in_goes_on_without_admin(town: Town, outage: Outage) -> None
     assert revoked.status_code == 200
     eventually(lambda: ("revoked", join) in town.told(user))
     outage.ends()
-    eventually(lambda: join in town.get("admin/audit", town.staff, object_id=join).text, timeout_s=30)
+    eventually(lambda: join in town.get("admin/audit", town.staff, object_id=join).text)
 
 
 def test_everything_but_rate_limits_goes_on_without_redis(native: Native, town: Town, outage: Outage) -> None:
@@ -131,8 +131,8 @@ def test_without_postgres_everybody_is_asked_to_come_back_and_nothing_needs_a_re
 
     assert town.ask_for_a_place(user, slot, key="over-the-outage").status_code == 201
     assert [ask().is_success for ask in asks.values()] == [True] * 4
-    eventually(lambda: len(town.told(user)) == 1, timeout_s=30)
-    eventually(lambda: town.remaining(slot) == slot.capacity - 1, timeout_s=30)
+    eventually(lambda: len(town.told(user)) == 1)
+    eventually(lambda: town.remaining(slot) == slot.capacity - 1)
     assert {name: native[name].pid for name in ours} == pids
 
 

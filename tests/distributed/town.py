@@ -30,7 +30,7 @@ class Town:
     """Everybody who asks something of an installation."""
 
     def __init__(self, address: str, password: str) -> None:
-        self.http = httpx2.Client(base_url=address, timeout=20, trust_env=False)
+        self.http = httpx2.Client(base_url=address, timeout=60, trust_env=False)
         signed_in = self.post("admin/sessions", {}, {"username": "admin", "password": password})
         assert signed_in.status_code == 201, signed_in.text
         self.staff = bearer(signed_in.json()["token"])
@@ -62,7 +62,7 @@ class Town:
         path = f"catalog/staff/items/{item['id']}/days/{tomorrow}"
         slot_id = self._made("PUT", path, day, {"If-None-Match": "*"})["slots"][0]["id"]
         somebody = self.user()
-        eventually(lambda: self.get(f"booking/slots/{slot_id}/form", somebody).status_code == 200, timeout_s=30)
+        eventually(lambda: self.get(f"booking/slots/{slot_id}/form", somebody).status_code == 200)
         return Slot(item_id=item["id"], id=slot_id, capacity=capacity)
 
     def remaining(self, slot: Slot) -> int | None:
@@ -130,7 +130,7 @@ class Traffic:
 
     def reach(self, count: int) -> None:
         """Return when so many have booked."""
-        eventually(lambda: len(self.joins) >= count or self._failure, timeout_s=30)
+        eventually(lambda: len(self.joins) >= count or self._failure)
 
     def end(self) -> list[str]:
         """Return the joins of all users, in their order."""

@@ -36,7 +36,7 @@ class Api:
         self._environment = (
             _environment(world, "booking") | {"HALLPASS_CROWD": "1"} | more
         )  # one passes the counters, too
-        self.http = httpx2.Client(base_url=f"http://{HERE}:{self._port}", timeout=20, trust_env=False)
+        self.http = httpx2.Client(base_url=f"http://{HERE}:{self._port}", timeout=60, trust_env=False)
 
     def start(self) -> None:
         self._pid = self._forks.fork("api", self._port, self._environment)
@@ -134,7 +134,7 @@ class Forks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
     def fork(self, what: str, port: int, environment: dict[str, str]) -> int:
         """Start a process; return its pid."""

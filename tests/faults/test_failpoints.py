@@ -91,7 +91,7 @@ class Case:
 
     def ask_until_it_is_clear(self) -> httpx2.Response:
         """Repeat the request while its answer leaves open what became of it."""
-        answer: httpx2.Response = eventually(lambda: _unless_busy(self.ask()), timeout_s=20)
+        answer: httpx2.Response = eventually(lambda: _unless_busy(self.ask()), timeout_s=60)
         return answer
 
     def joins(self) -> list[dict[str, Any]]:

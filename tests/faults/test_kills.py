@@ -407,9 +407,9 @@ def _assert_each_event_had_its_effect_once(native: Native, town: Town, eye: Eye,
         time.sleep(0.1)
     heard = told_to_people()
     assert (wanted - heard, heard - wanted) == (Counter(), Counter()), f"{_dead_letters(native)} dead letters"
-    eventually(lambda: counted() == in_booking(), timeout_s=30)
+    eventually(lambda: counted() == in_booking())
     for slot in slots:
-        eventually(lambda: town.remaining(slot) == CAPACITY - town.booked_by_stats(slot), timeout_s=30)  # noqa: B023
+        eventually(lambda: town.remaining(slot) == CAPACITY - town.booked_by_stats(slot))  # noqa: B023
 
 
 def _dead_letters(native: Native) -> int:

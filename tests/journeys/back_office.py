@@ -21,7 +21,7 @@ def build_and_open(http: httpx2.Client, *, password: str) -> None:
 
     item, slot_id = _published(manager, hall["id"])
     visitor = _visitor(http, suffix)
-    eventually(lambda: visitor.finds(f"booking/slots/{slot_id}/form"), timeout_s=30)
+    eventually(lambda: visitor.finds(f"booking/slots/{slot_id}/form"))
     [join] = visitor.book(slot_id, [("王小明", "13800138000")])["joins"]
     arrived = doorman.ask("POST", "booking/staff/check-ins", json={"code": join["code"]})
 
@@ -29,8 +29,8 @@ def build_and_open(http: httpx2.Client, *, password: str) -> None:
     export_id, row = _exported(http, manager, item)
     assert (row["预约码"], row["姓名"], row["手机号"]) == (join["code"], "王小明", "138******00")
     assert row["签到时间"]
-    eventually(lambda: "join.checked_in" in _trail(office, join["id"]), timeout_s=30)
-    eventually(lambda: {"export.asked", "export.done", "export.fetched"} <= _trail(office, export_id), timeout_s=30)
+    eventually(lambda: "join.checked_in" in _trail(office, join["id"]))
+    eventually(lambda: {"export.asked", "export.done", "export.fetched"} <= _trail(office, export_id))
 
 
 def _signed_in(http: httpx2.Client, name: str, password: str) -> Person:
@@ -41,7 +41,7 @@ def _signed_in(http: httpx2.Client, name: str, password: str) -> Person:
 def _appointed(http: httpx2.Client, office: Person, username: str, role: str, hall_id: str) -> Person:
     """Make an account for the hall; its owner signs in and chooses a password of their own."""
     account = {"username": username, "name": username, "role": role, "halls": [hall_id]}
-    first = eventually(lambda: _made(office, account), timeout_s=30)["password"]
+    first = eventually(lambda: _made(office, account))["password"]
     own = f"correct horse {new_id()}"
     _signed_in(http, username, first).ask("POST", "admin/me/password", json={"current": first, "new": own})
     return _signed_in(http, username, own)

@@ -257,7 +257,7 @@ def test_processes_that_need_a_token_at_the_same_time_fetch_one(town: Town) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert town.states() == [("sent", False)] * len(users)
     assert len(town.wechat.token_calls) == 1
