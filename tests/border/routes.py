@@ -520,7 +520,8 @@ USERS: dict[str, UserRoute] = {
     "POST /api/booking/waits/{wait_id}/leave": UserRoute(NOT_FOUND, lambda s: Ask(path={"wait_id": s.a_wait()["id"]})),
     "POST /api/booking/check-ins": UserRoute(NOTHING_TO_DO, lambda s: Ask({"code": s.a_door_code()})),
     "GET /api/notify/me": UserRoute(FILTERED, lambda s: Ask(shows=s.an_email())),
-    "PATCH /api/notify/me": UserRoute(ALLOWED, lambda s: Ask({"choices": {"booked": []}})),
+    # Of what is booked others want their user to hear.
+    "PATCH /api/notify/me": UserRoute(ALLOWED, lambda s: Ask({"choices": {"missed": []}})),
     "PUT /api/notify/me/email": UserRoute(ALLOWED, lambda s: Ask({"email": "lin@example.com"}), spends=True),
     "POST /api/notify/me/email/confirm": UserRoute(NOTHING_TO_CONFIRM, lambda s: Ask({"code": s.a_code_of_an_email()})),
     "DELETE /api/notify/me/email": UserRoute(ALLOWED),  # of one's own
