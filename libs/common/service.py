@@ -48,7 +48,7 @@ class WakingLoop(Protocol):
     def wake_on_commit(self, db: Database) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Service:
     """A whole service: what it serves, hears, runs in the background, owns and needs.
 

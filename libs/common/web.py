@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, params
+from fastapi import APIRouter, Depends, FastAPI, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import context, faults, health, storable
@@ -26,7 +27,7 @@ from libs.common.ids import parse_id
 from libs.common.inputs import unfit
 from libs.common.lean import Answer, Lean, Refuse
 from libs.common.problems import BadForm, BadJson, Broken, MethodNotAllowed, Problem, TooLarge, language_of, problem
-from libs.common.service import Runtime
+from libs.common.service import Runtime, Service
 
 # Text from a query string. What comes in a body is checked by Schema.
 Text = Annotated[str, AfterValidator(storable.text)]
@@ -146,21 +147,27 @@ def create_app(runtime: Runtime) -> FastAPI:
         openapi_url=f"{service.prefix}/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses=_REFUSALS,
-        dependencies=[Depends(_refuse_unknown_query)],
+        routes=_routes(service),
         # Spans and metrics are the Edge's, which sees the lean routes too; FastAPI's own logs would hold what people sent.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.runtime = runtime
-    for router in service.routers:
-        app.include_router(router, prefix=service.prefix)
-    app.include_router(health.router)
     refuse = partial(_refuse, runtime)
     _handle_errors(app, refuse)
     lean = Lean(app.behind, runtime=runtime, refuse=refuse)
     larger = {service.prefix + path: most for path, most in service.body_limits(runtime.settings).items()}
     app.front = Edge(lean, service=service.name, max_body_bytes=runtime.settings.max_body_bytes, larger=larger)
     return app
+
+
+@cache
+def _routes(service: Service) -> list[BaseRoute]:
+    """Make the routes of a service, once a process: they are its code, and find the runtime through the app that is asked."""
+    router = APIRouter(responses=_REFUSALS, dependencies=[Depends(_refuse_unknown_query)])
+    for of_service in service.routers:
+        router.include_router(of_service, prefix=service.prefix)
+    router.include_router(health.router)
+    return router.routes
 
 
 def _handle_errors(app: FastAPI, refuse: Refuse) -> None:
