@@ -6,14 +6,13 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import uvicorn
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 
 from deploy import registry
@@ -29,6 +28,7 @@ from libs.common.service import Runtime
 from libs.common.tokens import new_shared_key, new_signing_key
 from libs.common.web import create_app
 from libs.contracts.principals import Right, Role, Staff, issue_staff_token
+from tests.client import Client, event_loop
 from tests.copies import Copy
 
 NOON = datetime(2026, 11, 4, 4, tzinfo=UTC)  # of a Wednesday in China, with no holiday near
@@ -66,12 +66,16 @@ class World:
         self.apps: dict[str, FastAPI] = {name: create_app(runtime) for name, runtime in self.runtimes.items()}
         mounted: dict[str, ASGIApp] = dict(self.apps)
         self.gateway = Gateway(mounted, FastAPI(openapi_url=None))
-        # An error nobody caught must fail the test as what it is, a 500 that a caller saw.
-        self.client = TestClient(self.gateway, raise_server_exceptions=False)
-        self.client.__enter__()  # one event loop for all its requests, as in a server
+        self._ends = ExitStack()
+        self._loop = self._ends.enter_context(event_loop())  # one for all its requests, as in a server
+        self.client = self.client_at("testclient")
+
+    def client_at(self, address: str) -> Client:
+        """Return a client whose requests come from this address."""
+        return self._ends.enter_context(Client(self.gateway, self._loop, address=address))
 
     def close(self) -> None:
-        self.client.__exit__()
+        self._ends.close()
         for runtime in self.runtimes.values():
             runtime.close()
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import httpx2
 import pyotp
-from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from libs.common.clock import utcnow
@@ -117,11 +116,6 @@ def set_factor(world: World, headers: dict[str, str]) -> tuple[str, dict[str, An
     answer = world.client.post("/api/admin/me/second-factor/confirm", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
     return secret, answer.json()
-
-
-def at(world: World, address: str) -> TestClient:
-    """Return a client whose requests come from this address."""
-    return TestClient(world.gateway, client=(address, 50_000))
 
 
 def refresh(world: World, token: str, *, client: Any = None) -> httpx2.Response:

@@ -20,7 +20,6 @@ from tests.admin.builders import (
     PASSWORD,
     actions,
     an_account,
-    at,
     begin_factor,
     change,
     fail_to_sign_in,
@@ -241,7 +240,7 @@ def test_five_wrong_codes_lock_the_name_even_for_the_right_one(world: World, pho
 
     locked = with_code(world, right)
     without = with_code(world, None)
-    elsewhere = with_code(world, right, client=at(world, "203.0.113.9"))
+    elsewhere = with_code(world, right, client=world.client_at("203.0.113.9"))
 
     assert {outcome(answer) for answer in wrong} == {"code_refused"}
     assert outcome(locked) == outcome(without) == "account_locked"

@@ -15,7 +15,7 @@ from libs.common.sign_ins import EndedSignIn
 from libs.contracts.admin import StaffSignedOut
 from libs.contracts.principals import Right, Role
 from services.admin import staff
-from tests.admin.builders import ELSEWHERE, actions, an_account, at, change, refresh, sign_in, signed_in, trail
+from tests.admin.builders import ELSEWHERE, actions, an_account, change, refresh, sign_in, signed_in, trail
 from tests.world import World, bearer, simultaneously
 
 NOBODYS = "0198f000-0000-7000-8000-000000000000"
@@ -261,7 +261,7 @@ def test_everybody_sees_where_they_are_signed_in(world: World) -> None:
     an_account(world, "wu")
     signed_in(world, "wu")
     desk = signed_in(world, "lin")
-    phone = sign_in(world, "lin", client=at(world, "203.0.113.9")).json()
+    phone = sign_in(world, "lin", client=world.client_at("203.0.113.9")).json()
 
     found = sessions_of(world, desk["headers"])
 

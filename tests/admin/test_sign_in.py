@@ -13,7 +13,7 @@ import time_machine
 from libs.common.clock import utcnow
 from libs.common.ratelimit import RateLimiter
 from libs.contracts.principals import Role
-from tests.admin.builders import ELSEWHERE, PASSWORD, an_account, at, change, fail_to_sign_in, sign_in, signed_in
+from tests.admin.builders import ELSEWHERE, PASSWORD, an_account, change, fail_to_sign_in, sign_in, signed_in
 from tests.world import World, bearer, simultaneously
 
 
@@ -106,7 +106,7 @@ def test_five_failures_lock_the_name_even_for_the_right_password(world: World) -
 
 def test_a_stranger_locks_the_name_for_their_own_address_only(world: World) -> None:
     an_account(world)
-    stranger = at(world, "203.0.113.9")
+    stranger = world.client_at("203.0.113.9")
     fail_to_sign_in(world, times=5, client=stranger)
 
     theirs, ours = sign_in(world, client=stranger), sign_in(world)
@@ -118,9 +118,9 @@ def test_a_stranger_locks_the_name_for_their_own_address_only(world: World) -> N
 def test_one_network_of_ipv6_counts_as_one_address(world: World) -> None:
     an_account(world)
     for host in range(1, 6):
-        fail_to_sign_in(world, client=at(world, f"2001:db8:0:1::{host}"))
+        fail_to_sign_in(world, client=world.client_at(f"2001:db8:0:1::{host}"))
 
-    same, next_door = sign_in(world, client=at(world, "2001:db8:0:1::9")), at(world, "2001:db8:0:2::9")
+    same, next_door = sign_in(world, client=world.client_at("2001:db8:0:1::9")), world.client_at("2001:db8:0:2::9")
 
     assert same.status_code == 429
     assert sign_in(world, client=next_door).status_code == 201
@@ -130,9 +130,9 @@ def test_a_hundred_failures_from_many_addresses_lock_the_name_for_everybody(worl
     an_account(world)
     before = fail_to_sign_in(world, times=4)
     for number in range(24):
-        before = fail_to_sign_in(world, times=4, client=at(world, f"203.0.113.{number}"))
+        before = fail_to_sign_in(world, times=4, client=world.client_at(f"203.0.113.{number}"))
 
-    everybody = [sign_in(world), sign_in(world, client=at(world, "198.51.100.1"))]
+    everybody = [sign_in(world), sign_in(world, client=world.client_at("198.51.100.1"))]
     with time_machine.travel(utcnow() + timedelta(minutes=16)):
         later = sign_in(world)
 
@@ -144,10 +144,10 @@ def test_a_hundred_failures_from_many_addresses_lock_the_name_for_everybody(worl
 def test_failures_from_many_addresses_count_for_an_hour(world: World) -> None:
     an_account(world)
     for number in range(24):
-        fail_to_sign_in(world, times=4, client=at(world, f"203.0.113.{number}"))
+        fail_to_sign_in(world, times=4, client=world.client_at(f"203.0.113.{number}"))
 
     with time_machine.travel(utcnow() + timedelta(minutes=61)):
-        fail_to_sign_in(world, times=4, client=at(world, "203.0.113.24"))
+        fail_to_sign_in(world, times=4, client=world.client_at("203.0.113.24"))
         answer = sign_in(world)
 
     assert answer.status_code == 201
