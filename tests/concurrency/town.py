@@ -38,7 +38,8 @@ class Town:
         body = {"slot_id": slot_id, "attendees": [{"answers": {"name": "张三"}}]}
         headers = user | {"Idempotency-Key": new_id()}
         url = f"{address}/api/booking/joins"
-        answer, span = timed(lambda: httpx2.post(url, json=body, headers=headers, timeout=60, trust_env=False))
+        plain: dict[str, Any] = {"timeout": 60, "trust_env": False, "verify": False}  # else it reads certificates first
+        answer, span = timed(lambda: httpx2.post(url, json=body, headers=headers, **plain))
         if answer.status_code == 201:
             self.history.told("join.booked", answer.json()["joins"][0]["id"], span=span)
         elif answer.json()["code"] == "slot_full":
