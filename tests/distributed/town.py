@@ -66,14 +66,20 @@ class Town:
         return Slot(item_id=item["id"], id=slot_id, capacity=capacity)
 
     def remaining(self, slot: Slot) -> int | None:
-        days = self.get(f"catalog/items/{slot.item_id}").json()["days"]
+        days = self._found(f"catalog/items/{slot.item_id}")["days"]
         left: dict[str, int | None] = {found["id"]: found["remaining"] for day in days for found in day["slots"]}
         return left[slot.id]
 
     def booked_by_stats(self, slot: Slot) -> int:
         """How many people are booked, as notify has counted them."""
-        lines = self.get("notify/staff/stats", self.staff, item_id=slot.item_id, limit=100).json()["items"]
+        lines = self._found("notify/staff/stats", self.staff, item_id=slot.item_id, limit=100)["items"]
         return sum(line["booked"] for line in lines)
+
+    def _found(self, path: str, who: Headers | None = None, **query: Any) -> Any:
+        """Return what is there, from whoever has the time to say it: a busy machine asks people to come back."""
+        answer = eventually(lambda: found if (found := self.get(path, who, **query)).status_code not in BUSY else None)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def _made(self, method: str, path: str, body: Any, headers: Headers | None = None) -> Any:
         answer = self.http.request(method, f"/api/{path}", headers=self.staff | (headers or {}), json=body)
@@ -104,9 +110,8 @@ class Town:
 
     def told(self, user: Headers) -> list[tuple[str, str]]:
         """Return kind and join of every notice of the user."""
-        answer = self.get("notify/notices", user, limit=100)
-        assert answer.status_code == 200, answer.text
-        return [(notice["kind"], notice["join_id"]) for notice in answer.json()["items"]]
+        notices = self._found("notify/notices", user, limit=100)["items"]
+        return [(notice["kind"], notice["join_id"]) for notice in notices]
 
 
 class Traffic:
