@@ -16,6 +16,9 @@ run: venv ## run everything on this machine (HALLPASS_PORT, HALLPASS_HOST, HALLP
 demo: venv ## play a day through a running installation and tell it as a story
 	@$(PY) -m deploy.demo
 
+# Whatever the environment says, Python keeps what it compiled: each of a run's processes would compile the project anew.
+test test-fast soak: export PYTHONDONTWRITEBYTECODE =
+
 test: venv ## run all tests
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
