@@ -323,6 +323,20 @@ def _audit(
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
 ) -> None:
+    dated = [None if state is None else {"date": on.isoformat(), **state} for state in (before, after)]
+    put_on_record(session, staff, action, where, before=dated[0], after=dated[1])
+
+
+def put_on_record(
+    session: Session,
+    staff: Staff,
+    action: str,
+    where: Place,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Record what was done to the days of an item, in its hall's trail."""
     audit.record(
         session,
         staff,
@@ -330,6 +344,6 @@ def _audit(
         object_type="item",
         object_id=where.item.id,
         hall_id=where.hall.id,
-        before=None if before is None else {"date": on.isoformat(), **before},
-        after=None if after is None else {"date": on.isoformat(), **after},
+        before=before,
+        after=after,
     )

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from libs.common import outbox
 from libs.common.ids import new_id
-from libs.contracts import audit
 from libs.contracts.catalog import SlotStatus
 from libs.contracts.principals import Staff
 from services.catalog import closures, days, errors, facts, policy, special_days, templates
@@ -96,7 +95,7 @@ def clear(session: Session, staff: Staff, item_id: str, data: ClearIn) -> Cleare
     outbox.record(session, *(facts.of_slot(slot) for slot in gone))
     if cleared:
         periods = {on: [Period(slot.start, slot.end, slot.capacity) for slot in slots] for on, slots in cleared.items()}
-        _audit(session, staff, "days.cleared", where, before={"cleared": _alike(periods)})
+        days.put_on_record(session, staff, "days.cleared", where, before={"cleared": _alike(periods)})
     return Cleared(deleted=list(cleared), slots=len(gone), kept=kept)
 
 
@@ -148,7 +147,7 @@ def lay_out(
         outbox.record(session, *(facts.of_slot(Slot(**row)) for row in rows))
     if created:
         after = {"note": note, "made": _alike({on: wanted[on] for on in created})}
-        _audit(session, staff, action, where, after=after)
+        days.put_on_record(session, staff, action, where, after=after)
     return Filled(created=created, slots=len(rows), skipped=_by_date(skipped))
 
 
@@ -195,24 +194,3 @@ def _alike(days_with: Mapping[date, Sequence[Period]]) -> list[dict[str, Any]]:
         {"days": dates, "periods": [templates.as_json(period) for period in periods]}
         for periods, dates in dates_of.items()
     ]
-
-
-def _audit(
-    session: Session,
-    staff: Staff,
-    action: str,
-    where: Place,
-    *,
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
-) -> None:
-    audit.record(
-        session,
-        staff,
-        action,
-        object_type="item",
-        object_id=where.item.id,
-        hall_id=where.hall.id,
-        before=before,
-        after=after,
-    )
