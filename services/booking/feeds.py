@@ -86,7 +86,7 @@ def _join(
         answers=plain | sensitive if unmasked else answers.masked_by(made_with, latest, plain, sensitive),
         created_at=created.astimezone(zone),
         checked_in_at=checked_in.astimezone(zone) if checked_in else None,
-        missed=not excused and views.is_missed(status, checked_in, ends, now),
+        missed=views.is_missed(status, checked_in, excused, ends, now),
         ended_at=ended.astimezone(zone) if ended else None,
     )
 

@@ -104,6 +104,8 @@ def _set(session: Session, kind: type[E], joins: Sequence[Join], **values: Any) 
 
 
 def _write(session: Session, joins: Sequence[Join], **values: Any) -> None:
+    if not joins:
+        return
     session.execute(
         update(Join)
         .where(Join.id.in_([join.id for join in joins]))

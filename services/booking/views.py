@@ -131,7 +131,7 @@ def _common(found: Join | JoinRow, offered: Offered, now: datetime) -> dict[str,
         "item": item(offered),
         "slot": slot(offered),
         "checked_in_at": found.checked_in_at.astimezone(zone) if found.checked_in_at else None,
-        "missed": not found.excused and is_missed(found.status, found.checked_in_at, offered.slot.ends_at, now),
+        "missed": is_missed(found.status, found.checked_in_at, found.excused, offered.slot.ends_at, now),
         "created_at": found.created_at.astimezone(zone),
     }
 
@@ -173,9 +173,9 @@ def _user(sealer: Sealer, staff: Staff, user: User, *, unmasked: bool = False) -
     }
 
 
-def is_missed(status: str, checked_in_at: datetime | None, ends_at: datetime, now: datetime) -> bool:
-    """Whether the slot is over and the attendee did not come."""
-    return status == JoinStatus.BOOKED and checked_in_at is None and ends_at <= now
+def is_missed(status: str, checked_in_at: datetime | None, excused: bool, ends_at: datetime, now: datetime) -> bool:
+    """Whether the slot is over and the attendee did not come, though they could."""
+    return status == JoinStatus.BOOKED and checked_in_at is None and not excused and ends_at <= now
 
 
 def inventory(offered: Offered) -> InventoryOut:
