@@ -204,13 +204,13 @@ def note(
     """Record what somebody did about a job, or the system: whole, and in the trail of each hall where it is for several."""
     kind = "export" if isinstance(job, ExportJob) else "import"
     hall_id = hall_of(job)
-    audit.record(
-        session, staff, action, object_type=kind, object_id=job.id, hall_id=hall_id, reason=reason, after=after
-    )
-    shared = after and {name: value for name, value in after.items() if name in _SAME_FOR_EACH_HALL}
-    for each in job.halls or () if hall_id is None else ():
+    told = [(hall_id, after)]
+    if hall_id is None:
+        shared = after and {name: value for name, value in after.items() if name in _SAME_FOR_EACH_HALL}
+        told += [(each, shared) for each in job.halls or ()]
+    for of_hall, known in told:
         audit.record(
-            session, staff, action, object_type=kind, object_id=job.id, hall_id=each, reason=reason, after=shared
+            session, staff, action, object_type=kind, object_id=job.id, hall_id=of_hall, reason=reason, after=known
         )
 
 
