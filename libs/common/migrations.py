@@ -59,9 +59,8 @@ def run_environment(metadata: MetaData) -> None:
     """The body of each service's env.py: migrate under a lock, the common tables included."""
     engine = create_engine(context.config.attributes["url"])
     with engine.connect() as connection:
-        connection.execute(
-            text("SET statement_timeout = 0")
-        )  # the login's is for requests; large tables take what they take
+        # The login's timeout is for requests; large tables take what they take.
+        connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
         connection.commit()
         context.configure(
