@@ -1,7 +1,8 @@
 """Deliveries: once each, whoever carries them, whatever the provider says, and whoever dies."""
 
 import threading
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select, text
@@ -12,6 +13,7 @@ from deploy.loops import Loops
 from libs.common.clock import utcnow
 from services.notify import deliveries
 from services.notify.channel import Delivering, Off
+from services.notify.deliveries import Taken
 from services.notify.models import Delivery, Notice
 from services.notify.outcomes import Later, Outcome, Refused, Sent, Unknown
 from services.notify.sender import Sender
@@ -23,6 +25,7 @@ from tests.world import World, eventually
 IN_A_WHILE = timedelta(minutes=3)  # longer than any lease, and than the first waits
 RACES = 40
 CARRIERS = 4
+Look = Callable[[Session, str, datetime], Delivery | None]
 
 
 def later() -> object:
@@ -317,25 +320,38 @@ def test_senders_that_race_for_deliveries_send_each_once(world: World) -> None:
     assert {(row["state"], row["attempts"]) for row in rows(world, Delivery)} == {("sent", 1)}
 
 
-def test_without_the_lock_the_race_sends_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: what keeps two senders from the same delivery is taken out, and the race above would notice."""
+def test_what_a_sender_has_looked_at_is_nobody_elses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sent_by_two(world, monkeypatch, look=deliveries._next_due) == 1
 
-    all_have_looked, firsts = threading.Barrier(CARRIERS), threading.local()
 
-    def unlocked(session: Session, channel: str, now: object) -> Delivery | None:
-        open_ones = (Delivery.channel == channel, Delivery.state.in_(deliveries.OPEN), Delivery.due_at <= now)
-        found: Delivery | None = session.scalar(select(Delivery).where(*open_ones).order_by(Delivery.due_at).limit(1))
-        if not hasattr(firsts, "look"):
-            firsts.look = True
-            all_have_looked.wait(30)
+def test_without_the_lock_two_senders_send_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: what keeps two senders from the same delivery is taken out, and the test above would notice."""
+
+    def unlocked(session: Session, channel: str, now: datetime) -> Delivery | None:
+        return session.scalar(select(Delivery).where(Delivery.channel == channel, Delivery.due_at <= now))
+
+    assert sent_by_two(world, monkeypatch, look=unlocked) == 2
+
+
+def sent_by_two(world: World, monkeypatch: pytest.MonkeyPatch, look: Look) -> int:
+    """Let a sender take what is due while another has looked and not yet taken it; return how often it was sent."""
+    [notice] = told(world)
+    queued(world, notice)
+    pigeons = Pigeons()
+    one, other = sender(world, pigeons), sender(world, pigeons)
+    by_other: list[Taken[Delivering] | None] = []
+
+    def interrupted(session: Session, channel: str, now: datetime) -> Delivery | None:
+        found = look(session, channel, now)
+        monkeypatch.setattr(deliveries, "_next_due", look)
+        by_other.append(other.take())
         return found
 
-    monkeypatch.setattr(deliveries, "_next_due", unlocked)
-    pigeons = Pigeons()
-
-    race(world, pigeons)
-
-    assert len(pigeons.flown) > len(set(pigeons.flown))
+    monkeypatch.setattr(deliveries, "_next_due", interrupted)
+    for carrier, taken in ((one, one.take()), (other, by_other[0])):
+        if taken is not None:
+            carrier.carry(taken)
+    return len(pigeons.flown)
 
 
 def test_old_deliveries_are_forgotten_when_they_are_over(world: World) -> None:
