@@ -7,9 +7,9 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,13 @@ POISON = 20
 SLOTS = 200
 PUT_AT_ONCE = 200
 DELAYS_S = [0.05, 0.05]
-LATE_S = 1.0
+FOR_AN_HOUR_S = [3600.0]
+A_FEW = 500
+BROKEN: list[dict[str, Any]] = [  # what no consumer can do: it can't be read, or breaks what is done with it
+    {"status": "vanished"},
+    {"slot": None},
+    {"join_id": "nobody", "version": 99},
+]
 
 pytestmark = [pytest.mark.xdist_group("flood"), pytest.mark.timeout(max(300, EVENTS // 50))]
 
@@ -59,7 +65,7 @@ class Flood:
         return {one.id for one in self.messages} - self.poison
 
 
-def a_flood(seed: int) -> Flood:
+def a_flood(seed: int, events: int = EVENTS) -> Flood:
     chance = random.Random(seed)
     hall = a_slot()
     slots = [
@@ -74,7 +80,7 @@ def a_flood(seed: int) -> Flood:
     joins: list[Join] = []
     lives: list[list[Message]] = []
     count = 0
-    while count < EVENTS:
+    while count < events:
         here = chance.sample(slots, 3)
         join = a_join(here[0], booked_at=here[0].starts_at - timedelta(minutes=chance.randrange(40_000)))
         steps = [chance.randrange(10) for _ in range(chance.randrange(4))]
@@ -87,16 +93,16 @@ def a_flood(seed: int) -> Flood:
         messages[index], messages[other] = messages[other], messages[index]
     for one in chance.sample(messages, int(len(messages) * TWICE)):
         messages.insert(chance.randrange(len(messages)), one)
-    poison = [_poisoned(one, chance) for one in chance.sample(messages, POISON)]
+    poison = [
+        _poisoned(one, BROKEN[number % len(BROKEN)]) for number, one in enumerate(chance.sample(messages, POISON))
+    ]
     for one in poison:
         messages.insert(chance.randrange(len(messages)), one)
     return Flood(messages, {one.id for one in poison}, joins, slots)
 
 
-def _poisoned(one: Message, chance: random.Random) -> Message:
-    """Return an event that no consumer can do: it can't be read, or breaks what is done with it."""
-    broken: list[dict[str, Any]] = [{"status": "vanished"}, {"slot": None}, {"join_id": "nobody", "version": 99}]
-    return one.model_copy(update={"id": new_id(), "data": one.data | chance.choice(broken)})
+def _poisoned(one: Message, broken: dict[str, Any]) -> Message:
+    return one.model_copy(update={"id": new_id(), "data": one.data | broken})
 
 
 @dataclass(frozen=True)
@@ -108,17 +114,17 @@ class Bus:
 
 
 @contextmanager
-def local_bus(world: World) -> Iterator[Bus]:
+def local_bus(world: World, delays_s: list[float]) -> Iterator[Bus]:
     db = world.runtimes["notify"].db
-    queue = LocalQueue(consumer, db, retry_delays_s=DELAYS_S)
+    queue = LocalQueue(consumer, db, retry_delays_s=delays_s)
     with in_threads(queue):
         yield Bus(queue.put, LocalDeadLetters(db, consumer.name))
 
 
 @contextmanager
-def rabbit_bus(world: World, rabbit: RabbitMQ) -> Iterator[Bus]:
+def rabbit_bus(world: World, rabbit: RabbitMQ, delays_s: list[float]) -> Iterator[Bus]:
     publisher = RabbitPublisher(rabbit.url, name="flood")
-    taking = RabbitConsumer(rabbit.url, consumer, world.runtimes["notify"].db, retry_delays_s=DELAYS_S)
+    taking = RabbitConsumer(rabbit.url, consumer, world.runtimes["notify"].db, retry_delays_s=delays_s)
     letters = RabbitDeadLetters(rabbit.url, consumer.name, world.runtimes["notify"].db)
     letters_before = len(letters.all())
     assert letters_before == 0
@@ -131,19 +137,27 @@ def rabbit_bus(world: World, rabbit: RabbitMQ) -> Iterator[Bus]:
 
     with in_threads(taking):
         yield Bus(send, letters)
+    letters.drop(lambda *_: None, [letter.id for letter in letters.all()])
     publisher.close()
 
 
-@pytest.mark.parametrize("over", ["local", "rabbit"])
+@pytest.fixture(params=["local", "rabbit"])
+def bus_of(request: pytest.FixtureRequest, world: World) -> Callable[[list[float]], AbstractContextManager[Bus]]:
+    """Return what opens a bus that tries again after these delays."""
+    if request.param == "local":
+        return lambda delays_s: local_bus(world, delays_s)
+    rabbit: RabbitMQ = request.getfixturevalue("rabbit")
+    return lambda delays_s: rabbit_bus(world, rabbit, delays_s)
+
+
 def test_a_flood_of_events_tells_everybody_once_and_counts_right(
-    world: World, request: pytest.FixtureRequest, over: str
+    world: World, bus_of: Callable[[list[float]], AbstractContextManager[Bus]]
 ) -> None:
     print(f"seed {SEED}: HALLPASS_TEST_SEED={SEED} repeats the flood")
     flood = a_flood(SEED)
-    bus_of = local_bus(world) if over == "local" else rabbit_bus(world, request.getfixturevalue("rabbit"))
     db = world.runtimes["notify"].db
-    sent_at: dict[str, Any] = {}
-    with capture_logs(), bus_of as bus:  # to print a traceback with every value in it takes a second
+    sent_at: dict[str, datetime] = {}
+    with capture_logs(), bus_of(DELAYS_S) as bus:  # to print a traceback with every value in it takes a second
         for start in range(0, len(flood.messages), PUT_AT_ONCE):
             some = flood.messages[start : start + PUT_AT_ONCE]
             _wait_for_the_consumer(world, flood, sent_at)
@@ -159,17 +173,21 @@ def test_a_flood_of_events_tells_everybody_once_and_counts_right(
     with db.transaction() as session:
         recounts.ask(session, None, None, now=utcnow())
     assert recounts.run_all(db)["differing"] == 0
-    late = [
-        (row["consumed_at"] - sent_at[row["event_id"]]).total_seconds()
-        for row in rows(world, InboxRow)
-        if row["event_id"] in sent_at
-    ]
-    assert max(late) < LATE_S + _share_of_the_machine()
+    consumed = rows(world, InboxRow)
+    late = max(row["consumed_at"] - sent_at[row["event_id"]] for row in consumed if row["event_id"] in sent_at)
+    print(f"the latest of {len(flood.sound)} events was done {late.total_seconds():.1f} s after it was sent")
 
 
-def _share_of_the_machine() -> float:
-    """Return seconds by which a machine that others work on, too, may be late: nothing on an idle one."""
-    return max(0.0, os.getloadavg()[0] - (os.cpu_count() or 1)) * 0.5
+def test_no_event_waits_for_poison_that_is_to_be_tried_again(
+    world: World, bus_of: Callable[[list[float]], AbstractContextManager[Bus]]
+) -> None:
+    flood = a_flood(SEED, A_FEW)
+
+    with capture_logs(), bus_of(FOR_AN_HOUR_S) as bus:
+        bus.send(flood.messages)
+        eventually(lambda: _done(world) == len(flood.sound), timeout_s=60)
+
+        assert len(bus.letters.all()) < POISON  # RabbitMQ's consumer parks at once what can't be read
 
 
 def _done(world: World) -> int:
@@ -177,8 +195,8 @@ def _done(world: World) -> int:
         return session.scalar(select(func.count()).select_from(InboxRow)) or 0
 
 
-def _wait_for_the_consumer(world: World, flood: Flood, sent: dict[str, Any]) -> None:
-    """Send no faster than is consumed: what is to be seen is whether poison delays others, not how long a queue is."""
+def _wait_for_the_consumer(world: World, flood: Flood, sent: dict[str, datetime]) -> None:
+    """Send no faster than is consumed: what is printed is how long poison delays others, not how long a queue is."""
     wanted = len(sent.keys() - flood.poison)
     eventually(lambda: _done(world) >= wanted, timeout_s=60)
 
