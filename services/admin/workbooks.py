@@ -21,6 +21,7 @@ Row = Sequence[Value]
 ROWS_OF_EXCEL = 1_048_576
 COLUMNS_OF_EXCEL = 16_384
 LONGEST_TEXT = 32_767  # of a cell, in UTF-16 code units
+CUT = "…"  # where text of a cell was cut
 LONGEST_TITLE = 31
 
 # By the type of a value: its data type in the file, and its number format. Text has the format "@": else a cell that
@@ -51,13 +52,15 @@ class Column:
 
 
 def clean(text: str) -> str:
-    """Return text as a cell can hold it: without control characters, and no longer than Excel takes."""
+    """Return text as a cell can hold it: without control characters, and cut, with a mark, where it is longer than Excel takes."""
     if _UNFIT.search(text):
         text = _UNFIT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     if "_x" in text:
         text = _LOOKS_ESCAPED.sub("_x005F_", text)
     if len(text) > LONGEST_TEXT // 2:
-        text = text.encode("utf-16-le")[: LONGEST_TEXT * 2].decode("utf-16-le", "ignore")
+        units = text.encode("utf-16-le")
+        if len(units) > LONGEST_TEXT * 2:
+            text = units[: (LONGEST_TEXT - len(CUT)) * 2].decode("utf-16-le", "ignore") + CUT
     return text
 
 

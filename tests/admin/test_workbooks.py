@@ -81,11 +81,14 @@ def test_what_no_cell_can_hold_is_left_out(tmp_path: Path, text: str, kept: str)
     assert sheets(written(tmp_path, [[text]]))["表"][1:] == ([[kept]] if kept else [[None]])
 
 
-def test_text_is_no_longer_than_excel_takes(tmp_path: Path) -> None:
-    [_, [plain], [paired]] = sheets(written(tmp_path, [["长" * 40_000], ["😀" * 40_000]]))["表"]
+def test_text_is_no_longer_than_excel_takes_and_says_where_it_was_cut(tmp_path: Path) -> None:
+    texts = ["长" * 32_767, "长" * 32_768, "😀" * 40_000]
 
-    assert plain == "长" * 32_767
-    assert paired == "😀" * 16_383
+    [_, [fits], [plain], [paired]] = sheets(written(tmp_path, [[text] for text in texts]))["表"]
+
+    assert fits == texts[0]
+    assert plain == "长" * 32_766 + "…"
+    assert paired == "😀" * 16_383 + "…"
 
 
 def test_a_header_stays_in_view_above_columns_of_their_widths(tmp_path: Path) -> None:
