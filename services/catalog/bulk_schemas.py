@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from libs.common.inputs import unfit
 from libs.common.web import Id, Schema
 from libs.contracts.catalog import HourMinute, Rules
-from services.catalog.inputs import Date, TimeOfDay, Weekdays
+from services.catalog.inputs import Capacity, Date, TimeOfDay, Weekdays
 
 
 def _once_each(ids: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ class CapacitiesIn(Schema):
     weekdays: Weekdays = None
     start: TimeOfDay | None = None
     end: TimeOfDay | None = None
-    capacity: int | None = Field(ge=0, le=1_000_000, description="in people; null: no limit")
+    capacity: Capacity
 
 
 class SlotOverfull(BaseModel):
