@@ -9,19 +9,30 @@ from typing import Any
 
 import pytest
 import time_machine
+from hypothesis import HealthCheck, settings
+from psycopg import errors as pg
 from redis import Redis
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from deploy import bootstrap, registry
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
-from libs.common import edge, kept
+from libs.common import db, edge, kept, ratelimit
 from libs.common.ids import new_id
+from services.notify import me_routes
+from services.notify import resources as of_notify
 from tests.copies import AT_MOST, TEMPLATE, Copy
-from tests.world import NOON, PASSWORDS, World
+from tests.world import NOON, PASSWORDS, World, eventually
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 4_000_000_000  # several times what a run needs
+
+# How quick a machine is says nothing about an example: neither how long it takes nor how long it was to make.
+settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
@@ -36,8 +47,9 @@ def pytest_configure() -> None:
 def _patience() -> Iterator[None]:
     """Let requests within a test process take their time: how quick this machine is has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (edge, kept):
-            patch.setattr(module, "PATIENCE_S", 60.0)
+        for module in (db, edge, kept, me_routes, ratelimit):
+            patch.setattr(module, "PATIENCE_S", 60)
+        patch.setattr(of_notify, "CODE_PATIENCE_S", 60)
         yield
 
 
@@ -52,15 +64,16 @@ class Cluster:
 
     def statement(self, sql: str) -> None:
         engine = create_engine(self.postgres.superuser_url(), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(sql))
+        eventually(lambda: _carried_out(engine, sql), timeout_s=120)
         engine.dispose()
 
     @contextmanager
     def world(self, *, redis_url: str | None = None, **settings: Any) -> Iterator[World]:
         """Yield a world over a database of its own (and another Redis, if one is named), while the block runs."""
         copy = self._free.pop() if self._free else self._copy()
-        Redis.from_url(self.valkey.url).flushall()  # the rate limits of one test stay out of the next
+        Redis.from_url(
+            self.valkey.url, socket_timeout=60
+        ).flushall()  # the rate limits of one test stay out of the next
         folder = f"file://{self.folder / new_id()}"
         files = {"exports_url": f"{folder}/exports", "uploads_url": f"{folder}/uploads"} | settings
         world = World(self.postgres.superuser_url(), copy.name, redis_url or self.valkey.url, copy=copy, **files)
@@ -78,6 +91,18 @@ class Cluster:
         name = f"test_{new_id().replace('-', '')}"
         self.statement(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         return Copy(self.postgres.superuser_url(), name)
+
+
+def _carried_out(engine: Engine, sql: str) -> bool:
+    """Whether it could be: not while autovacuum, or a connection that is just ending, is in the database it is about."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(sql))
+    except DBAPIError as error:
+        if isinstance(error.orig, pg.ObjectInUse):
+            return False
+        raise
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ NAMING = {
 T = TypeVar("T")
 
 ATTEMPTS = 5
+PATIENCE_S = 2  # until a connection is free, or a new one is made
 SILENCE_S = 17.0  # longer than any statement may take (bootstrap: statement_timeout)
 _RACED = (pg.DeadlockDetected, pg.SerializationFailure)
 
@@ -87,10 +88,10 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=2,
+            pool_timeout=PATIENCE_S,
             pool_pre_ping=True,  # a restarted server costs nobody an error
             hide_parameters=True,  # an error's text lands in logs, which hold no answers, codes or tokens
-            connect_args={"connect_timeout": 2, "application_name": f"hallpass-{name}"},
+            connect_args={"connect_timeout": PATIENCE_S, "application_name": f"hallpass-{name}"},
         )
         event.listen(self.engine, "do_connect", lambda _, __, args, words: _Connection.connect(*args, **words))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -16,6 +16,7 @@ from libs.common.errors import TooMany
 from libs.common.logs import logger
 
 log = logger(__name__)
+PATIENCE_S = 0.1  # with Redis, which answers within a millisecond
 PAUSE_S = 2.0  # after a failure Redis is left alone this long, so that nobody waits for it
 
 
@@ -24,7 +25,8 @@ class RateLimiter:
 
     def __init__(self, url: str | None, *, service: str) -> None:
         self._service = service
-        self._pool = ConnectionPool.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1) if url else None
+        patience = {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}
+        self._pool = ConnectionPool.from_url(url, **patience) if url else None
         self._limiter: SlidingWindowCounterRateLimiter | None = None
         self._resume_at = 0.0
 

@@ -89,6 +89,7 @@ def test_a_connection_is_given_up_when_the_server_stays_silent(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "SILENCE_S", 1.0)
+    monkeypatch.setattr(db, "PATIENCE_S", 2)  # as it is outside of tests
     database = Database(own_postgres.superuser_url(), name="test")
     database.ping()
 

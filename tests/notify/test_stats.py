@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, select, update
 
@@ -107,7 +107,7 @@ def _counts_of_state(join: Join) -> dict[str, int]:
 STEPS = st.lists(st.integers(0, 9), max_size=7)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(
     lives=st.lists(STEPS, min_size=1, max_size=4),
     shuffled=st.randoms(use_true_random=False),

@@ -3,7 +3,7 @@
 import random
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
@@ -27,7 +27,7 @@ LEADS = st.sampled_from([-5, 0, 59, 60, 1439, 1440, 4320, 10080, 20160, 43200])
 CAPACITIES = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([None, 0, 1, 5])), max_size=4)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(
     lives=st.lists(st.tuples(STEPS, LEADS), min_size=1, max_size=5),
     capacities=CAPACITIES,
