@@ -1,6 +1,7 @@
 """The whole product in one test process: four services over a real PostgreSQL and Valkey, and a bus that runs on demand."""
 
 import json
+import socket
 import threading
 import time
 from base64 import urlsafe_b64decode
@@ -15,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from deploy import registry
+from deploy import registry, serve
 from deploy.bootstrap import login_url
 from deploy.gateway import Gateway
 from deploy.loops import Loop
@@ -124,21 +125,19 @@ class World:
     # --- a real server, for what needs real concurrency ---
 
     @contextmanager
-    def serve(self, port: int = 0) -> Iterator[str]:
-        """Serve the gateway on a port, a free one by default, while the block runs; yield its address."""
-        config = uvicorn.Config(
-            self.gateway, port=port, log_level="warning", lifespan="off", loop="uvloop", http="httptools"
-        )
+    def serve(self, listening: socket.socket | None = None) -> Iterator[str]:
+        """Serve the gateway while the block runs, where somebody listens for it or on a free port; yield its address."""
+        own = serve.listen("127.0.0.1", 0) if listening is None else listening.dup()
+        config = uvicorn.Config(self.gateway, log_level="warning", lifespan="off", loop="uvloop", http="httptools")
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
         thread.start()
         eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{own.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
 
     @contextmanager
     def running_bus(self) -> Iterator[None]:
@@ -162,7 +161,7 @@ def in_threads(*parts: Loop) -> Iterator[None]:
         for part in parts:
             part.stop()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
 
 
 def bearer(token: str) -> dict[str, str]:

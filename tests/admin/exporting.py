@@ -11,7 +11,7 @@ import httpx2
 from openpyxl import load_workbook
 from sqlalchemy import text
 
-from deploy.servers.process import free_port
+from deploy import serve
 from libs.common.tasks import perform
 from libs.contracts.principals import Role
 from tests.admin.builders import an_account, signed_in
@@ -25,13 +25,13 @@ Headers = dict[str, str]
 @contextmanager
 def a_world_that_answers(cluster: Cluster, **settings: Any) -> Iterator[World]:
     """Yield a world whose services can be read by a run of an export, over HTTP."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    with (
-        cluster.world(catalog_url=address, booking_url=address, notify_url=address, **settings) as world,
-        world.serve(port),
-    ):
-        yield world
+    with serve.listen("127.0.0.1", 0) as listening:  # from now on, so that nobody else gets the port
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with (
+            cluster.world(catalog_url=address, booking_url=address, notify_url=address, **settings) as world,
+            world.serve(listening),
+        ):
+            yield world
 
 
 def an_exporter(

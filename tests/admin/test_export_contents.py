@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.servers.process import free_port
+from deploy import serve
 from libs.contracts.catalog import FieldType, FormField, ItemStatus
 from tests.admin.builders import PASSWORD, trail
 from tests.admin.exporting import (
@@ -275,8 +275,10 @@ def test_an_answer_to_a_form_that_nobody_knows_any_more_is_not_lost(served: Worl
 
 
 def test_a_row_is_never_without_its_answers_where_the_form_changes_meanwhile(cluster: Cluster) -> None:
-    port = free_port()
-    with cluster.world(booking_url=f"http://127.0.0.1:{port}") as world:
+    with (
+        serve.listen("127.0.0.1", 0) as listening,
+        cluster.world(booking_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as world,
+    ):
         place = a_slot(world, max_per_slot=9)
         booked(world, world.user("first"), place.slot_id, "张三")
         meanwhile = Meanwhile(world.gateway, "/api/booking/staff/feed/joins")
@@ -290,10 +292,10 @@ def test_a_row_is_never_without_its_answers_where_the_form_changes_meanwhile(clu
             booked(world, world.user("second"), place.slot_id, "李四", claim="退款")
 
         meanwhile.happens = book_by_a_new_form
-        with world.serve(port):
+        with world.serve(listening):
             do(world, "export")
         early = records(sheets(fetched(world, who, export_id))["护照办理"])
-        with world.serve(port):
+        with world.serve(listening):
             late = records(sheets(exported(world, who, "joins"))["护照办理"])
 
         assert [row["姓名"] for row in early] == ["张三"]

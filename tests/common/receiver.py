@@ -1,5 +1,6 @@
 """An HTTP server that takes what is posted to it and behaves as a test wants: answers, dawdles, breaks off, floods."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -89,6 +90,14 @@ class Receiver:
         """Return what was posted, as soon as there is so much of it."""
         eventually(lambda: len(self.posted) >= count, timeout_s=timeout_s)
         return list(self.posted)
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """Keep a port of this machine on which nobody listens, nor can begin to, while the block runs."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 @contextmanager
