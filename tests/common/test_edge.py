@@ -31,7 +31,7 @@ def test_the_default_language_is_chinese(world: World) -> None:
 
 def test_head_is_answered_as_get_without_its_content(world: World) -> None:
     a_hall(world)
-    with world.serve() as address, httpx2.Client(base_url=address) as client:
+    with world.serve() as address, httpx2.Client(base_url=address, timeout=60) as client:
         for path, headers in (
             ("/api/catalog/halls", {}),
             ("/api/booking/me", world.user("wang")),

@@ -62,7 +62,7 @@ def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_hangs_up_leaves_nothing() -> None:
     stage = Stage()
     with stage.served() as (host, port):
-        with httpx2.stream("GET", f"http://{host}:{port}/", trust_env=False) as answer:
+        with httpx2.stream("GET", f"http://{host}:{port}/", timeout=60, trust_env=False) as answer:
             next(answer.iter_lines())
 
         eventually(lambda: (stage.opened, stage.closed) == (1, 1))
@@ -73,7 +73,7 @@ def test_a_process_that_ends_waits_for_no_stream() -> None:
     reading = threading.Event()
 
     def read(host: str, port: int) -> None:
-        with httpx2.stream("GET", f"http://{host}:{port}/", trust_env=False) as answer:
+        with httpx2.stream("GET", f"http://{host}:{port}/", timeout=60, trust_env=False) as answer:
             for _ in answer.iter_lines():
                 reading.set()
 
