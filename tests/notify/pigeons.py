@@ -64,9 +64,10 @@ def sender(world: World, channel: Channel[Any], **more: Any) -> Sender[Any]:
     return Sender(world.runtimes["notify"].db, channel, **more)
 
 
-def carry_all(world: World, channel: Channel[Any], **more: Any) -> int:
-    """Carry what is due by a channel until nothing is; return how many attempts that were."""
-    carrier, attempts = sender(world, channel, **more), 0
+def carry_all(world: World, channel: Channel[Any], *, clock: Callable[[], Any] = utcnow) -> int:
+    """Carry what is due by a channel at this instant until nothing is; return how many attempts that were."""
+    now = clock()  # the same for all of them: what failed does not come due again while the others are carried
+    carrier, attempts = sender(world, channel, clock=lambda: now), 0
     while (taken := carrier.take()) is not None:
         carrier.carry(taken)
         attempts += 1

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
+from libs.common.wechat import WeChat
 from services.notify import ways
 from services.notify.models import Delivery, Grant
 from services.notify.sender import Sender
@@ -22,7 +23,8 @@ from tests.world import World
 API = "/api/notify"
 TEMPLATE = "tmpl-booked"
 VALUES = {"thing1": "{item}", "time2": "{date} {start}", "thing3": "{hall}，{people}"}
-PATIENCE_S = 2.0  # of our channels with their providers
+PATIENCE_S = 30.0  # of our channels with their providers, however busy the machine is
+SILENCE_S = 10.0  # after which a provider that hangs is given up: a busy machine gets as far as that by then
 MakeWorld = Callable[..., World]
 
 
@@ -72,19 +74,24 @@ class Town:
         hear(self.world, join.booked())
         return join
 
-    def sender(self, channel: str, *, later: timedelta = timedelta()) -> Sender[Any]:
-        """Return a sender of a process of its own, whose clock may be ahead."""
-
-        def clock() -> datetime:
-            return utcnow() + later
-
+    def sender(
+        self, channel: str, *, clock: Callable[[], datetime] = utcnow, patience_s: float = PATIENCE_S
+    ) -> Sender[Any]:
+        """Return a sender of a process of its own, with a clock and a patience of its own."""
         runtime = self.world.runtimes["notify"]
+        known, settings = runtime.resources, runtime.settings
+        if patience_s != PATIENCE_S:
+            secret, url = settings.wechat_secret.get_secret_value(), settings.wechat_base_url
+            wechat = WeChat(settings.wechat_appid, secret, base_url=url, timeout_s=patience_s)
+            mail = replace(known.mail, timeout_s=patience_s)
+            runtime = replace(runtime, resources=replace(known, wechat=wechat, mail=mail))
         [found] = [one for one in ways.channels(runtime) if one.name == channel]
         return Sender(runtime.db, found, clock=clock)
 
-    def carry(self, channel: str, *, later: timedelta = timedelta()) -> int:
-        """Send what is due, by a process of its own; return how many attempts that were."""
-        carrier, attempts = self.sender(channel, later=later), 0
+    def carry(self, channel: str, *, later: timedelta = timedelta(), patience_s: float = PATIENCE_S) -> int:
+        """Send what is due at an instant, by a process of its own; return how many attempts that were."""
+        now = utcnow() + later  # the same for all of them: what failed does not come due again while others are sent
+        carrier, attempts = self.sender(channel, clock=lambda: now, patience_s=patience_s), 0
         while (taken := carrier.take()) is not None:
             carrier.carry(taken)
             attempts += 1

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import Metric
 
-from deploy.servers.process import free_port
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from services.notify import metrics
 from services.notify.channels.email import EmailChannel
 from services.notify.sender import Sender
+from tests.common.receiver import nobody
 from tests.deploy import rules
 from tests.notify.reaching import MakeWorld, Town, a_town
 from tests.notify.servers import MailServer
@@ -26,8 +26,9 @@ HOUR = 60
 class Watch:
     """A hall that sends mail, and what is read of its senders every minute."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: Town, *, port_of_nobody: int) -> None:
         self.town = town
+        self.port_of_nobody = port_of_nobody
         self.user = new_id()
         self._runtime = town.world.runtimes["notify"]
         self._minutes = 0
@@ -75,8 +76,8 @@ def promtool_is_there() -> None:
 @pytest.fixture
 def watch(make_world: MakeWorld) -> Iterator[Watch]:
     server = MailServer(login=(USER, PASSWORD))
-    with a_town(make_world, mail=server, smtp_user=USER, smtp_password=PASSWORD) as town:
-        yield Watch(town)
+    with nobody() as port, a_town(make_world, mail=server, smtp_user=USER, smtp_password=PASSWORD) as town:
+        yield Watch(town, port_of_nobody=port)
 
 
 def another_password(watch: Watch) -> None:
@@ -84,7 +85,7 @@ def another_password(watch: Watch) -> None:
 
 
 def nobody_there(watch: Watch) -> None:
-    watch.connect(free_port())
+    watch.connect(watch.port_of_nobody)
 
 
 @pytest.mark.parametrize("fault", [another_password, nobody_there])

@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from cryptography.x509.oid import NameOID
 
 from libs.common.ids import new_id
 from libs.contracts.booking import UserErased
+from services.notify.channels.email import EmailChannel
 from services.notify.models import Delivery, Grant, Recipient, Unconfirmed
+from tests.common.receiver import nobody
 from tests.notify.builders import hear, rows
-from tests.notify.reaching import MakeWorld, Town, a_town
+from tests.notify.pigeons import carry_all
+from tests.notify.reaching import PATIENCE_S, SILENCE_S, MakeWorld, Town, a_town
 from tests.notify.servers import MailServer
 
 LATER = timedelta(minutes=10)
@@ -113,7 +117,7 @@ def test_every_mail_ends_in_the_right_state(
     town.tell(user)
     town.mail.next = list(faults)
 
-    town.carry("email")
+    town.carry("email", patience_s=SILENCE_S if faults[0].startswith("hang") else PATIENCE_S)
     town.carry("email", later=LATER)
 
     found = town.delivery(user, "email")
@@ -123,21 +127,22 @@ def test_every_mail_ends_in_the_right_state(
     assert ADDRESS not in str(found)
 
 
-def test_a_server_that_is_away_is_tried_again(make_world: MakeWorld) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    with a_town(make_world) as town:
-        user = new_id()
-        town.confirm_email(user)
-        town.tell(user)
-    with a_town(make_world, smtp_port=port):
-        town.carry("email")
+def test_a_server_that_is_away_is_tried_again(town: Town) -> None:
+    user = new_id()
+    town.confirm_email(user)
+    town.tell(user)
+    known = town.world.runtimes["notify"].resources
 
-        found = town.delivery(user, "email")
-        assert (found["state"], found["possibly_twice"]) == ("queued", False)
+    with nobody() as port:
+        carry_all(town.world, EmailChannel(replace(known.mail, port=port), known.sealer))
+
+    found = town.delivery(user, "email")
+    assert (found["state"], found["possibly_twice"]) == ("queued", False)
 
 
-def test_a_name_that_is_not_resolved_in_time_holds_nobody(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_resolved_in_time_holds_nobody(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, found_at_last, look_up = threading.Event(), threading.Event(), socket.getaddrinfo
 
     def slowly(host: Any, *more: Any, **also: Any) -> Any:
@@ -148,7 +153,8 @@ def test_a_name_that_is_not_resolved_in_time_holds_nobody(town: Town, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
 
-    answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
+    with a_town(make_world, smtp_timeout_s=0.5) as town:
+        answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
 
     assert answer.json()["code"] == "mail_unavailable"
     assert not found_at_last.is_set()
@@ -262,10 +268,11 @@ def test_codes_are_sent_so_often_and_not_more(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize("fault", ["550", "451", "hang"])
-def test_an_address_that_no_mail_can_be_sent_to_is_told_at_once(town: Town, fault: str) -> None:
-    town.mail.next = [fault]
+def test_an_address_that_no_mail_can_be_sent_to_is_told_at_once(make_world: MakeWorld, fault: str) -> None:
+    with a_town(make_world, smtp_timeout_s=0.5 if fault == "hang" else PATIENCE_S) as town:
+        town.mail.next = [fault]
 
-    answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
+        answer = town.ask("PUT", "me/email", new_id(), {"email": ADDRESS})
 
     assert answer.json()["code"] == ("email_unfit" if fault == "550" else "mail_unavailable")
 

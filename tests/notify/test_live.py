@@ -24,7 +24,7 @@ from tests.notify.builders import MORNING, Slot, a_join, a_slot, deliver, hear, 
 from tests.world import World, bearer, eventually, simultaneously
 
 QUICK: dict[str, Any] = {"live_poll_ms": 20, "live_heartbeat_s": 0.2}
-PATIENCE_S = 30
+PATIENCE_S = 60
 BURST = 40
 
 

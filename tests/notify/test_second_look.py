@@ -20,6 +20,8 @@ from tests.notify.test_announcements import STAFF, written
 from tests.notify.test_quiet_hours import an_offer
 from tests.world import World
 
+pytestmark = pytest.mark.usefixtures("noon")
+
 MORNING = timedelta(hours=2, minutes=30)  # the quiet hours that are on are over by then
 REMINDER = "Your booking is coming up"
 NOT_EXPECTED = "not true any more: the user is not expected there at that time"

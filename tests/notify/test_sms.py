@@ -13,16 +13,16 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.settings import SettingsError
 from libs.contracts.booking import UserErased
-from services.notify import resources, sms_budget
+from services.notify import sms_budget
 from services.notify.channels.sms import template_of
 from services.notify.models import Delivery, Recipient, SmsUse, Unconfirmed
 from services.notify.outcomes import Later, Outcome, Refused, Sent, Unknown
 from services.notify.resources import NotifySettings
 from services.notify.sms import Bridge, Sms, number
 from services.notify.sms_budget import Budget
-from tests.common.receiver import Exchange, Posted, Receiver, receiver
+from tests.common.receiver import Exchange, Posted, Receiver, nobody, receiver
 from tests.notify.builders import a_join, hear, rows, user_headers
-from tests.notify.hooking import verified
+from tests.notify.hooking import later, verified
 from tests.notify.pigeons import carry_all
 from tests.notify.texting import (
     IN_FULL,
@@ -38,7 +38,7 @@ from tests.notify.texting import (
     confirmed,
     settings,
 )
-from tests.world import World
+from tests.world import World, eventually
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_whatever_id_the_bridge_gives_a_message_goes_out_once(
     hear(world, join.booked())
 
     for minutes in (0, 5):
-        carry_all(world, channel(world), clock=lambda minutes=minutes: utcnow() + timedelta(minutes=minutes))
+        carry_all(world, channel(world), clock=later(timedelta(minutes=minutes)))
 
     [delivery] = rows(world, Delivery, channel="sms")
     assert (delivery["state"], delivery["provider_id"], delivery["possibly_twice"]) == ("sent", kept, False)
@@ -288,7 +288,7 @@ def test_a_message_whose_answer_is_lost_goes_out_once_more_under_the_same_id(wor
     hear(world, join.booked())
 
     for minutes in (0, 5, 10, 60):
-        carry_all(world, channel(world), clock=lambda minutes=minutes: utcnow() + timedelta(minutes=minutes))
+        carry_all(world, channel(world), clock=later(timedelta(minutes=minutes)))
 
     [delivery] = rows(world, Delivery, channel="sms")
     assert (delivery["state"], delivery["possibly_twice"], delivery["attempts"]) == ("failed", True, 2)
@@ -317,17 +317,21 @@ def test_a_message_whose_answer_is_lost_goes_out_once_more_under_the_same_id(wor
 )
 def test_what_the_bridge_answers_decides(behave: Any, outcome: Outcome) -> None:
     message = Sms(id="m1", to=IN_FULL, template="SMS_1", params={"code": "654321", "count": "2"}, language="zh")
+    is_silent = outcome == Unknown("no answer (too_slow)")
     with receiver(behave) as found:
-        patience_s = 0.5 if outcome == Unknown("no answer (too_slow)") else 5
-        assert Bridge(found.address, SECRET, timeout_s=patience_s).send(message) == outcome
+        bridge = Bridge(found.address, SECRET, timeout_s=0.5 if is_silent else 60)
+        if is_silent:  # again, where a busy machine has used up the half second before there was a connection
+            eventually(lambda: bridge.send(message) == outcome)
+        else:
+            assert bridge.send(message) == outcome
 
 
 def test_where_no_bridge_listens_nothing_was_sent() -> None:
-    with receiver() as found:
-        address = found.address
     message = Sms(id="m1", to=IN_FULL, template="SMS_1", params={}, language="zh")
 
-    assert Bridge(address, SECRET, timeout_s=5).send(message) == Later("no_connection")
+    with nobody() as port:
+        bridge = Bridge(f"http://127.0.0.1:{port}", SECRET, timeout_s=60)
+        assert bridge.send(message) == Later("no_connection")
 
 
 # --- what it may cost ---
@@ -392,7 +396,7 @@ def test_only_what_may_have_been_sent_is_spent_and_once(
     hear(world, join.booked())
 
     for minutes in (0, 1, 5):
-        carry_all(world, channel(world), clock=lambda minutes=minutes: utcnow() + timedelta(minutes=minutes))
+        carry_all(world, channel(world), clock=later(timedelta(minutes=minutes)))
 
     assert len(bridge.posted) >= 1
     assert len(rows(world, SmsUse)) == before + spent
@@ -443,15 +447,12 @@ def test_the_budget_is_exact_when_many_spend_at_once(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
 
     assert (len(allowed), sum(allowed)) == (32, 7)
 
 
-def test_a_bridge_that_hangs_keeps_few_of_those_who_wait(
-    make_world: Callable[..., World], bridge: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources, "CODE_PATIENCE_S", 60)  # until all have come, however busy the machine is
+def test_a_bridge_that_hangs_keeps_few_of_those_who_wait(make_world: Callable[..., World], bridge: Receiver) -> None:
     world = make_world(**settings(bridge, sms_timeout_s=60))
     here = threading.Barrier(9)
 

@@ -86,7 +86,7 @@ def test_nobody_is_told_to_wait_where_the_line_has_closed(world: World, rules: d
     booked(world, world.user("owner"), slot.id)
     closes = datetime.combine(slot.tomorrow, time(8), ZoneInfo(slot.hall["timezone"])) - timedelta(minutes=before)
 
-    with time_machine.travel(closes - timedelta(minutes=1), tick=True):
+    with time_machine.travel(closes - timedelta(hours=1), tick=True):
         slot.comes_to(0, "full", True)
         leave(world, world.user("user"), waiting(world, world.user("user"), slot.id)["id"])
     with time_machine.travel(closes - timedelta(milliseconds=1), tick=False):

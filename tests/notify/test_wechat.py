@@ -11,7 +11,7 @@ from libs.common import wechat
 from libs.common.ids import new_id
 from services.notify.models import Delivery, ProviderToken, Recipient
 from tests.notify.builders import hear, rows
-from tests.notify.reaching import PATIENCE_S, TEMPLATE, MakeWorld, Town, a_town
+from tests.notify.reaching import PATIENCE_S, SILENCE_S, TEMPLATE, MakeWorld, Town, a_town
 from tests.world import World
 
 LATER = timedelta(minutes=10)
@@ -146,10 +146,11 @@ def test_every_message_ends_in_the_right_state(
     town.allow(user)
     town.tell(user)
     town.wechat.next = list(faults)
+    patience_s = SILENCE_S if {"hang", "hang after"} & set(faults) else PATIENCE_S
 
-    town.carry("wechat")
+    town.carry("wechat", patience_s=patience_s)
     for hours in range(4):
-        town.carry("wechat", later=LATER + timedelta(hours=hours))
+        town.carry("wechat", later=LATER + timedelta(hours=hours), patience_s=patience_s)
 
     found = town.delivery(user, "wechat")
     assert (found["state"], found["possibly_twice"], found["attempts"]) == (state, twice, attempts)
@@ -269,9 +270,9 @@ def test_without_a_token_nothing_is_sent_and_the_grant_is_kept(make_world: MakeW
         user = new_id()
         town.allow(user)
         town.tell(user)
-        town.wechat.token_delay_s = PATIENCE_S * 3
+        town.wechat.token_delay_s = 30
 
-        town.carry("wechat")
+        town.carry("wechat", patience_s=0.5)
 
         found = town.delivery(user, "wechat")
         assert (found["state"], found["possibly_twice"]) == ("queued", False)

@@ -29,7 +29,7 @@ def a_bridge() -> Iterator[Receiver]:
 
 def settings(bridge: Receiver, **more: Any) -> dict[str, Any]:
     chosen = {"sms_url": f"{bridge.address}/send", "sms_secret": SECRET, "sms_templates": TEMPLATES}
-    return chosen | {"sms_timeout_s": 3} | more
+    return chosen | {"sms_timeout_s": 30} | more
 
 
 def channel(world: World) -> SmsChannel:
