@@ -506,7 +506,6 @@ def _far_below(content: bytes) -> bytes:
     return _respelled(content, "xl/worksheets/sheet1.xml", b'<row r="3"', b'<row r="1000000000000"')
 
 
-@pytest.mark.timeout(60)
 def test_a_row_that_says_it_lies_far_below_keeps_no_worker(served: World) -> None:
     who = an_exporter(served)
 
@@ -515,7 +514,6 @@ def test_a_row_that_says_it_lies_far_below_keeps_no_worker(served: World) -> Non
     assert (found["state"], found["rows_total"]) == ("checked", 1)
 
 
-@pytest.mark.timeout(60)
 def test_the_reading_of_a_long_sheet_ends_when_its_run_is_over() -> None:
     asked: list[int] = []
 

@@ -1,10 +1,12 @@
 """Staying signed in, signing out, and what becomes of stolen tokens."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import httpx2
+import pytest
 import time_machine
 from sqlalchemy import delete
 
@@ -50,6 +52,14 @@ def test_a_refreshed_token_carries_the_present_role_and_halls(world: World) -> N
     assert world.client.get("/api/admin/audit", headers=bearer(second["token"])).status_code == 200
 
 
+@pytest.fixture
+def still() -> Iterator[None]:
+    """Let time stand still: what is asked for again is asked for at once."""
+    with time_machine.travel(utcnow(), tick=False):
+        yield
+
+
+@pytest.mark.usefixtures("still")
 def test_a_lost_answer_can_be_asked_for_again_at_once(world: World) -> None:
     an_account(world)
     first = signed_in(world)["refresh_token"]
@@ -61,11 +71,12 @@ def test_a_lost_answer_can_be_asked_for_again_at_once(world: World) -> None:
     assert refresh(world, repeated).status_code == 200
 
 
+@pytest.mark.usefixtures("still")
 def test_two_tabs_that_refresh_at_once_both_stay_signed_in(world: World) -> None:
     an_account(world)
     first = signed_in(world)["refresh_token"]
 
-    with world.serve() as address, httpx2.Client(base_url=address) as client:
+    with world.serve() as address, httpx2.Client(base_url=address, timeout=60) as client:
         answers = simultaneously([partial(refresh, world, first, client=client) for _ in range(6)])
 
     tokens = {answer.json()["refresh_token"] for answer in answers}
@@ -231,7 +242,7 @@ def test_signing_in_and_being_disabled_at_once_leaves_nobody_signed_in(world: Wo
     account = an_account(world)
     boss = world.staff()
 
-    with world.serve() as address, httpx2.Client(base_url=address) as client:
+    with world.serve() as address, httpx2.Client(base_url=address, timeout=60) as client:
 
         def disable() -> httpx2.Response:
             return client.patch(f"/api/admin/staff/{account['id']}", json={"disabled": True}, headers=boss)
@@ -363,13 +374,14 @@ def test_nobody_ends_sessions_of_an_account_that_may_more_than_they(world: World
     assert refresh(world, mine["refresh_token"]).status_code == 200
 
 
+@pytest.mark.usefixtures("still")
 def test_a_session_ended_while_it_refreshes_stays_ended(world: World) -> None:
     account = an_account(world)
     mine = signed_in(world)
     boss = world.staff()
     [session] = sessions_of(world, boss, account["id"])
 
-    with world.serve() as address, httpx2.Client(base_url=address) as client:
+    with world.serve() as address, httpx2.Client(base_url=address, timeout=60) as client:
         end = partial(client.delete, f"/api/admin/staff/{account['id']}/sessions/{session['id']}", headers=boss)
         *refreshed, ended = simultaneously([*[partial(refresh, world, mine["refresh_token"], client=client)] * 6, end])
 
