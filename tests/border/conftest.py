@@ -31,7 +31,7 @@ def shared_world(cluster: Cluster, providers: Providers, bridge: Receiver) -> It
     rates = ("user_rate", "sign_in_rate", "user_sign_in_rate", "unmask_rate", "mail_rate", "wechat_code_rate")
     budget = dict.fromkeys(("sms_per_user", "sms_per_number", "sms_per_day"), 1_000_000)
     chosen = dict.fromkeys(rates, "1000000/minute") | providers.settings() | texting.settings(bridge, **budget)
-    with a_world_that_answers(cluster, live_for_s=0.2, live_poll_ms=50, **chosen) as world:
+    with a_world_that_answers(cluster, live_for_s=1, live_poll_ms=50, **chosen) as world:
         yield world
 
 

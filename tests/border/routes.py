@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from secrets import randbelow
 from typing import Any
 
 from libs.common.ids import new_id
@@ -118,7 +117,7 @@ STAFF: dict[str, StaffRoute] = {
     "POST /api/catalog/staff/items/rules": StaffRoute(
         HALL_ADMIN,
         NOT_FOUND,
-        lambda s: Ask({"item_ids": [s.item["id"]], "rules": {"checkin_opens_minutes": randbelow(60 * 24)}}),
+        lambda s: Ask({"item_ids": [s.item["id"]], "rules": {"checkin_opens_minutes": s.other_minutes()}}),
     ),
     "PUT /api/catalog/staff/items/order": StaffRoute(
         SUPER_ADMIN, FORBIDDEN, lambda s: Ask({"item_ids": [s.an_item(), s.item["id"]]})

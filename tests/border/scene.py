@@ -84,6 +84,7 @@ class Scene:
         self.town = Town(world, providers.wechat, providers.mail)
         self._days = count(2)
         self._phones = count(138000)
+        self._minutes = count(100)
         self.bridge = bridge
         minded = {"missed": 100, "within_days": 1, "pause_days": 1}
         self.hall = a_hall(world, timezone=zone_where_it_is_noon(), missed_policy=minded)
@@ -410,6 +411,10 @@ class Scene:
         """Return the code that the first user was sent."""
         assert self.town.ask("PUT", "me/email", self.user_id, {"email": f"{unique()}@example.com"}).is_success
         return self.town.code()
+
+    def other_minutes(self) -> int:
+        """Return a number of minutes that no rule had before."""
+        return next(self._minutes)
 
     def a_phone(self) -> str:
         """Return a number that nobody has sent a code to."""
