@@ -20,6 +20,7 @@ from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
 from libs.common import db, edge, kept, ratelimit
 from libs.common.ids import new_id
+from services.booking import settle
 from services.notify import me_routes
 from services.notify import resources as of_notify
 from tests.copies import AT_MOST, TEMPLATE, Copy
@@ -47,8 +48,9 @@ def pytest_configure() -> None:
 def _patience() -> Iterator[None]:
     """Let requests within a test process take their time: how quick this machine is has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (db, edge, kept, me_routes, ratelimit):
+        for module in (db, edge, kept, me_routes, ratelimit, settle):
             patch.setattr(module, "PATIENCE_S", 60)
+        patch.setattr(settle, "CONNECTED_WITHIN_S", 60)
         patch.setattr(of_notify, "CODE_PATIENCE_S", 60)
         yield
 

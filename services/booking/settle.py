@@ -36,6 +36,7 @@ log = logger(__name__)
 
 ATTEMPTS = 5
 PATIENCE_S = 5.0  # with a database that neither answers nor refuses
+CONNECTED_WITHIN_S = 2
 HASTE_MS = 50  # to wait for a lock, where a whole group has waited for one already
 SETTINGS = (
     "-c lock_timeout=3s -c TimeZone=UTC"
@@ -328,7 +329,7 @@ class Settler:
             connection = await psycopg.AsyncConnection.connect(
                 self._conninfo,
                 autocommit=True,
-                connect_timeout=2,
+                connect_timeout=CONNECTED_WITHIN_S,
                 application_name="hallpass-booking-groups",
                 options=SETTINGS,
             )
