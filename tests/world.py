@@ -128,7 +128,14 @@ class World:
     def serve(self, listening: socket.socket | None = None) -> Iterator[str]:
         """Serve the gateway while the block runs, where somebody listens for it or on a free port; yield its address."""
         own = serve.listen("127.0.0.1", 0) if listening is None else listening.dup()
-        config = uvicorn.Config(self.gateway, log_level="warning", lifespan="off", loop="uvloop", http="httptools")
+        config = uvicorn.Config(
+            self.gateway,
+            log_level="warning",
+            lifespan="off",
+            loop="uvloop",
+            http="httptools",
+            timeout_keep_alive=600,  # it closes no line on which the next request is just coming
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
         thread.start()
