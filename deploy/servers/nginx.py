@@ -33,7 +33,7 @@ class Nginx(Server):
     name = "nginx"
     programs = frozenset({"nginx"})
     stop_timeout_s = 10
-    start_timeout_s = 15
+    start_timeout_s = 60
 
     def __init__(self, folder: Path, config: str) -> None:
         super().__init__(folder)
@@ -54,7 +54,7 @@ class Nginx(Server):
             serving = self._workers()
             return (bool(serving) and not serving & before) or not before or not child.is_alive()
 
-        wait_until(handed_over, 10, "nginx to start new workers")
+        wait_until(handed_over, 60, "nginx to start new workers")
 
     def _launch(self) -> Child:
         self._write(self.config)

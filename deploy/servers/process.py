@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 POLL_S = 0.02
 LOG_LIMIT_BYTES = 10_000_000
 PROC = Path("/proc")
+CONNECTIONS_FROM = PROC / "sys" / "net" / "ipv4" / "ip_local_port_range"
+PORTS_FROM = 20_000  # few programs listen by habit from here on
 SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"]
 
 
@@ -107,8 +110,23 @@ class Child:
         return "\n".join(text.rstrip().splitlines()[-count:])
 
 
+_given_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 that nobody listens on at this moment, another one each time.
+
+    Where it can be had, one that no outgoing connection is given by chance before it is listened on.
+    """
+    try:
+        first_of_connections = int(CONNECTIONS_FROM.read_text().split()[0])
+    except OSError:
+        first_of_connections = 0  # only Linux can tell
+    below = range(PORTS_FROM, max(PORTS_FROM, first_of_connections))
+    for drawn in SystemRandom().sample(below, min(len(below), 20)):
+        if drawn not in _given_out and not port_is_taken(drawn):
+            _given_out.add(drawn)
+            return drawn
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

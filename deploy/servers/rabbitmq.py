@@ -36,7 +36,7 @@ class RabbitMQ(Server):
     name = "RabbitMQ"
     programs = frozenset({"beam.smp", "epmd", "erl_child_setup", "inet_gethost"})
     stop_timeout_s = 60
-    start_timeout_s = 120
+    start_timeout_s = 240
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RabbitMQ(Server):
             env=environment,
             cwd=self.data,
         )
-        wait_until_ready(self._epmd, lambda: _listens(self._epmd_port), 10, "Erlang's epmd")
+        wait_until_ready(self._epmd, lambda: _listens(self._epmd_port), 60, "Erlang's epmd")
         child = Child([scripts / "rabbitmq-server"], log=self.log, env=environment, cwd=self.data)
         wait_until_ready(child, self._answers, self.start_timeout_s, self.name)
         return child
