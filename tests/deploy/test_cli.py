@@ -155,7 +155,7 @@ def test_migrating_makes_everything_once_and_shows_the_first_password_once(
     assert (first, second) == (0, 0)
     assert password in shown
     assert "password" not in capsys.readouterr().out
-    cluster.statement(f"DROP DATABASE {database}")
+    cluster.statement(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def test_a_file_of_settings_that_can_not_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

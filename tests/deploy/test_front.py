@@ -12,10 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from deploy import front as front_module
+from deploy import health as health_of_all
 from deploy.front import front
 from deploy.health import Found, Health, over_http
 from deploy.names import SERVICE_NAMES
-from deploy.servers.process import free_port
+from libs.common import health as health_of_one
+from tests.common.receiver import nobody
 from tests.world import World
 
 OK: Found = {"status": "ok", "parts": {"database": {"status": "ok", "detail": "migrated to 0001"}}}
@@ -114,6 +116,13 @@ def test_the_front_takes_no_other_method() -> None:
 # --- health ---
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services take their time to say how they are."""
+    monkeypatch.setattr(health_of_all, "TIMEOUT_S", 60)
+    monkeypatch.setattr(health_of_one, "LOOK_WITHIN_S", 60)
+
+
 @pytest.mark.parametrize(
     ("catalog", "booking", "status", "code"),
     [
@@ -147,9 +156,10 @@ def test_the_health_of_a_world_that_runs_is_ok(world: World) -> None:
 
 
 def test_health_over_http_believes_a_service_and_reports_one_that_is_away() -> None:
-    with a_service_that_says(b'{"status": "ok", "parts": {}}') as well, a_service_that_says(b"<html>") as strange:
+    says = a_service_that_says
+    with says(b'{"status": "ok", "parts": {}}') as well, says(b"<html>") as strange, nobody() as port:
         asks = {"catalog": over_http(well), "booking": over_http(strange)}
-        asks["notify"] = over_http(f"http://127.0.0.1:{free_port()}")
+        asks["notify"] = over_http(f"http://127.0.0.1:{port}")
         client = TestClient(front(Health(asks)))
 
         found = client.get("/healthz").json()

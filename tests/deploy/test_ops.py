@@ -40,7 +40,7 @@ def test_what_waits_in_the_outbox_is_counted_with_its_age(watched: World) -> Non
     an_account(watched, "clerk")
 
     assert (read("hallpass_outbox_pending", service="admin") or 0) >= 1
-    assert 0 < (read("hallpass_outbox_oldest_seconds", service="admin") or 0) < 60
+    assert 0 < (read("hallpass_outbox_oldest_seconds", service="admin") or 0) < 600
 
     watched.settle()
     assert read("hallpass_outbox_pending", service="admin") == 0
@@ -64,7 +64,7 @@ def test_jobs_are_counted_by_kind_and_state_with_the_age_of_the_oldest(watched: 
     watched.client.post("/api/admin/exports", json={"kind": "audit"}, headers=watched_admin(watched))
 
     assert read("hallpass_jobs", service="admin", kind="export", state="queued") == 1
-    assert 0 < (read("hallpass_jobs_oldest_seconds", service="admin", kind="export", state="queued") or 0) < 60
+    assert 0 < (read("hallpass_jobs_oldest_seconds", service="admin", kind="export", state="queued") or 0) < 600
     for state in AGES:
         assert read("hallpass_jobs_oldest_seconds", service="admin", kind="import", state=state) == 0
 

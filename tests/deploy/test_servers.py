@@ -484,7 +484,7 @@ def test_celery_reaches_valkey(port: int | None, tmp_path: Path) -> None:
         queue = connection.SimpleQueue("tasks")
         queue.put({"id": 1})
 
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=60)
 
         assert message.payload == {"id": 1}
         message.ack()
@@ -532,7 +532,7 @@ def site(port: int, text: str) -> str:
 
 
 def page(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
         text: bytes = answer.read()
         return text.decode()
 
@@ -593,7 +593,7 @@ def test_a_missing_nginx_comes_with_how_to_get_it(tmp_path: Path, monkeypatch: p
 def test_a_child_that_will_not_end_is_killed(tmp_path: Path) -> None:
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + RUNS_ON
     child = Child([sys.executable, "-c", stubborn], log=tmp_path / "log")
-    wait_until(lambda: child.last_lines() == "up", 10, "the child to be up")
+    wait_until(lambda: child.last_lines() == "up", 60, "the child to be up")
 
     assert child.stop(signal.SIGTERM, timeout_s=0.1) == -signal.SIGKILL
     assert not child.is_alive()
@@ -602,7 +602,7 @@ def test_a_child_that_will_not_end_is_killed(tmp_path: Path) -> None:
 def test_a_child_is_out_of_the_terminals_reach_and_its_log_is_private(tmp_path: Path) -> None:
     child = Child([sys.executable, "-c", RUNS_ON], log=tmp_path / "log")
     try:
-        wait_until(lambda: child.last_lines() == "up", 10, "the child to be up")
+        wait_until(lambda: child.last_lines() == "up", 60, "the child to be up")
         assert os.getsid(child.pid) == os.getpgid(child.pid) == child.pid
         assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
     finally:
