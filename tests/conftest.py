@@ -20,7 +20,7 @@ from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
 from libs.common import db, edge, kept, ratelimit
 from libs.common.ids import new_id
-from services.booking import settle
+from services.booking import counter_applier, files, new_waits, settle
 from services.notify import me_routes
 from services.notify import resources as of_notify
 from tests.copies import AT_MOST, TEMPLATE, Copy
@@ -46,12 +46,14 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _patience() -> Iterator[None]:
-    """Let requests within a test process take their time: how quick this machine is has tests of its own."""
+    """Let everything within a test process take its time: any thread and any server may stand still for seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (db, edge, kept, me_routes, ratelimit, settle):
+        for module in (counter_applier, db, edge, files, kept, me_routes, new_waits, ratelimit, settle):
             patch.setattr(module, "PATIENCE_S", 60)
         patch.setattr(settle, "CONNECTED_WITHIN_S", 60)
+        patch.setattr(settle, "SETTINGS", settle.SETTINGS.replace("lock_timeout=3s", "lock_timeout=60s"))
         patch.setattr(of_notify, "CODE_PATIENCE_S", 60)
+        patch.setattr(db, "SILENCE_S", 120.0)
         yield
 
 
@@ -119,7 +121,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             for service in registry.every()
         }
         bootstrap.migrate(urls)
-        yield Cluster(postgres, valkey, folder)
+        found = Cluster(postgres, valkey, folder)
+        for service in registry.every():
+            found.statement(f"ALTER ROLE {bootstrap.login_of(service.name)} SET statement_timeout = '60s'")  # see above
+        yield found
 
 
 @pytest.fixture

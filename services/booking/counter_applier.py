@@ -32,6 +32,7 @@ ROW_EVERY_S = 0.05  # of one slot: its row may be read so often ...
 HOLDERS_EVERY_S = 0.25  # ... and all its holders
 EPOCH_EVERY_S = 2.0
 LOOK_AGAIN_S = 0.1
+PATIENCE_S = 1.0  # with Redis; half of it until there is a connection
 PAUSE_S = 1.0  # after a failure a server is left alone this long
 CLOCK_TRUSTED_S = 1.0
 EPOCHS_KEPT = 8
@@ -51,7 +52,7 @@ class Applier:
 
     def __init__(self, redis_url: str, database_url: str) -> None:
         self._redis = Redis.from_url(
-            redis_url, socket_timeout=1.0, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
+            redis_url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S / 2, retry=Retry(NoBackoff(), 0)
         )
         # One connection of its own: a rush that has all the others must not keep the counters from the truth.
         self._db = Database(database_url, name="booking-counters", pool_size=1)

@@ -16,7 +16,7 @@ from libs.common.crypto import Sealer, SealError
 from libs.common.errors import HallpassError
 from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
-from services.booking import ledger
+from services.booking import ledger, settle
 from services.booking.asks import Ask, Booking, Cancelling, Moving
 from services.booking.counts import Ask as Asked
 from tests.booking.at_the_counter import ask, redis_of, stranger
@@ -234,8 +234,9 @@ def test_a_request_is_bound_by_the_moment_it_came(world: World, user_id: Callabl
 
 
 def test_a_slot_that_somebody_holds_for_long_takes_no_other_with_it(
-    world: World, user_id: Callable[[str], str]
+    world: World, user_id: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(settle, "SETTINGS", f"{settle.SETTINGS} -c lock_timeout=1s")
     held, free = a_slot(world), a_slot(world)
     asks = [booking(user_id(name), held if name == "held" else free) for name in ("one", "held", "two", "three")]
 

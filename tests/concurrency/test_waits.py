@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from libs.common.clock import utcnow
 from libs.common.ids import new_id
-from services.booking import lines
+from services.booking import lines, new_waits
 from services.booking.lines import Step
 from tests.booking.builders import Headers, Place, people_booked, stock
 from tests.booking.waiting import a_full_slot, endings, my_wait, served, waiting
@@ -197,7 +197,10 @@ def test_who_is_not_let_into_a_line_waits_for_nobody_who_is_busy_with_it(world: 
         assert _ask_to_wait(http, in_line, place.slot_id).json()["code"] == "waiting_already"
 
 
-def test_a_crowd_that_wants_to_wait_leaves_connections_for_others(world: World, http: httpx2.Client) -> None:
+def test_a_crowd_that_wants_to_wait_leaves_connections_for_others(
+    world: World, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_waits, "PATIENCE_S", 0.5)  # as it is outside of tests
     place, owner, _ = a_full_slot(world)
     pool = world.runtimes["booking"].settings.database_pool_size
     turns = pool // 4
