@@ -10,15 +10,16 @@ from tests.world import World, eventually
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let counters take their time, and refuse for longer: this machine may have much to do."""
-    monkeypatch.setattr(counters_module, "BUDGET_S", 5)
-    monkeypatch.setattr(counter_scripts, "FRESH_MS", 5_000)
+    """Let counters take their time, and nothing that they were told grow old while a test goes on: it may stand still."""
+    monkeypatch.setattr(counters_module, "BUDGET_S", 60)
+    for name in ("FRESH_MS", "LEASE_MS", "REPLACE_MS"):
+        monkeypatch.setattr(counter_scripts, name, 600_000)
 
 
 @pytest.fixture
 def counters(world: World, patience: None) -> Counters:
-    """Those of the booking service, knowing PostgreSQL's epoch."""
+    """Those of the booking service, knowing PostgreSQL's epoch, and with nothing left to read anew."""
     found: Counters = world.runtimes["booking"].resources.counters
     found.start()
-    eventually(lambda: found.applier and found.applier.epoch)
+    eventually(lambda: found.applier and found.applier.epoch and not found.applier._is_doubtful)
     return found

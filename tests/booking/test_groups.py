@@ -18,6 +18,7 @@ from libs.common.ids import new_id
 from services.booking import counter_scripts as scripts
 from services.booking import ledger, settle
 from services.booking.asks import Ask, Booking, Cancelling, Moving
+from services.booking.counters import Counters
 from services.booking.counts import Ask as Asked
 from tests.booking.at_the_counter import ask, redis_of, stranger
 from tests.booking.builders import Place, a_slot, booked, people_booked, stock
@@ -176,10 +177,8 @@ def test_nobody_before_a_full_slot_is_refused_for_a_neighbours_fault(
     assert codes(results[1:]) == ["slot_full", "yes"]
 
 
-def test_a_crowd_before_a_full_slot_is_turned_away_at_the_counter(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scripts, "FRESH_MS", 60_000)
+@pytest.mark.usefixtures("patience")
+def test_a_crowd_before_a_full_slot_is_turned_away_at_the_counter(make_world: Callable[..., World]) -> None:
     world = make_world(crowd=3)
     place = a_slot(world, capacity=2, party_max=2)
     resources = world.runtimes["booking"].resources
@@ -206,13 +205,10 @@ def _told_full() -> float:
 
 
 def test_a_refusal_takes_back_no_lease_that_another_process_was_given(
-    world: World, user_id: Callable[[str], str]
+    world: World, counters: Counters, user_id: Callable[[str], str]
 ) -> None:
     """The counters were not asked about it: the lease is that of another request of the same user."""
     place = a_slot(world, capacity=3)
-    counters = world.runtimes["booking"].resources.counters
-    counters.start()
-    eventually(lambda: counters.applier.epoch)
     one, marker = user_id("one"), stranger(place.slot_id)
     leases = scripts.keys_of(place.slot_id)[2]
     ask(counters, Asked(place.slot_id, one, 1), marker)

@@ -11,7 +11,6 @@ import time_machine
 
 from libs.common.ids import new_id
 from libs.contracts.catalog import MissedPolicy
-from services.booking import counter_scripts
 from tests.booking.at_the_counter import outcomes, redis_of
 from tests.booking.builders import (
     NAME,
@@ -149,10 +148,8 @@ def test_who_has_an_offer_and_comes_by_another_road_is_told_of_it(world: World, 
         assert code_of(ROADS[road](world, user, place, elsewhere["id"])) == (409, full)
 
 
-def test_who_has_an_offer_is_told_of_it_in_a_crowd_too(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(counter_scripts, "FRESH_MS", 60_000)
+@pytest.mark.usefixtures("patience")
+def test_who_has_an_offer_is_told_of_it_in_a_crowd_too(make_world: Callable[..., World]) -> None:
     world = make_world(crowd=3)
     place, owner, [join] = a_full_slot(world, waitlist="offer")
     user = world.user("wang")

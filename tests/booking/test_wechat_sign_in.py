@@ -1,10 +1,13 @@
 """Signing in by WeChat: a code stands for one person, once."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpx2
 import pytest
 
+from libs.common.wechat import WeChat
+from services.booking import resources
 from tests.notify.servers import WeChatServer
 from tests.world import World
 
@@ -15,7 +18,10 @@ def wechat() -> WeChatServer:
 
 
 @pytest.fixture
-def wechat_world(make_world: Callable[..., World], wechat: WeChatServer) -> Iterator[World]:
+def wechat_world(
+    make_world: Callable[..., World], wechat: WeChatServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    monkeypatch.setattr(resources, "WeChat", partial(WeChat, timeout_s=60))  # ours may stand still for seconds
     with wechat.running() as url:
         yield make_world(wechat_appid="wx-test", wechat_secret="a-wechat-secret", wechat_base_url=url)
 
