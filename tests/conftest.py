@@ -18,12 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from deploy import bootstrap, registry
 from deploy.servers.postgres import Postgres
 from deploy.servers.valkey import Valkey
-from libs.common import db, edge, kept, ratelimit
 from libs.common.ids import new_id
-from services.booking import counter_applier, files, new_waits, settle
-from services.notify import me_routes
-from services.notify import resources as of_notify
 from tests.copies import AT_MOST, TEMPLATE, Copy
+from tests.patience import lengthen
 from tests.world import NOON, PASSWORDS, World, eventually
 
 MEMORY = Path("/dev/shm")
@@ -48,12 +45,7 @@ def pytest_configure() -> None:
 def _patience() -> Iterator[None]:
     """Let everything within a test process take its time: any thread and any server may stand still for seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (counter_applier, db, edge, files, kept, me_routes, new_waits, ratelimit, settle):
-            patch.setattr(module, "PATIENCE_S", 60)
-        patch.setattr(settle, "CONNECTED_WITHIN_S", 60)
-        patch.setattr(settle, "SETTINGS", settle.SETTINGS.replace("lock_timeout=3s", "lock_timeout=60s"))
-        patch.setattr(of_notify, "CODE_PATIENCE_S", 60)
-        patch.setattr(db, "SILENCE_S", 120.0)
+        lengthen(patch.setattr)
         yield
 
 

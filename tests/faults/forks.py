@@ -21,6 +21,7 @@ from deploy.embedded import ROOT
 from deploy.servers.process import clean_environment, free_port
 from libs.common import failpoints
 from libs.common.service import USUAL_QUEUE
+from tests.patience import lengthen
 from tests.world import KEYS, World, eventually
 
 HERE = "127.0.0.1"
@@ -40,7 +41,7 @@ class Api:
 
     def start(self) -> None:
         self._pid = self._forks.fork("api", self._port, self._environment)
-        eventually(self._answers)
+        eventually(self._answers, timeout_s=60)
 
     def _answers(self) -> bool:
         assert self.is_alive(), f"the process did not start: {self._forks.log.read_text()[-2000:]}"
@@ -172,6 +173,7 @@ def _be(what: str, port: int, environment: dict[str, str]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     os.environ.update(environment)
+    lengthen(setattr)
     importlib.reload(failpoints)  # it reads the environment once, when it is loaded
     parent.end_with_parent()
     if what == "api":
