@@ -26,6 +26,7 @@ from libs.common.service import Runtime
 UNREADABLE = "unreadable"
 MOST = 1000  # of one look; there is one alarm for all of them
 PIECE = 200  # local letters of one transaction
+BROKER_WITHIN_S = 3.0  # to be connected
 TURN_WITHIN_S = 3.0  # to wait for somebody else who is at the same letters
 MASK = "***"
 SILENT_S = 3.0  # then there are no more letters, whatever was counted
@@ -258,7 +259,7 @@ class RabbitDeadLetters:
     @contextmanager
     def _channel(self) -> Iterator[Any]:
         parameters = pika.URLParameters(self._url)
-        parameters.socket_timeout = parameters.stack_timeout = 3
+        parameters.socket_timeout = parameters.stack_timeout = BROKER_WITHIN_S
         parameters.blocked_connection_timeout = 5
         try:
             with pika.BlockingConnection(parameters) as connection:

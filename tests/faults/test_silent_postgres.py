@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import httpx2
 import psycopg
@@ -40,23 +39,15 @@ def silent(postgres: Postgres) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def timed(ask: Callable[[], httpx2.Response]) -> tuple[float, httpx2.Response]:
-    began = time.monotonic()
-    answer = ask()
-    return time.monotonic() - began, answer
-
-
 def test_nobody_waits_long_for_a_database_that_hangs_and_everything_goes_on_when_it_does(
     fragile_world: World, own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (edge, settle):
-        monkeypatch.setattr(module, "PATIENCE_S", 5.0)  # as it is outside of tests
     place = a_slot(fragile_world, capacity=5)
     user = fragile_world.user("somebody")
     booking = {"slot_id": place.slot_id, "attendees": [{"answers": {"name": "张三"}}]}
     with (
         fragile_world.serve() as address,
-        httpx2.Client(base_url=f"{address}/api", timeout=30, trust_env=False) as http,
+        httpx2.Client(base_url=f"{address}/api", timeout=120, trust_env=False) as http,
         TestClient(fragile_world.apps["booking"]) as operators,
         ThreadPoolExecutor(MORE_THAN_ALL_CONNECTIONS) as pool,
     ):
@@ -64,50 +55,58 @@ def test_nobody_waits_long_for_a_database_that_hangs_and_everything_goes_on_when
         def book() -> httpx2.Response:
             return http.post("/booking/joins", json=booking, headers=user | {"Idempotency-Key": "over-the-silence"})
 
-        def joins() -> list[Any]:
-            found: list[Any] = http.get("/booking/joins", headers=user).json()["items"]
-            return found
+        def joins() -> httpx2.Response:
+            return http.get("/booking/joins", headers=user)
 
-        assert joins() == []
+        assert joins().json()["items"] == []
+        # The server is silent for as long as anybody waits: who had to wait for it would never be answered.
         with silent(own_postgres):
-            asks = [book, *[lambda: http.get("/booking/joins", headers=user)] * (MORE_THAN_ALL_CONNECTIONS - 1)]
-            answers = list(pool.map(timed, asks))
-            looked, ready = timed(lambda: operators.get("/readyz"))
+            with monkeypatch.context() as hurried:
+                for module in (edge, settle):
+                    hurried.setattr(module, "PATIENCE_S", 5.0)  # as it is outside of tests
+                hurried.setattr(db, "SILENCE_S", 3600.0)
+                asked = [pool.submit(ask) for ask in [book, *[joins] * (MORE_THAN_ALL_CONNECTIONS - 1)]]
+                told = [one.result() for one in asked]
+            ready = operators.get("/readyz")
 
-        assert [answer.status_code for _, answer in answers] == [503] * MORE_THAN_ALL_CONNECTIONS
-        assert {answer.json()["code"] for _, answer in answers} == {"unavailable"}
-        assert all(int(answer.headers["retry-after"]) >= 1 for _, answer in answers)
-        assert max(seconds for seconds, _ in answers) < db.SILENCE_S
+        assert [answer.status_code for answer in told] == [503] * MORE_THAN_ALL_CONNECTIONS
+        assert {answer.json()["code"] for answer in told} == {"unavailable"}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in told)
         assert ready.status_code == 503
         assert ready.json()["parts"]["database"]["detail"] == "PostgreSQL hangs"
-        assert looked < db.SILENCE_S
 
         eventually(lambda: book().status_code == 201)
-        eventually(lambda: len(joins()) == 1)
-        assert http.get("/catalog/halls").status_code == 200
+        eventually(lambda: (found := joins()).is_success and len(found.json()["items"]) == 1)
+        eventually(lambda: http.get("/catalog/halls").status_code == 200)
 
 
 def test_a_connection_is_given_up_when_the_server_stays_silent(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "SILENCE_S", 1.0)
-    monkeypatch.setattr(db, "PATIENCE_S", 2)  # as it is outside of tests
-    database = Database(own_postgres.superuser_url(), name="test")
-    database.ping()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(db, "PATIENCE_S", 2)  # as it is outside of tests
+        database = Database(own_postgres.superuser_url(), name="test")
+    eventually(partial(answers, database))
 
-    with silent(own_postgres), pytest.raises(DBAPIError) as lost:
-        database.ping()
+    with silent(own_postgres), monkeypatch.context() as hurried:
+        hurried.setattr(db, "SILENCE_S", 1.0)
+        with pytest.raises(DBAPIError) as lost:
+            database.ping()
 
     assert is_away(lost.value)
-    with database.transaction() as session:
-        assert session.scalar(text("SELECT 1")) == 1
+    eventually(partial(answers, database))
     database.close()
 
 
-def test_a_statement_that_is_slow_but_watched_by_the_server_is_waited_for(
-    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(db, "SILENCE_S", 3.0)
+def answers(database: Database) -> bool:
+    try:
+        database.ping()
+    except DBAPIError:
+        return False  # it took longer than it has for a connection
+    return True
+
+
+def test_a_statement_that_is_slow_but_watched_by_the_server_is_waited_for(own_postgres: Postgres) -> None:
     database = Database(own_postgres.superuser_url(), name="test")
 
     with database.transaction() as session:
@@ -115,16 +114,19 @@ def test_a_statement_that_is_slow_but_watched_by_the_server_is_waited_for(
     database.close()
 
 
-def test_whoever_stops_waiting_for_a_pipeline_is_let_go_at_once(own_postgres: Postgres) -> None:
-    async def story() -> float:
+def test_whoever_stops_waiting_for_a_pipeline_is_let_go_at_once(
+    own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
         url = own_postgres.superuser_url().replace("+psycopg", "")
         pipeline = Pipeline(await psycopg.AsyncConnection.connect(url, autocommit=True))
         await pipeline.run(("SELECT 1", []))
-        with silent(own_postgres):
-            began = time.monotonic()
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await pipeline.run(("SELECT 1", []))
-            return time.monotonic() - began
+        with silent(own_postgres), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await pipeline.run(("SELECT 1", []))
+        assert pipeline.is_lost
 
-    assert asyncio.run(story()) < 5  # psycopg's own wait would give the server ten seconds
+    asyncio.run(story())
+
+    # psycopg's own wait would give the server ten seconds to cancel first, and warn that it has not.
+    assert [record.message for record in caplog.records if record.name == "psycopg"] == []
