@@ -1,5 +1,7 @@
 """Negative controls: what makes overselling impossible is taken out, so that a test can show that it would notice."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -7,24 +9,34 @@ import pytest
 from services.booking import counter_scripts, errors, lines, offers, statements
 from services.booking.counter_scripts import Script
 from services.booking.desk import Counter
+from services.booking.ledger import Known
 from services.booking.seen import Seen
+from services.booking.settle import Settler
 
 _UNGUARDED = """
 UPDATE slots SET taken = least(slots.taken + change.people, slots.capacity), version = change.version
 FROM json_to_recordset($1) AS change(id uuid, seen int, people int, version int)
 WHERE slots.id = change.id"""
 
-# Without locks. What is seen is from before the pause, so that two desks that look at about the same time see the same.
-_A_LONG_LOOK = f"SELECT seen.* FROM ({statements.SLOTS}) AS seen, pg_sleep(0.2)"
-
 
 def without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let joins be counted in the old way: look whether there is room, then write the count that was seen.
 
-    It takes two desks to show it: one settles its groups one after another.
+    It takes two desks to show it: one settles its groups one after another. Each waits, after its first look, for that of
+    the other: both see the same.
     """
-    monkeypatch.setattr(statements, "SLOTS_LOCKED", _A_LONG_LOOK)
+    monkeypatch.setattr(statements, "SLOTS_LOCKED", statements.SLOTS)
     monkeypatch.setattr(statements, "COUNT", _UNGUARDED)
+    look, both_have_looked, have_looked = Settler._known, threading.Barrier(2), set[Settler]()
+
+    async def look_together(settler: Settler, *args: Any, **more: Any) -> Known:
+        known = await look(settler, *args, **more)
+        if settler not in have_looked:
+            have_looked.add(settler)
+            await asyncio.get_running_loop().run_in_executor(None, both_have_looked.wait, 60)
+        return known
+
+    monkeypatch.setattr(Settler, "_known", look_together)
 
 
 # Who passed the counter gets a place: no row is locked, and nobody looks at how many there are.

@@ -26,6 +26,9 @@ class Rush:
     def __init__(self, world: World, desks: tuple[str, str]) -> None:
         self.world = world
         self.desks = desks
+        counters = world.runtimes["booking"].resources.counters
+        counters.start()  # what it reads when it starts, it has read before anything is there
+        eventually(lambda: counters.applier.epoch and not counters.applier._is_doubtful)
         self.town = Town(world, 1)
         [self.slot_id] = self.town.slots
         self.count, self.holders, self.leases = keys_of(self.slot_id)
@@ -83,8 +86,9 @@ LIES: list[Callable[[Rush], None]] = [an_older_copy_comes_back, everything_is_fl
 @pytest.fixture
 def world(make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> World:
     """One in which Redis is asked about everybody, and waited for: this machine may have much to do."""
-    monkeypatch.setattr(counters_module, "BUDGET_S", 5)
-    monkeypatch.setattr(counter_scripts, "FRESH_MS", 60_000)
+    monkeypatch.setattr(counters_module, "BUDGET_S", 60)
+    monkeypatch.setattr(counter_scripts, "FRESH_MS", 600_000)
+    monkeypatch.setattr(counter_scripts, "LEASE_MS", 600_000)
     return make_world(crowd=1)
 
 
