@@ -16,7 +16,7 @@ import httpx2
 from libs.common.ids import new_id
 
 ZONE = ZoneInfo("Asia/Shanghai")
-PATIENCE_S = 15
+PATIENCE_S = 60
 FORM = [
     {"key": "name", "type": "text", "label": "姓名", "min": 2, "max": 30},
     {"key": "mobile", "type": "mobile", "label": "手机号"},
@@ -38,10 +38,15 @@ class Person:
     def ask(self, method: str, path: str, *, expect: int = 200, **request: Any) -> Any:
         """Make a request and return its JSON; StoryBroken where the answer has another status."""
         headers = self._headers | request.pop("headers", {})
-        answer = self._http.request(method, f"/api/{path}", headers=headers, **request)
+        answer = _until(f"an answer to {method} {path}", lambda: self._answer(method, path, headers=headers, **request))
         if answer.status_code != expect:
             raise StoryBroken(f"{method} {path} answered {answer.status_code} instead of {expect}: {answer.text[:500]}")
         return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx2.Response | None:
+        """Make a request and return the answer; None where a busy machine asks people to come back."""
+        answer = self._http.request(method, f"/api/{path}", **request)
+        return None if answer.status_code == 503 else answer
 
     def etag_of(self, path: str) -> str:
         """Return the ETag with which something is shown, as whatever stands between has left it."""
@@ -64,9 +69,14 @@ class Person:
         return found
 
 
+def zone_at(now: datetime) -> ZoneInfo:
+    """Return the zone of a hall whose day does not end while a story goes on: China's, or before midnight one behind it."""
+    return ZONE if now.astimezone(ZONE).hour < 23 else ZoneInfo("Asia/Dubai")
+
+
 def play(base_url: str, *, username: str, password: str, say: Callable[[str], None] = print) -> None:
     """Play the whole day; raise StoryBroken at the first thing that is not as it should be."""
-    with httpx2.Client(base_url=base_url, timeout=20) as http:
+    with httpx2.Client(base_url=base_url, timeout=60) as http:
         staff = _staff(http, username, password)
         say("08:30  The hall's manager signs in and publishes what can be booked today and tomorrow.")
         hall_id, item_id, today, tomorrow = _publish(staff)
@@ -99,14 +109,16 @@ def _user(http: httpx2.Client, name: str) -> Person:
 def _publish(staff: Person) -> tuple[str, str, str, str]:
     """Make a hall, an item, a slot of five places today and one of ten tomorrow; return their ids."""
     suffix = new_id()[-4:]
-    hall = {"name": f"演示服务厅 {suffix}", "address": "广州市天河区体育东路1号", "order": 9998}
+    now = datetime.now(UTC)
+    zone = zone_at(now)
+    hall = {"name": f"演示服务厅 {suffix}", "address": "广州市天河区体育东路1号", "order": 9998, "timezone": str(zone)}
     hall_id = staff.ask("POST", "catalog/staff/halls", json=hall, expect=201)["id"]
     rules = {"party_max": 3, "cancel": "anytime", "checkin_opens_minutes": 1440}
     item = {"hall_id": hall_id, "title": "社保卡办理（演示）", "status": "open", "form": FORM, "rules": rules}
     item_id = staff.ask("POST", "catalog/staff/items", json=item, expect=201)["id"]
-    now = datetime.now(UTC).astimezone(ZONE)
-    today = _slot(staff, item_id, now.date(), "00:00", "23:59", capacity=5)
-    tomorrow = _slot(staff, item_id, now.date() + timedelta(days=1), "09:00", "10:00", capacity=10)
+    day = now.astimezone(zone).date()
+    today = _slot(staff, item_id, day, "00:00", "23:59", capacity=5)
+    tomorrow = _slot(staff, item_id, day + timedelta(days=1), "09:00", "10:00", capacity=10)
     return hall_id, item_id, today, tomorrow
 
 

@@ -1,11 +1,11 @@
 """A new hall, built by its staff from nothing to the first booked, checked-in and exported visit, over HTTP alone."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx2
 
-from deploy.demo import FORM, ZONE, Person, StoryBroken
+from deploy.demo import FORM, Person, StoryBroken, zone_at
 from libs.common.ids import new_id
 from tests.admin.exporting import records, sheets
 from tests.world import eventually
@@ -15,11 +15,14 @@ def build_and_open(http: httpx2.Client, *, password: str) -> None:
     """Play it at the gateway; `password` is that of `admin`."""
     suffix = new_id()[-6:]
     office = _signed_in(http, "admin", password)
-    hall = office.ask("POST", "catalog/staff/halls", json={"name": f"新区服务厅 {suffix}"}, expect=201)
+    now = datetime.now(UTC)
+    zone = zone_at(now)
+    new = {"name": f"新区服务厅 {suffix}", "timezone": str(zone)}
+    hall = office.ask("POST", "catalog/staff/halls", json=new, expect=201)
     manager = _appointed(http, office, f"manager-{suffix}", "hall_admin", hall["id"])
     doorman = _appointed(http, office, f"door-{suffix}", "verifier", hall["id"])
 
-    item, slot_id = _published(manager, hall["id"])
+    item, slot_id = _published(manager, hall["id"], today=now.astimezone(zone).date())
     visitor = _visitor(http, suffix)
     eventually(lambda: visitor.finds(f"booking/slots/{slot_id}/form"))
     [join] = visitor.book(slot_id, [("王小明", "13800138000")])["joins"]
@@ -58,7 +61,7 @@ def _made(office: Person, account: dict[str, Any]) -> dict[str, Any] | None:
     return made
 
 
-def _published(manager: Person, hall_id: str) -> tuple[dict[str, Any], str]:
+def _published(manager: Person, hall_id: str, *, today: date) -> tuple[dict[str, Any], str]:
     """Fill a week of an item by a template and open it; return the item, and its slot of today."""
     rules = {"cancel": "anytime", "checkin_opens_minutes": 1440}
     # Long enough to be sent compressed, upon which nginx weakens its tag.
@@ -77,7 +80,6 @@ def _published(manager: Person, hall_id: str) -> tuple[dict[str, Any], str]:
         json={"name": f"全天 {new_id()[-6:]}", "hall_id": hall_id, "periods": whole_day, "holidays": "ignore"},
         expect=201,
     )
-    today = datetime.now(UTC).astimezone(ZONE).date()
     days = {"template_id": template["id"], "from": today.isoformat(), "to": (today + timedelta(days=6)).isoformat()}
     filled = manager.ask("POST", f"catalog/staff/items/{item['id']}/days/fill", json=days)
     assert filled["slots"] == 7
@@ -98,7 +100,7 @@ def _exported(http: httpx2.Client, manager: Person, item: dict[str, Any]) -> tup
     """Export the item's joins and return the export's id and the only row."""
     asked = manager.ask("POST", "admin/exports", json={"kind": "joins", "filter": {"item_id": item["id"]}}, expect=202)
     path = f"admin/exports/{asked['id']}"
-    eventually(lambda: manager.ask("GET", path)["state"] == "done", timeout_s=60)
+    eventually(lambda: manager.ask("GET", path)["state"] == "done", timeout_s=120)
     link = manager.ask("POST", f"{path}/links", expect=201)["url"]
     [row] = records(sheets(http.get(link).content)[item["title"]])
     return asked["id"], row
