@@ -61,4 +61,4 @@ def outage(native: Native) -> Iterator[Outage]:
 def all_is_well_again(town: Town) -> Iterator[None]:
     """Whatever a test did, also one that failed, is mended before the next one begins."""
     yield
-    eventually(town.is_well, timeout_s=60)
+    eventually(town.is_well, timeout_s=120)

@@ -15,6 +15,7 @@ import pytest
 from deploy.embedded import ROOT
 from deploy.servers.process import free_port
 from tests.distributed.town import Town
+from tests.world import eventually
 
 pytestmark = pytest.mark.xdist_group("native-commands")
 
@@ -61,7 +62,7 @@ def test_up_starts_everything_in_the_background_and_down_stops_it_with_the_data_
     assert started.returncode == 0, started.stderr
     [password] = re.findall(r"password (\S+) \(shown this once", started.stdout)
     town = Town(commands.address, password)
-    assert town.is_well()
+    eventually(town.is_well)
     slot, user = town.slot(), town.user()
     join = town.book(user, slot)
 
@@ -82,7 +83,7 @@ def test_up_starts_everything_in_the_background_and_down_stops_it_with_the_data_
 
     assert restarted.returncode == 0, restarted.stderr
     assert password not in restarted.stdout
-    assert [found["id"] for found in town.get("booking/joins", user).json()["items"]] == [join]
+    assert [found["id"] for found in town.found("booking/joins", user)["items"]] == [join]
 
 
 def test_down_where_nothing_runs_says_so(commands: Commands) -> None:

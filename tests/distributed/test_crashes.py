@@ -32,12 +32,12 @@ def test_a_crash_on_the_way_of_events_loses_and_doubles_nothing(native: Native, 
     native[victim].kill()
 
     joins = traffic.end()
-    eventually(lambda: town.remaining(slot) == 100 - PEOPLE, timeout_s=60)
-    eventually(lambda: town.booked_by_stats(slot) == PEOPLE)
+    eventually(lambda: town.remaining(slot) == 100 - PEOPLE, timeout_s=120)
+    eventually(lambda: town.booked_by_stats(slot) == PEOPLE, timeout_s=120)
     assert [town.told(user) for user in users] == [[("booked", join)] for join in joins]
-    eventually(native[victim].is_ready, timeout_s=60)
+    eventually(native[victim].is_ready, timeout_s=120)
     assert native[victim].pid != before
-    eventually(town.is_well, timeout_s=60)
+    eventually(town.is_well, timeout_s=120)
 
 
 @pytest.mark.parametrize("victim", ["booking", "gateway", "postgres", "redis"])
@@ -57,10 +57,11 @@ def test_a_crash_of_what_answers_is_mended_and_the_same_request_gets_one_place(
         assert answer.status_code in (201, *BUSY), answer.text
         return answer.status_code == 201
 
-    eventually(ask, timeout_s=60)
+    eventually(ask, timeout_s=120)
     # Workers of a killed nginx go on answering until another one takes their place.
-    eventually(lambda: native[victim].is_ready() and native[victim].pid != before, timeout_s=60)
-    assert eventually(ask, timeout_s=60)
-    eventually(town.is_well, timeout_s=60)
-    eventually(lambda: town.remaining(slot) == slot.capacity - 1, timeout_s=60)
+    eventually(lambda: native[victim].is_ready() and native[victim].pid != before, timeout_s=120)
+    assert eventually(ask, timeout_s=120)
+    eventually(town.is_well, timeout_s=120)
+    eventually(lambda: town.remaining(slot) == slot.capacity - 1, timeout_s=120)
+    eventually(lambda: town.told(user), timeout_s=120)  # by a consumer of its own
     assert len(town.told(user)) == 1

@@ -8,7 +8,7 @@ from tests.notify.test_live import Screen
 
 def test_a_screen_behind_the_gateway_sees_a_join_at_once(town: Town) -> None:
     slot = town.slot()
-    item = town.get(f"catalog/items/{slot.item_id}").json()
+    item = town.found(f"catalog/items/{slot.item_id}")
     day = date.fromisoformat(item["days"][0]["date"])
     address = str(town.http.base_url)
     listening = Screen(address, town.staff, hall_id=item["hall"]["id"], day=day.isoformat())

@@ -26,12 +26,21 @@ class Slot:
     capacity: int
 
 
+def patiently(ask: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """Return the answer of whoever has the time to give one: a busy machine asks people to come back."""
+    answer: httpx2.Response = eventually(
+        lambda: found if (found := ask()).status_code not in BUSY else None, timeout_s=120
+    )
+    return answer
+
+
 class Town:
     """Everybody who asks something of an installation."""
 
     def __init__(self, address: str, password: str) -> None:
         self.http = httpx2.Client(base_url=address, timeout=60, trust_env=False)
-        signed_in = self.post("admin/sessions", {}, {"username": "admin", "password": password})
+        body = {"username": "admin", "password": password}
+        signed_in = patiently(lambda: self.post("admin/sessions", {}, body))
         assert signed_in.status_code == 201, signed_in.text
         self.staff = bearer(signed_in.json()["token"])
 
@@ -66,30 +75,32 @@ class Town:
         return Slot(item_id=item["id"], id=slot_id, capacity=capacity)
 
     def remaining(self, slot: Slot) -> int | None:
-        days = self._found(f"catalog/items/{slot.item_id}")["days"]
+        days = self.found(f"catalog/items/{slot.item_id}")["days"]
         left: dict[str, int | None] = {found["id"]: found["remaining"] for day in days for found in day["slots"]}
         return left[slot.id]
 
     def booked_by_stats(self, slot: Slot) -> int:
         """How many people are booked, as notify has counted them."""
-        lines = self._found("notify/staff/stats", self.staff, item_id=slot.item_id, limit=100)["items"]
+        lines = self.found("notify/staff/stats", self.staff, item_id=slot.item_id, limit=100)["items"]
         return sum(line["booked"] for line in lines)
 
-    def _found(self, path: str, who: Headers | None = None, **query: Any) -> Any:
-        """Return what is there, from whoever has the time to say it: a busy machine asks people to come back."""
-        answer = eventually(lambda: found if (found := self.get(path, who, **query)).status_code not in BUSY else None)
+    def found(self, path: str, who: Headers | None = None, **query: Any) -> Any:
+        """Return what is there."""
+        answer = patiently(lambda: self.get(path, who, **query))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def _made(self, method: str, path: str, body: Any, headers: Headers | None = None) -> Any:
-        answer = self.http.request(method, f"/api/{path}", headers=self.staff | (headers or {}), json=body)
+        who = self.staff | (headers or {})
+        answer = patiently(lambda: self.http.request(method, f"/api/{path}", headers=who, json=body))
         assert answer.is_success, answer.text
         return answer.json()
 
     # --- visitors ---
 
     def user(self) -> Headers:
-        answer = self.post("booking/sessions", {}, {"provider": "dev", "code": f"visitor {new_id()}"})
+        body = {"provider": "dev", "code": f"visitor {new_id()}"}
+        answer = patiently(lambda: self.post("booking/sessions", {}, body))
         assert answer.status_code == 201, answer.text
         return bearer(answer.json()["token"])
 
@@ -103,14 +114,15 @@ class Town:
 
     def book(self, user: Headers, slot: Slot, request_id: str = "") -> str:
         """Take a place; return the join's id."""
-        answer = self.ask_for_a_place(user | ({"X-Request-ID": request_id} if request_id else {}), slot)
+        who, key = user | ({"X-Request-ID": request_id} if request_id else {}), new_id()
+        answer = patiently(lambda: self.ask_for_a_place(who, slot, key))
         assert answer.status_code == 201, answer.text
         join_id: str = answer.json()["joins"][0]["id"]
         return join_id
 
     def told(self, user: Headers) -> list[tuple[str, str]]:
         """Return kind and join of every notice of the user."""
-        notices = self._found("notify/notices", user, limit=100)["items"]
+        notices = self.found("notify/notices", user, limit=100)["items"]
         return [(notice["kind"], notice["join_id"]) for notice in notices]
 
 
@@ -139,7 +151,7 @@ class Traffic:
 
     def end(self) -> list[str]:
         """Return the joins of all users, in their order."""
-        self._thread.join(60)
+        self._thread.join(180)
         if self._failure is not None:
             raise self._failure
         assert len(self.joins) == len(self._users)
