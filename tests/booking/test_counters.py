@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis import Redis
@@ -93,9 +93,7 @@ def _hold_the_counter_to(counters: Counters, commits: list[Change], reached: lis
         )
 
 
-ANY_HISTORY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+ANY_HISTORY = settings(max_examples=150, database=None)
 
 
 A_LATE_COMMIT: History = ([Change(1, 3, 3), Change(0, 2, 3)], [("commit", 2), ("commit", 1)])
