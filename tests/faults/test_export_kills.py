@@ -6,20 +6,18 @@ import random
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import exists, func, select, update
 
 from services.admin.models import ExportJob
-from services.admin.policy import ExportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, asked, do, fill, link, seen
 from tests.booking.builders import a_slot, user_id
 from tests.conftest import Cluster
 from tests.faults.forks import Forks, JobWorker
 from tests.faults.repeating import beating, repeating
+from tests.faults.working import is_at_work, kill_at_work
 from tests.world import World, eventually
 
 EXPORTS = int(os.environ.get("HALLPASS_TEST_EXPORTS", "9"))
@@ -59,17 +57,13 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
         repeating(lambda: do(world, "sweep_exports"), 0.5) as sweeps,
         repeating(watch.look, 0.1) as looks,
     ):
-        with joins_locked(world):
-            first = JobWorker(forks, world, HALLPASS_EXPORT_LEASE_S="60", **scratch)
-            eventually(lambda: is_at_work(world), timeout_s=120)
-            first.kill()  # at work for sure, whatever the others of which chance decides are at
-            let_leases_end(world)
+        kill_at_work(forks, world, ExportJob, waits_for=("booking", "joins"), **scratch)  # chance decides of the others
         workers = [JobWorker(forks, world, **scratch) for _ in range(WORKERS)]
         while not watch.all_over():
             for check in (beats, sweeps, looks):
                 check()
             if kills < EXPORTS * 2:
-                eventually(lambda: is_at_work(world) or watch.all_over(), timeout_s=60)
+                eventually(lambda: is_at_work(world, ExportJob) or watch.all_over(), timeout_s=60)
                 time.sleep(chance.uniform(0.0, 0.7))  # the moment of the kill
                 workers.pop(chance.randrange(WORKERS)).kill()
                 workers.append(JobWorker(forks, world, **scratch))
@@ -105,27 +99,6 @@ def exporters(world: World) -> Iterator[Headers]:
     for number in range(0, EXPORTS, AT_A_TIME):
         who = an_exporter(world, f"lin{number}")
         yield from [who] * min(AT_A_TIME, EXPORTS - number)
-
-
-@contextmanager
-def joins_locked(world: World) -> Iterator[None]:
-    """Let nobody read joins while the block runs: what is to be exported of them does not come to its end."""
-    with world.runtimes["booking"].db.engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        connection.exec_driver_sql("LOCK TABLE joins IN ACCESS EXCLUSIVE MODE")
-        yield
-
-
-def let_leases_end(world: World) -> None:
-    """Let the time be over that a worker had which is dead now."""
-    with world.runtimes["admin"].db.transaction() as session:
-        session.execute(update(ExportJob).where(ExportJob.state == ExportState.RUNNING).values(lease_until=func.now()))
-
-
-def is_at_work(world: World) -> bool:
-    """Tell whether an export is being made at this moment."""
-    with world.runtimes["admin"].db.transaction() as session:
-        return bool(session.scalar(select(exists().where(ExportJob.state == ExportState.RUNNING))))
 
 
 def rows_of(content: bytes) -> int:

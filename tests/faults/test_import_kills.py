@@ -5,21 +5,19 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import exists, func, select, update
 
 from services.admin.models import ImportJob
-from services.admin.policy import ImportState
 from tests.admin.exporting import Headers, a_world_that_answers, an_exporter, do
 from tests.admin.importing import confirm, halls, sent, shown, workbook
 from tests.catalog.builders import STAFF
 from tests.conftest import Cluster
 from tests.faults.forks import Forks, JobWorker
 from tests.faults.repeating import beating, repeating
+from tests.faults.working import kill_at_work
 from tests.world import World, eventually
 
 IMPORTS = int(os.environ.get("HALLPASS_TEST_IMPORTS", "12"))
@@ -60,11 +58,7 @@ def test_every_import_is_applied_wholly_and_once_or_not_at_all_whoever_is_killed
         repeating(lambda: do(world, "sweep_imports"), 0.3) as sweeps,
         repeating(owner.look, 0.1) as looks,
     ):
-        with halls_locked(world):
-            first = JobWorker(forks, world, HALLPASS_EXPORT_LEASE_S="60")
-            eventually(lambda: is_at_work(world), timeout_s=120)
-            first.kill()  # at work for sure, whatever the others of which chance decides are at
-            let_leases_end(world)
+        kill_at_work(forks, world, ImportJob, waits_for=("catalog", "halls"))  # chance decides of the others
         workers = [JobWorker(forks, world) for _ in range(WORKERS)]
         while not owner.all_over():
             for check in (beats, sweeps, looks):
@@ -92,27 +86,6 @@ def test_every_import_is_applied_wholly_and_once_or_not_at_all_whoever_is_killed
     for import_id, (name, _) in jobs.items():
         assert made[name] == (ROWS if ended[import_id]["state"] == "done" else 0), ended[import_id]
     assert made["最后一厅"] == 1
-
-
-@contextmanager
-def halls_locked(world: World) -> Iterator[None]:
-    """Let nobody read halls while the block runs: no import of them comes to its end."""
-    with world.runtimes["catalog"].db.engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        connection.exec_driver_sql("LOCK TABLE halls IN ACCESS EXCLUSIVE MODE")
-        yield
-
-
-def let_leases_end(world: World) -> None:
-    """Let the time be over that a worker had which is dead now."""
-    with world.runtimes["admin"].db.transaction() as session:
-        session.execute(update(ImportJob).where(ImportJob.state == ImportState.RUNNING).values(lease_until=func.now()))
-
-
-def is_at_work(world: World) -> bool:
-    """Tell whether an import is under way at this moment."""
-    with world.runtimes["admin"].db.transaction() as session:
-        return bool(session.scalar(select(exists().where(ImportJob.state == ImportState.RUNNING))))
 
 
 def importers(world: World) -> Iterator[Headers]:
