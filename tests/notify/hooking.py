@@ -15,6 +15,7 @@ from services.notify.channels.webhook import WebhookChannel
 from services.notify.sender import Sender
 from tests.common.receiver import Posted
 from tests.notify.builders import rows
+from tests.notify.pigeons import carry_all, sender
 from tests.world import World
 
 HOOKS = "/api/notify/staff/webhooks"
@@ -69,17 +70,12 @@ def channel(world: World) -> WebhookChannel:
 
 
 def carrier(world: World, **more: Any) -> Sender[Any]:
-    return Sender(world.runtimes["notify"].db, channel(world), **more)
+    return sender(world, channel(world), **more)
 
 
 def carry(world: World, *, clock: Callable[[], datetime] = utcnow) -> int:
     """Call webhooks one after another until none is due at this instant; return how many calls that were."""
-    now = clock()  # the same for all of them: what failed does not come due again while the others are called
-    sender, calls = carrier(world, clock=lambda: now), 0
-    while (taken := sender.take()) is not None:
-        sender.carry(taken)
-        calls += 1
-    return calls
+    return carry_all(world, channel(world), clock=clock)
 
 
 def later(after: timedelta) -> Callable[[], datetime]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -64,7 +65,7 @@ def sender(world: World, channel: Channel[Any], **more: Any) -> Sender[Any]:
     return Sender(world.runtimes["notify"].db, channel, **more)
 
 
-def carry_all(world: World, channel: Channel[Any], *, clock: Callable[[], Any] = utcnow) -> int:
+def carry_all(world: World, channel: Channel[Any], *, clock: Callable[[], datetime] = utcnow) -> int:
     """Carry what is due by a channel at this instant until nothing is; return how many attempts that were."""
     now = clock()  # the same for all of them: what failed does not come due again while the others are carried
     carrier, attempts = sender(world, channel, clock=lambda: now), 0

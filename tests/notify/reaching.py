@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Self
 
 import httpx2
@@ -14,9 +14,10 @@ from libs.common.clock import utcnow
 from libs.common.ids import new_id
 from libs.common.wechat import WeChat
 from services.notify import ways
+from services.notify.channel import Channel
 from services.notify.models import Delivery, Grant
-from services.notify.sender import Sender
 from tests.notify.builders import Join, a_join, a_slot, hear, rows, user_headers
+from tests.notify.pigeons import carry_all
 from tests.notify.servers import MailServer, WeChatServer
 from tests.world import World
 
@@ -74,10 +75,8 @@ class Town:
         hear(self.world, join.booked())
         return join
 
-    def sender(
-        self, channel: str, *, clock: Callable[[], datetime] = utcnow, patience_s: float = PATIENCE_S
-    ) -> Sender[Any]:
-        """Return a sender of a process of its own, with a clock and a patience of its own."""
+    def channel(self, name: str, *, patience_s: float = PATIENCE_S) -> Channel[Any]:
+        """Return a channel of a process of its own, with a patience of its own."""
         runtime = self.world.runtimes["notify"]
         known, settings = runtime.resources, runtime.settings
         if patience_s != PATIENCE_S:
@@ -85,17 +84,12 @@ class Town:
             wechat = WeChat(settings.wechat_appid, secret, base_url=url, timeout_s=patience_s)
             mail = replace(known.mail, timeout_s=patience_s)
             runtime = replace(runtime, resources=replace(known, wechat=wechat, mail=mail))
-        [found] = [one for one in ways.channels(runtime) if one.name == channel]
-        return Sender(runtime.db, found, clock=clock)
+        [found] = [one for one in ways.channels(runtime) if one.name == name]
+        return found
 
     def carry(self, channel: str, *, later: timedelta = timedelta(), patience_s: float = PATIENCE_S) -> int:
         """Send what is due at an instant, by a process of its own; return how many attempts that were."""
-        now = utcnow() + later  # the same for all of them: what failed does not come due again while others are sent
-        carrier, attempts = self.sender(channel, clock=lambda: now, patience_s=patience_s), 0
-        while (taken := carrier.take()) is not None:
-            carrier.carry(taken)
-            attempts += 1
-        return attempts
+        return carry_all(self.world, self.channel(channel, patience_s=patience_s), clock=lambda: utcnow() + later)
 
     def delivery(self, user_id: str, channel: str) -> dict[str, Any]:
         [found] = self.deliveries(user_id=user_id, channel=channel)

@@ -28,7 +28,7 @@ CARRIERS = 4
 Look = Callable[[Session, str, datetime], Delivery | None]
 
 
-def later() -> object:
+def later() -> datetime:
     return utcnow() + IN_A_WHILE
 
 

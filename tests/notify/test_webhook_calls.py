@@ -106,7 +106,7 @@ def test_what_is_no_success_is_tried_again_and_logged(
 
     [call] = listed(world, hook, "attempts")
     assert (call["status"], call["reason"]) == (status, reason)
-    assert call["duration_ms"] >= (490 if reason == "too_slow" else 0)
+    assert call["duration_ms"] >= 490 or reason != "too_slow"
     [delivery] = listed(world, hook, "deliveries")
     assert (delivery["state"], delivery["answer"]) == ("queued", reason or f"answered {status}")
 

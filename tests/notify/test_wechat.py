@@ -11,6 +11,7 @@ from libs.common import wechat
 from libs.common.ids import new_id
 from services.notify.models import Delivery, ProviderToken, Recipient
 from tests.notify.builders import hear, rows
+from tests.notify.pigeons import sender
 from tests.notify.reaching import PATIENCE_S, SILENCE_S, TEMPLATE, MakeWorld, Town, a_town
 from tests.world import World
 
@@ -246,7 +247,7 @@ def test_processes_that_need_a_token_at_the_same_time_fetch_one(town: Town) -> N
         town.allow(user)
         town.tell(user)
     town.wechat.token_delay_s = 0.3
-    processes = [town.sender("wechat") for _ in users]
+    processes = [sender(town.world, town.channel("wechat")) for _ in users]
     taken = [process.take() for process in processes]
 
     def carry(index: int) -> None:
