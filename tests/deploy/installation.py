@@ -143,14 +143,7 @@ class Installation:
         """Book as a client does that repeats its request until it is answered; return the join's id."""
         body: dict[str, Any] = {"slot_id": slot_id, "attendees": [{"answers": {"name": "测试访客"}}]}
 
-        def ask() -> httpx2.Response | None:
-            try:
-                answer = self.http.post("/api/booking/joins", json=body, headers=user | {"Idempotency-Key": key})
-            except httpx2.TransportError:
-                return None
-            return None if answer.status_code == 503 else answer
-
-        answer = eventually(ask, timeout_s=START_TIMEOUT_S)
+        answer = self._answer("POST", "/api/booking/joins", json=body, headers=user | {"Idempotency-Key": key})
         assert answer.status_code == 201, answer.text
         join_id: str = answer.json()["joins"][0]["id"]
         return join_id
@@ -163,17 +156,21 @@ class Installation:
         return [notice["join_id"] for notice in self._items("/api/notify/notices", user)]
 
     def _items(self, path: str, user: dict[str, str]) -> list[dict[str, Any]]:
-        """Return what a list shows, as soon as the service can be asked."""
+        items: list[dict[str, Any]] = self._answer("GET", path, params={"limit": 100}, headers=user).json()["items"]
+        return items
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx2.Response:
+        """Return the answer of whoever answers at last: a service that is not there yet asks people to come back."""
 
         def ask() -> httpx2.Response | None:
             try:
-                answer = self.http.get(path, params={"limit": 100}, headers=user)
+                answer = self.http.request(method, path, **request)
             except httpx2.TransportError:
                 return None
             return None if answer.status_code == 503 else answer
 
-        items: list[dict[str, Any]] = eventually(ask, timeout_s=START_TIMEOUT_S).json()["items"]
-        return items
+        answer: httpx2.Response = eventually(ask, timeout_s=START_TIMEOUT_S)
+        return answer
 
     def is_well(self) -> bool:
         try:
