@@ -160,7 +160,7 @@ def test_a_share_of_requests_is_traced_and_every_process_takes_the_same(world: W
 
     first = traced()
 
-    assert 0 < len(first) < len(request_ids)
+    assert 3 < len(first) < 40
     assert traced() == first
 
 
