@@ -285,7 +285,7 @@ def test_a_run_that_is_cancelled_stops_and_leaves_no_file(cluster: Cluster) -> N
         answering: Any = world
         answering.gateway = held = OnePage(world.gateway, "/api/booking/staff/feed/joins")
         with world.serve(listening):
-            worker = threading.Thread(target=do, args=(world, "export"))
+            worker = threading.Thread(target=do, args=(world, "export"), daemon=True)
             worker.start()
             eventually(lambda: seen(world, who, export_id)["rows_done"] > 0)
 
@@ -312,7 +312,7 @@ class OnePage:
         if scope.get("path") == self._path:
             self._asked += 1
             if self._asked > 1:
-                await asyncio.to_thread(self.more.wait)
+                await asyncio.to_thread(self.more.wait, 60)
         await self._app(scope, receive, send)
 
 
@@ -321,7 +321,7 @@ def test_a_run_that_waits_for_a_service_is_cancelled_as_soon(make_world: Any, mo
     world: World = make_world(booking_url="http://127.0.0.1:1", export_lease_s=1)
     who = an_exporter(world)
     export_id = asked(world, who, "joins")
-    worker = threading.Thread(target=do, args=(world, "export"))
+    worker = threading.Thread(target=do, args=(world, "export"), daemon=True)
     worker.start()
     eventually(lambda: seen(world, who, export_id)["state"] == "running")
 
