@@ -67,9 +67,8 @@ class Cluster:
     def world(self, *, redis_url: str | None = None, **settings: Any) -> Iterator[World]:
         """Yield a world over a database of its own (and another Redis, if one is named), while the block runs."""
         copy = self._free.pop() if self._free else self._copy()
-        Redis.from_url(
-            self.valkey.url, socket_timeout=60
-        ).flushall()  # the rate limits of one test stay out of the next
+        with Redis.from_url(self.valkey.url, socket_timeout=60) as redis:
+            redis.flushall()  # the rate limits of one test stay out of the next
         folder = f"file://{self.folder / new_id()}"
         files = {"exports_url": f"{folder}/exports", "uploads_url": f"{folder}/uploads"} | settings
         world = World(self.postgres.superuser_url(), copy.name, redis_url or self.valkey.url, copy=copy, **files)
@@ -114,8 +113,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         }
         bootstrap.migrate(urls)
         found = Cluster(postgres, valkey, folder)
-        for service in registry.every():
-            found.statement(f"ALTER ROLE {bootstrap.login_of(service.name)} SET statement_timeout = '60s'")  # see above
+        for service in registry.every():  # PostgreSQL too takes its time, as _patience has it
+            found.statement(f"ALTER ROLE {bootstrap.login_of(service.name)} SET statement_timeout = '60s'")
         yield found
 
 

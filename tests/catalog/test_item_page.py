@@ -237,10 +237,10 @@ def test_the_etag_is_of_the_content(world: World) -> None:
     assert changed != etag
 
 
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
 # --- what stays as it was -------------------------------------------------------------------------------------------
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def test_a_database_that_hangs_is_told_before_the_request_is_given_up_and_nothing_old_is_shown(

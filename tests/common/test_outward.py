@@ -144,12 +144,9 @@ def test_the_next_address_is_tried_where_one_does_not_answer(here: Receiver) -> 
     def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.9", "127.0.0.1"]  # nobody listens on the first
 
-    assert (
-        Outward(permitted=LOOPBACK, total_s=60, resolve=resolve)
-        .post(f"http://two.example:{here.port}/", b"", {})
-        .status
-        == 200
-    )
+    outward = Outward(permitted=LOOPBACK, total_s=60, resolve=resolve)
+
+    assert outward.post(f"http://two.example:{here.port}/", b"", {}).status == 200
 
 
 def test_a_redirect_is_an_answer_and_not_followed(here: Receiver) -> None:
@@ -210,11 +207,10 @@ def test_of_an_endless_answer_the_beginning_is_read() -> None:
 
 
 def test_where_nobody_listens_nothing_has_arrived() -> None:
+    outward = Outward(permitted=LOOPBACK, total_s=60)
+
     with nobody() as port:
-        assert reason_of(Outward(permitted=LOOPBACK, total_s=60), f"http://127.0.0.1:{port}/") == (
-            "no_connection",
-            False,
-        )
+        assert reason_of(outward, f"http://127.0.0.1:{port}/") == ("no_connection", False)
     assert reason_of(Outward(), "http://no-such-name.invalid/") == ("unknown_name", False)
 
 
