@@ -15,5 +15,5 @@ def lengthen(put: Callable[[ModuleType, str, object], None]) -> None:
         put(module, "PATIENCE_S", 60)
     put(settle, "CONNECTED_WITHIN_S", 60)
     put(of_notify, "CODE_PATIENCE_S", 60)
-    put(settle, "SETTINGS", settle.SETTINGS.replace("lock_timeout=3s", "lock_timeout=60s"))
+    put(settle, "SETTINGS", f"{settle.SETTINGS} -c lock_timeout=60s")  # the last word on it counts
     put(db, "SILENCE_S", 120.0)
