@@ -290,12 +290,14 @@ def test_a_run_that_is_cancelled_stops_and_leaves_no_file(cluster: Cluster) -> N
             eventually(lambda: seen(world, who, export_id)["rows_done"] > 0)
 
             world.client.post(f"{EXPORTS}/{export_id}/cancel", headers=who)
+            eventually(lambda: f"lease-{export_id}" not in {thread.name for thread in threading.enumerate()})
             held.more.set()
             worker.join()
 
         found = seen(world, who, export_id)
         assert (found["state"], found["file"]) == ("cancelled", None)
         assert found["rows_done"] < found["rows_total"] == 2_000
+        assert held.asked == 2, "it has read on"
         assert files(world) == []
 
 
@@ -305,13 +307,13 @@ class OnePage:
     def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app
         self._path = path
-        self._asked = 0
+        self.asked = 0
         self.more = threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("path") == self._path:
-            self._asked += 1
-            if self._asked > 1:
+            self.asked += 1
+            if self.asked > 1:
                 await asyncio.to_thread(self.more.wait, 60)
         await self._app(scope, receive, send)
 
