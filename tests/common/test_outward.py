@@ -1,5 +1,6 @@
 """Posting to addresses that somebody outside chose: where it never goes, and how long it takes at most."""
 
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -268,7 +269,7 @@ def test_a_certificate_has_to_be_of_the_name_although_an_address_is_connected_to
 
 
 def test_who_never_shakes_hands_is_left_in_time() -> None:
-    with receiver(a_hanging) as plain:  # speaks no TLS
-        reason, arrived = reason_of(Outward(permitted=LOOPBACK, total_s=0.5), f"https://127.0.0.1:{plain.port}/")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}/"
 
-    assert (reason, arrived) in (("too_slow", False), ("no_connection", False), ("bad_certificate", False))
+        assert reason_of(Outward(permitted=LOOPBACK, total_s=0.5), address) == ("too_slow", False)
