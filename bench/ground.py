@@ -14,14 +14,14 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 
-from bench.load import ROOT
-from deploy import parent, secret_files, table
+from deploy import secret_files, table
 from deploy.env_files import Variables
 from deploy.keys import Keys
+from deploy.parts import environment_of
 from deploy.probe import answers
 from deploy.servers import install
 from deploy.servers.postgres import Postgres
-from deploy.servers.process import Child, clean_environment, port_is_taken, wait_until
+from deploy.servers.process import Child, port_is_taken, wait_until
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.valkey import Valkey
 
@@ -219,11 +219,7 @@ class Ground:
         child = Child(
             [sys.executable, "-m", module, *words],
             log=self.folder / f"{name}.log",
-            env={
-                **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
-                **variables,
-                parent.VARIABLE: str(os.getpid()),
-            },
+            env=environment_of(variables),
             cwd=self.folder / "app",
         )
         self._kept.callback(child.stop)

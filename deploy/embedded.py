@@ -16,16 +16,15 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
 
-from deploy import env_files, parent
+from deploy import env_files
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
-from deploy.parts import OURS, STOP_TIMEOUT_S, Keeper, Part, Program
+from deploy.parts import OURS, ROOT, STOP_TIMEOUT_S, Keeper, Part, Program
 from deploy.servers.folders import PrivateFolder
 from deploy.servers.postgres import Postgres
-from deploy.servers.process import ServerError, clean_environment, end_processes_in
+from deploy.servers.process import ServerError, end_processes_in
 from deploy.servers.valkey import Valkey
 
-ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "hallpass"
 FIRST_PASSWORD = "first-password"  # noqa: S105  # the name of a file
 OPS_SOCKET = "ops.sock"
@@ -121,17 +120,17 @@ class Supervisor:
         had_password = (data / FIRST_PASSWORD).exists()
         self._start_part(postgres)
         self._start_part(valkey)
-        environment = self._environment(keys, postgres, valkey)
-        self._keep_for_operators(environment)
+        settings = self._settings(keys, postgres, valkey)
+        self._keep_for_operators(settings)
         ops_socket = self._ops_socket()
-        app = self._program("The application", "app", self._app_words(ops_socket), environment)
+        app = self._program("The application", "app", self._app_words(ops_socket), settings)
         self._start_part(app, until=lambda: _answers(ops_socket), within_s=READY_TIMEOUT_S)
         schedule = str(self._home / "schedule")
         worker_words = ["worker", "--pool", "threads", "--concurrency", "2", "--schedule", schedule]
-        self._start_part(self._program("The worker", "worker", worker_words, environment))
+        self._start_part(self._program("The worker", "worker", worker_words, settings))
         export_words = ["worker", "--queue", "exports", "--pool", "threads", "--concurrency", "1"]
-        self._start_part(self._program("The worker of exports", "exports", export_words, environment))
-        self._load_demo(environment)
+        self._start_part(self._program("The worker of exports", "exports", export_words, settings))
+        self._load_demo(settings)
         _announce(place, self._folder.path, new_password=not had_password)
 
     def _start_part(self, part: Part, *, until: Callable[[], bool] | None = None, within_s: float = 0) -> None:
@@ -161,11 +160,11 @@ class Supervisor:
             for thread in threads:
                 thread.join()
 
-    def _load_demo(self, environment: Mapping[str, str]) -> None:
+    def _load_demo(self, settings: Mapping[str, str]) -> None:
         marker = self._folder.path / DEMO_LOADED
         if not self._place.demo or marker.exists():
             return
-        loading = self._program("Loading the demo data", "demo", ["demo-data", self._place.address], environment)
+        loading = self._program("Loading the demo data", "demo", ["demo-data", self._place.address], settings)
         loading.start()
         self._programs.append(loading)
         deadline = time.monotonic() + DEMO_TIMEOUT_S
@@ -186,8 +185,8 @@ class Supervisor:
         for folder in (self._home, self._folder.path / "logs"):
             folder.mkdir(mode=0o700, exist_ok=True)
 
-    def _program(self, name: str, log: str, words: list[str], environment: Mapping[str, str]) -> Program:
-        return Program(name, words, home=self._home, log=self._log(log), environment=environment)
+    def _program(self, name: str, log: str, words: list[str], settings: Mapping[str, str]) -> Program:
+        return Program(name, words, home=self._home, log=self._log(log), settings=settings)
 
     def _app_words(self, ops_socket: Path) -> list[str]:
         place = self._place
@@ -205,13 +204,11 @@ class Supervisor:
         real.unlink(missing_ok=True)
         return real
 
-    def _keep_for_operators(self, environment: Mapping[str, str]) -> None:
+    def _keep_for_operators(self, settings: Mapping[str, str]) -> None:
         """Leave the settings where `python -m deploy --env-file` finds them, for what is done by hand."""
-        ours = {name: value for name, value in environment.items() if name.startswith("HALLPASS_")}
-        ours.pop(parent.VARIABLE)
-        self._folder.write(SETTINGS_FILE, env_files.render(ours))
+        self._folder.write(SETTINGS_FILE, env_files.render(settings))
 
-    def _environment(self, keys: Keys, postgres: Postgres, valkey: Valkey) -> dict[str, str]:
+    def _settings(self, keys: Keys, postgres: Postgres, valkey: Valkey) -> dict[str, str]:
         """What our processes read: the operator's own HALLPASS_ settings, and ours in place of what we decide."""
         superuser = postgres.superuser_url(DATABASE)
         ours = {
@@ -229,7 +226,7 @@ class Supervisor:
             "BOOKING_URL": self._place.address,
             "NOTIFY_URL": self._place.address,
         }
-        decided = (*ours, "DATABASE_URL", "BROKER_URL")
+        decided = (*ours, "DATABASE_URL", "BROKER_URL", "PARENT_PID")
         theirs = {
             name: value
             for name, value in self._environ.items()
@@ -240,14 +237,12 @@ class Supervisor:
             for name in SERVICE_NAMES
         }
         return {
-            **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
             "HALLPASS_EXPORTS_URL": (self._folder.path / "exports").as_uri(),
             "HALLPASS_UPLOADS_URL": (self._folder.path / "uploads").as_uri(),
             **theirs,
             **{f"HALLPASS_{field}": value for field, value in ours.items()},
             **urls,
             "HALLPASS_SUPERUSER_DATABASE_URL": postgres.superuser_url(),
-            parent.VARIABLE: str(os.getpid()),
         }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy import env_files, nginx_conf, parent, secret_files, table
+from deploy import env_files, nginx_conf, secret_files, table
 from deploy.embedded import FIRST_PASSWORD, ROOT, Place, check_port, quoted
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
@@ -26,7 +26,7 @@ from deploy.servers import install
 from deploy.servers.folders import FolderInUse, PrivateFolder
 from deploy.servers.nginx import Nginx
 from deploy.servers.postgres import Postgres
-from deploy.servers.process import ServerError, clean_environment, end_processes_in, port_is_taken, wait_until
+from deploy.servers.process import ServerError, end_processes_in, port_is_taken, wait_until
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.server import Server
 from deploy.servers.valkey import Valkey
@@ -247,11 +247,7 @@ class Native:
             process.command(HERE, ports.get(process.name), more),
             home=self.folder / "app",
             log=self.log(process.name),
-            environment={
-                **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
-                **variables,
-                parent.VARIABLE: str(os.getpid()),
-            },
+            settings=variables,
             stop_timeout_s=table.STOP_GRACE_S,
         )
 

@@ -1,5 +1,6 @@
 """The parts of an installation on one machine: servers and processes of ours, and the keeper that starts them again."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,10 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from deploy.servers.process import Child, ServerError, with_log
+from deploy import parent
+from deploy.servers.process import Child, ServerError, clean_environment, with_log
+
+ROOT = Path(__file__).resolve().parent.parent
 
 STOP_TIMEOUT_S = 8
 LOOK_EVERY_S = 0.1
+ARENAS = 2  # of glibc's malloc, which gives each thread one of its own: most of what they hold, nobody uses any more
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 STEADY_AFTER_S = 60.0
@@ -33,8 +38,14 @@ class Part(Protocol):
     def stop(self) -> object: ...
 
 
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process of ours that has these settings and ends together with this one."""
+    ours = clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8", MALLOC_ARENA_MAX=str(ARENAS))
+    return {**ours, **settings, parent.VARIABLE: str(os.getpid())}
+
+
 class Program:
-    """One of our own processes: `python -m deploy <words>`, at home in a folder where nobody else works."""
+    """One of our own processes: `python -m deploy <words>` with these settings, at home in a folder where nobody else works."""
 
     def __init__(
         self,
@@ -43,20 +54,23 @@ class Program:
         *,
         home: Path,
         log: Path,
-        environment: Mapping[str, str],
+        settings: Mapping[str, str],
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
         self.name = name
         self._words = words
         self._home = home
         self._log = log
-        self._environment = environment
+        self._settings = settings
         self._stop_timeout_s = stop_timeout_s
         self._child: Child | None = None
 
     def start(self) -> None:
         self._child = Child(
-            [sys.executable, "-m", "deploy", *self._words], log=self._log, env=self._environment, cwd=self._home
+            [sys.executable, "-m", "deploy", *self._words],
+            log=self._log,
+            env=environment_of(self._settings),
+            cwd=self._home,
         )
 
     def is_alive(self) -> bool:

@@ -21,13 +21,12 @@ from psycopg.rows import dict_row
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy import env_files, parent, parts, table
-from deploy.embedded import ROOT
+from deploy import env_files, parts, table
 from deploy.native import HERE, Native, Running
 from deploy.parts import Program
 from deploy.servers import install
 from deploy.servers.postgres import Postgres
-from deploy.servers.process import ServerError, clean_environment, free_port
+from deploy.servers.process import ServerError, free_port
 from deploy.servers.valkey import Valkey
 from libs.common.ids import new_id
 from tests.distributed.town import Headers, Slot, Town
@@ -78,11 +77,7 @@ def second(native: Native) -> Iterator[Running]:
         process.command(HERE, port),
         home=native.folder / "app",
         log=native.log("booking-2"),
-        environment={
-            **clean_environment(PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8"),
-            **secrets,
-            parent.VARIABLE: str(os.getpid()),
-        },
+        settings=secrets,
     )
     running = Running(program, port=port, health="/readyz", say=lambda text: None)
     running.start()
