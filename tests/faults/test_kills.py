@@ -322,6 +322,7 @@ def test_nothing_confirmed_is_lost_and_nothing_oversold_whatever_is_killed(nativ
     town = Town(native.address, native.first_password)
     slots = [town.slot(capacity=CAPACITY) for _ in range(SLOTS)]
     told = Told()
+    native["beat"].stop()  # whose reconciler, once a minute, would mend what nothing else has
     addresses = [native.address, f"http://{HERE}:{second.port}"]
     users = [town.users(4) for _ in range(CLIENTS)]
     clients = [Client(addresses, users[n], slots, told, SEED * 1000 + n) for n in range(CLIENTS)]
@@ -416,10 +417,7 @@ def _dead_letters(native: Native) -> int:
 
 
 def _assert_counters_agree(native: Native, eye: Eye, slots: list[Slot]) -> None:
-    """In the end Redis says of each slot what PostgreSQL does, or says nothing of it and leaves the answer to PostgreSQL.
-
-    The reconciler, which comes by the minute, mends what nothing else has.
-    """
+    """By itself Redis comes to say of each slot what PostgreSQL does, or says nothing of it and leaves the answer to PostgreSQL."""
     server = native["redis"].part
     assert isinstance(server, Valkey)
     with Redis.from_url(server.url, decode_responses=True, socket_timeout=60) as redis:
