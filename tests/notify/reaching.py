@@ -25,7 +25,7 @@ API = "/api/notify"
 TEMPLATE = "tmpl-booked"
 VALUES = {"thing1": "{item}", "time2": "{date} {start}", "thing3": "{hall}，{people}"}
 PATIENCE_S = 30.0  # of our channels with their providers, however busy the machine is
-SILENCE_S = 10.0  # after which a provider that hangs is given up: a busy machine gets as far as that by then
+SILENCE_S = 5.0  # after which a provider that hangs is given up: a busy machine gets as far as that by then
 MakeWorld = Callable[..., World]
 
 
