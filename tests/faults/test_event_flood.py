@@ -164,7 +164,7 @@ def test_a_flood_of_events_tells_everybody_once_and_counts_right(
             sent_at |= {one.id: utcnow() for one in some if one.id not in sent_at}
             bus.send(some)
         eventually(lambda: _done(world) >= len(flood.sound), timeout_s=max(60, EVENTS / 100))
-        letters = eventually(lambda: found if len(found := bus.letters.all()) >= POISON else None, timeout_s=60)
+        letters = eventually(lambda: found if len(found := bus.letters.all()) >= POISON else None, timeout_s=120)
 
     assert sorted(letter.id for letter in letters) == sorted(flood.poison)
     assert _done(world) == len(flood.sound)
@@ -185,7 +185,7 @@ def test_no_event_waits_for_poison_that_is_to_be_tried_again(
 
     with capture_logs(), bus_of(FOR_AN_HOUR_S) as bus:
         bus.send(flood.messages)
-        eventually(lambda: _done(world) == len(flood.sound), timeout_s=60)
+        eventually(lambda: _done(world) == len(flood.sound), timeout_s=120)
 
         assert len(bus.letters.all()) < POISON  # RabbitMQ's consumer parks at once what can't be read
 
@@ -198,7 +198,7 @@ def _done(world: World) -> int:
 def _wait_for_the_consumer(world: World, flood: Flood, sent: dict[str, datetime]) -> None:
     """Send no faster than is consumed: what is printed is how long poison delays others, not how long a queue is."""
     wanted = len(sent.keys() - flood.poison)
-    eventually(lambda: _done(world) >= wanted, timeout_s=60)
+    eventually(lambda: _done(world) >= wanted, timeout_s=120)
 
 
 def _every_notice_once(world: World, flood: Flood) -> None:

@@ -63,7 +63,7 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
             for check in (beats, sweeps, looks):
                 check()
             if kills < EXPORTS * 2:
-                eventually(lambda: is_at_work(world, ExportJob) or watch.all_over(), timeout_s=60)
+                eventually(lambda: is_at_work(world, ExportJob) or watch.all_over(), timeout_s=120)
                 time.sleep(chance.uniform(0.0, 0.7))  # the moment of the kill
                 workers.pop(chance.randrange(WORKERS)).kill()
                 workers.append(JobWorker(forks, world, **scratch))
@@ -76,7 +76,7 @@ def test_every_export_ends_whole_or_not_at_all_whoever_is_killed(world: World, f
         left_alone = asked(world, who, "joins")
         jobs[left_alone] = who
         last = JobWorker(forks, world, HALLPASS_EXPORT_LEASE_S="60", **scratch)
-        eventually(lambda: seen(world, who, left_alone)["state"] == "done", timeout_s=60)
+        eventually(lambda: seen(world, who, left_alone)["state"] == "done", timeout_s=120)
         last.kill()
     do(world, "sweep_exports")
 

@@ -73,9 +73,9 @@ def test_every_import_is_applied_wholly_and_once_or_not_at_all_whoever_is_killed
         _, who = next(iter(jobs.values()))
         left_alone = sent(world, who, "halls", halls("最后一厅"))
         last = JobWorker(forks, world, HALLPASS_EXPORT_LEASE_S="60")
-        eventually(lambda: shown(world, who, left_alone)["state"] == "checked", timeout_s=60)
+        eventually(lambda: shown(world, who, left_alone)["state"] == "checked", timeout_s=120)
         confirm(world, who, left_alone)
-        eventually(lambda: shown(world, who, left_alone)["state"] == "done", timeout_s=60)
+        eventually(lambda: shown(world, who, left_alone)["state"] == "done", timeout_s=120)
         last.kill()
 
     ended = {import_id: shown(world, who, import_id) for import_id, (_, who) in jobs.items()}
