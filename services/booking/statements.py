@@ -7,7 +7,8 @@ they would have to be made under the lock.
 Each statement looks its rows up, whatever the planner believes of the tables. A plan is kept, and one of when there were few
 rows would be to read them all; a rush makes them many within seconds, and each group would read all others' under the locks
 of its own. So tables are joined by `= ANY(ARRAY[x])`, for which there is no other way than the lookup (by `=` the planner may
-begin with the other table), or by a LATERAL with OFFSET 0; and nothing is sorted or filtered as another index has it.
+begin with the other table), or by a LATERAL with OFFSET 0; and nothing is sorted or filtered as another index has it (of a user's joins, those of an item
+are told by its id as text: by the id itself the planner may read all joins of the item).
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ FROM (
     FROM joins
     WHERE status = 'booked'
         AND user_id = ANY($1::uuid[])
-        AND item_id = ANY(ARRAY(SELECT item_id FROM slots WHERE id = ANY($2::uuid[])))
+        AND item_id::text = ANY(ARRAY(SELECT item_id::text FROM slots WHERE id = ANY($2::uuid[])))
     GROUP BY 1, 2, 3
 ) held
 JOIN slots s ON s.id = ANY(ARRAY[held.slot_id::uuid])"""
@@ -72,7 +73,7 @@ WHERE j.status = 'booked'
     AND j.missed_at IS NOT NULL
     AND j.forgiven_at IS NULL
     AND j.user_id = ANY($1::uuid[])
-    AND j.hall_id = ANY(ARRAY(SELECT hall_id FROM slots WHERE id = ANY($2::uuid[])))
+    AND j.hall_id::text = ANY(ARRAY(SELECT hall_id::text FROM slots WHERE id = ANY($2::uuid[])))
     AND j.slot_id <> ALL (
         SELECT came.slot_id FROM joins came WHERE came.party_id = j.party_id AND came.checked_in_at IS NOT NULL
     )"""
