@@ -7,8 +7,8 @@ they would have to be made under the lock.
 Each statement looks its rows up, whatever the planner believes of the tables. A plan is kept, and one of when there were few
 rows would be to read them all; a rush makes them many within seconds, and each group would read all others' under the locks
 of its own. So tables are joined by `= ANY(ARRAY[x])`, for which there is no other way than the lookup (by `=` the planner may
-begin with the other table), or by a LATERAL with OFFSET 0; and nothing is sorted or filtered as another index has it (of a user's joins, those of an item
-are told by its id as text: by the id itself the planner may read all joins of the item).
+begin with the other table), or by a LATERAL with OFFSET 0; and nothing is sorted or filtered as another index has it. Of a
+user's joins, those of an item are told by its id as text: by the id itself the planner may read all joins of the item.
 """
 
 from collections.abc import Iterable
