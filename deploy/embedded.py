@@ -330,4 +330,4 @@ def _announce(place: Place, data: Path, *, new_password: bool) -> None:
     )
 
 
-__all__ = ["DATABASE", "FIRST_PASSWORD", "ROOT", "Place", "Supervisor", "as_login", "check_port", "quoted", "run"]
+__all__ = ["DATABASE", "FIRST_PASSWORD", "Place", "Supervisor", "as_login", "check_port", "quoted", "run"]

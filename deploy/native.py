@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from deploy import env_files, nginx_conf, secret_files, table
-from deploy.embedded import FIRST_PASSWORD, ROOT, Place, check_port, quoted
+from deploy.embedded import FIRST_PASSWORD, Place, check_port, quoted
 from deploy.keys import Keys
 from deploy.names import SERVICE_NAMES, Refusal
-from deploy.parts import OURS, Keeper, Program
+from deploy.parts import OURS, ROOT, Keeper, Program
 from deploy.probe import answers
 from deploy.servers import install
 from deploy.servers.folders import FolderInUse, PrivateFolder

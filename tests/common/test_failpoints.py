@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import ROOT
+from deploy.parts import ROOT
 from libs.common.failpoints import VARIABLE
 from libs.common.settings import SettingsError
 from services.booking.resources import BookingSettings

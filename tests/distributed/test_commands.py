@@ -12,7 +12,7 @@ from typing import Self
 import httpx2
 import pytest
 
-from deploy.embedded import ROOT
+from deploy.parts import ROOT
 from deploy.servers.process import free_port
 from tests.distributed.town import Town
 from tests.world import eventually

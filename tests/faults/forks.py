@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx2
 
 from deploy import jobs, parent, processes
-from deploy.embedded import ROOT
+from deploy.parts import ROOT
 from deploy.servers.process import clean_environment, free_port
 from libs.common import failpoints
 from libs.common.service import USUAL_QUEUE
